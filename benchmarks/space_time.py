@@ -1,0 +1,113 @@
+"""What does the third dimension cost? One clip of 16 frames of 64x64 through four networks, forward only, eager mode.
+
+    python benchmarks/space_time.py [--threads N] [--repetitions 9] [--cpu-time]
+
+    2-D, as built     diffusers' UNet2DModel, 64/128/192/256 channels, on 16 pictures
+    2-D, channels-last  the same with weights and pictures in the memory layout that inflated networks use
+    inflated          the same network after `inflate`, on the clip
+    peer              SpaceTimeUnet of make-a-video-pytorch (of the extra `dev`; without it the row is left out)
+
+Repetitions are interleaved, so that a busy machine slows all alike; times are medians. Operations are counted by
+torch.utils.flop_counter (which leaves out the products inside scaled_dot_product_attention on CPU: the true rate is a
+little higher). `--cpu-time` measures this process's processor time instead of the wall clock: use it with
+`--threads 1` on a machine that has other work to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from makeavideo.inflate import inflate
+
+FRAMES, SIZE = 16, 64
+UNET = {
+    "sample_size": SIZE,
+    "block_out_channels": (64, 128, 192, 256),
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "attention_head_dim": 32,
+}
+PEER = {"dim": 64, "dim_mult": (1, 2, 3, 4), "self_attns": (False, False, True, True), "attn_heads": 4}
+
+
+def networks() -> dict[str, tuple[torch.nn.Module, object]]:
+    """name -> (network, function that runs it once)."""
+    clip = torch.randn(1, FRAMES, 3, SIZE, SIZE)
+    pictures = clip.flatten(0, 1)
+    last = pictures.contiguous(memory_format=torch.channels_last)
+    timestep = torch.tensor([500])
+    built = UNet2DModel(**UNET).eval()
+    plain = copy.deepcopy(built).to(memory_format=torch.channels_last)
+    inflated = inflate(built).to(memory_format=torch.channels_last)
+    all_networks = {
+        "2-D, as built": (built, lambda: built(pictures, timestep).sample),
+        "2-D, channels-last": (plain, lambda: plain(last, timestep).sample),
+        "inflated": (inflated, lambda: inflated(clip, timestep, fps=torch.tensor([8.0])).sample),
+    }
+    try:
+        from make_a_video_pytorch import SpaceTimeUnet
+    except ImportError:
+        print("make-a-video-pytorch is not installed: no row for the peer")
+        return all_networks
+    peer = SpaceTimeUnet(**PEER).eval()
+    transposed = clip.transpose(1, 2).contiguous()
+    return all_networks | {"peer": (peer, lambda: peer(transposed, timestep.float()))}
+
+
+def processor() -> str:
+    """The machine's name for its processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--cpu-time", action="store_true")
+    arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    print(f"{processor()}, {arguments.threads} thread(s), torch {torch.__version__}, {clock.__name__}")
+    rows = networks()
+    operations = {}
+    with torch.inference_mode():
+        for name, (network, run) in rows.items():
+            with FlopCounterMode(display=False) as counter:
+                run()
+            operations[name] = counter.get_total_flops() / 1e9
+            size = sum(p.numel() for p in network.parameters()) / 1e6
+            print(f"{name:20}{size:8.1f} M parameters {operations[name]:8.0f} GFLOP")
+    for dtype in (torch.bfloat16, torch.float32):
+        times = {name: [] for name in rows}
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            for repetition in range(arguments.repetitions + 1):
+                for name, (_, run) in rows.items():
+                    start = clock()
+                    run()
+                    if repetition:  # the first is to warm up
+                        times[name].append(clock() - start)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        print(f"\n{str(dtype).removeprefix('torch.')}")
+        for name, seconds in medians.items():
+            line = f"{name:20}{seconds:8.3f} s {operations[name] / seconds:8.0f} GFLOP/s"
+            against = (f"{seconds / medians[other]:6.2f} x {other}" for other in rows if other.startswith("2-D"))
+            print(line + "".join(f"{text:>30}" for text in against))
+        if "peer" in rows:
+            ours, theirs = (operations[name] / medians[name] for name in ("inflated", "peer"))
+            print(f"inflated: {ours / theirs:.2f} times the peer's GFLOP/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Unlabelled clips: motion without text (sections 3.4 and 4 of the paper)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ..errors import UserError
+from .curriculum import FrameRateCurriculum
+from .files import (
+    CLIPS,
+    DEFAULT_CACHE,
+    PILLOW_CLIPS,
+    Clock,
+    Decoded,
+    Include,
+    ItemReader,
+    Unfit,
+    Video,
+    decode_animation,
+    to_pixels,
+)
+
+
+class UnlabelledClips(ItemReader, Dataset):
+    """Clips of exactly num_frames frames at a drawn rate, from a random start.
+
+    root: a folder, a .tar shard or a list of them, with mp4, mov, webm, mkv, avi, gif, animated webp or apng files of
+        any frame rate, variable ones too. No text is ever read.
+    size: pixels; frames that are not square are scaled on their short side and cropped at their centre.
+    fps: a FrameRateCurriculum, or a number for a constant rate. A frame is the one nearest in time.
+    short: what becomes of a clip that does not last num_frames at the rate: "loop" (time modulo its duration) or
+        "skip" (another clip is drawn instead; this is not reported).
+    frame_skip: frames lie frame_skip / fps seconds apart; a pair (low, high) draws it for each sample. The sample's
+        "fps" is the rate of the frames returned, fps / frame_skip.
+    background, crop, include, cache_bytes: as in CaptionedImages; the crop is the same for all frames.
+
+    A sample is asked for with (index, seed) or (index, seed, progress), progress 0..1 being the curriculum's, and
+    depends on nothing else: {"pixels": float tensor (num_frames, 3, size, size) in [-1, 1], "fps": float,
+    "key": stem, "index": int, "skipped": [(path, reason)]}; key and index are those of the clip delivered.
+    UserError: root does not exist, holds no clip, or none of them can be read (or lasts long enough, with "skip").
+    """
+
+    def __init__(
+        self,
+        root: str | Path | Sequence[str | Path],
+        size: int,
+        num_frames: int = 16,
+        fps: FrameRateCurriculum | float = 24.0,
+        short: str = "loop",
+        background: str = "#ffffff",
+        crop: int | None = None,
+        frame_skip: int | tuple[int, int] = 1,
+        include: Include = None,
+        cache_bytes: int = DEFAULT_CACHE,
+    ) -> None:
+        if short not in ("loop", "skip"):
+            raise UserError(f"`short` must be loop or skip, not {short!r}.")
+        if num_frames < 1:
+            raise UserError(f"`num_frames` must be at least 1, not {num_frames}.")
+        low, high = (frame_skip, frame_skip) if isinstance(frame_skip, int) else frame_skip
+        if not 1 <= low <= high:
+            raise UserError(f"`frame_skip` must be a number from 1 up or a pair of them, not {frame_skip}.")
+        super().__init__(root, CLIPS, size, background, crop, include, cache_bytes)
+        self.num_frames, self.short, self.frame_skip = num_frames, short, (low, high)
+        self.fps = fps if isinstance(fps, FrameRateCurriculum) else FrameRateCurriculum.constant(fps)
+        # Clocks stay when frames leave the cache: a few bytes a frame, and "skip" needs no decoding to pass a clip by.
+        self._clocks: dict[int, tuple[Clock, np.ndarray | None]] = {}
+
+    def read(self, index: int, rng: random.Random, progress: float) -> dict:
+        fps = self.fps.sample(rng, progress) / rng.randint(*self.frame_skip)
+        start = rng.random()
+        clock, pts = self._clock(index)
+        chosen = self._choose(clock, fps, start)
+        frames = self.cut(self._frames(index, chosen, pts), rng)
+        return {"pixels": to_pixels(frames), "fps": float(fps)}
+
+    def _choose(self, clock: Clock, fps: float, start: float) -> np.ndarray:
+        """Frame indices (num_frames,). start: 0..1, where in the clip."""
+        span = (self.num_frames - 1) / fps
+        # The last frame shown counts until the sample's own last frame would end.
+        room = max(float(clock.times[-1]), clock.duration - 1 / fps) - span
+        steps = np.arange(self.num_frames) / fps
+        if room >= -1e-3:
+            return clock.nearest(start * max(room, 0.0) + steps, wrap=False)
+        if self.short == "skip":
+            raise Unfit
+        return clock.nearest((start * clock.duration + steps) % clock.duration, wrap=True)
+
+    def _clock(self, index: int) -> tuple[Clock, np.ndarray | None]:
+        if index not in self._clocks:
+            source = self.items[index].media
+            if source.extension in PILLOW_CLIPS:
+                self._clocks[index] = (self._animation(index).clock, None)
+            else:
+                self._clocks[index] = Video(source, self.size, self.background).clock()
+        return self._clocks[index]
+
+    def _animation(self, index: int) -> Decoded:
+        decoded = self.cache.get(index)
+        if decoded is None:
+            decoded = decode_animation(self.items[index].media, self.size, self.background)
+            self.cache.put(index, decoded, decoded.frames.nbytes)
+        return decoded
+
+    def _frames(self, index: int, chosen: np.ndarray, pts: np.ndarray | None) -> np.ndarray:
+        if pts is None:
+            return self._animation(index).frames[chosen]
+        frames = self.cache.get(index)
+        if frames is not None:
+            return frames[chosen]
+        video = Video(self.items[index].media, self.size, self.background)
+        size = len(pts) * self.size * self.size * 3
+        if size <= self.cache.limit // 16:
+            frames = video.frames(pts)
+            self.cache.put(index, frames, frames.nbytes)
+            return frames[chosen]
+        # A long video would push everything else out: only the frames of this sample, from the key frame before them.
+        unique, inverse = np.unique(chosen, return_inverse=True)
+        return video.frames(pts, unique)[inverse]

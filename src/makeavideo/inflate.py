@@ -1,0 +1,244 @@
+"""Inflation (section 3.2 of the paper): any 2-D UNet of diffusers becomes a video UNet that computes the same function.
+
+    video_unet = inflate(UNet2DConditionModel.from_pretrained(...))
+    video_unet(clip, timestep, fps=fps, encoder_hidden_states=...).sample     # clip (batch, frames, channels, H, W)
+
+At initialisation a clip of k frames gives exactly the k pictures that the 2-D network gives. The 2-D weights keep their
+names; the new ones are those that have ``temporal`` in their name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import diffusers
+import torch
+from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel, UNet2DModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import TimestepEmbedding
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from .errors import UserError
+from .pseudo3d import Clip, FrameRateTimeEmbedding, PseudoAttention3d, PseudoConv3d
+
+Temporal = Literal["pseudo3d", "attention", "none"]
+UNET_CLASSES = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
+
+
+class TracedTransformerBlock(BasicTransformerBlock):
+    """The same block, but torch.compile looks inside (diffusers hides it; the number of frames would be frozen)."""
+
+
+class CastingTimestepEmbedding(TimestepEmbedding):
+    """Accepts float32 sinusoids in a network of any dtype (`UNet2DModel` forgets to cast those of its class labels)."""
+
+    def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
+        return super().forward(sample.to(self.linear_1.weight.dtype), condition)
+
+
+def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None:
+    """Gives every spatial layer of a 2-D UNet its temporal one, in place."""
+    for module in list(unet.modules()):
+        if isinstance(module, BasicTransformerBlock):
+            module.__class__ = TracedTransformerBlock
+        extended = None
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and temporal == "pseudo3d":
+            extended = PseudoConv3d
+        elif isinstance(module, Attention) and attends_to_itself(module):
+            extended = PseudoAttention3d
+        elif module is unet.time_embedding:
+            extended = FrameRateTimeEmbedding
+        if extended is not None:
+            module.__class__ = extended
+            module.extend(clip)
+
+
+def attends_to_itself(attention: Attention) -> bool:
+    """True for self-attention, also where a few context tokens are added to the keys (unCLIP, Kandinsky)."""
+    return not attention.only_cross_attention and (
+        attention.added_kv_proj_dim is not None or not attention.is_cross_attention
+    )
+
+
+@dataclass
+class VideoUNetOutput(BaseOutput):
+    """sample: (batch, frames, channels, height, width)."""
+
+    sample: Tensor
+
+
+class VideoUNet(ModelMixin, ConfigMixin):
+    """A 2-D UNet of diffusers that works on clips.
+
+    Args:
+        unet_class: "UNet2DModel" or "UNet2DConditionModel".
+        unet_config: the 2-D network's configuration; its channels are counted after space-to-depth.
+        temporal: "pseudo3d" (the paper), "attention" (convolutions stay 2-D) or "none" (every frame by itself).
+        space_to_depth: side of the square of pixels that becomes one position of the 2-D network.
+        extra_channels: input channels beyond those of the 2-D network, counted in pixels (`widen_input`).
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        unet_class: str,
+        unet_config: dict[str, Any],
+        temporal: Temporal = "pseudo3d",
+        space_to_depth: int = 1,
+        extra_channels: int = 0,
+    ):
+        super().__init__()
+        if unet_class not in UNET_CLASSES:
+            raise UserError(f"cannot inflate a {unet_class}: use one of {', '.join(UNET_CLASSES)}")
+        if temporal not in ("pseudo3d", "attention", "none"):
+            raise UserError(f"temporal is {temporal!r}: use 'pseudo3d', 'attention' or 'none'")
+        unet = UNET_CLASSES[unet_class].from_config(unet_config)
+        # The 2-D network and this one share their children: names of weights stay those of the 2-D network.
+        object.__setattr__(self, "unet", unet)
+        self._modules = unet._modules
+        self.clip = Clip()
+        if isinstance(unet.class_embedding, TimestepEmbedding):
+            unet.class_embedding.__class__ = CastingTimestepEmbedding
+        if extra_channels:
+            widen_conv(unet.conv_in, extra_channels * space_to_depth**2)
+        if temporal != "none":
+            add_temporal_layers(unet, temporal, self.clip)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        fps: Tensor | None = None,
+        return_dict: bool = True,
+        **conditions: Any,
+    ) -> VideoUNetOutput | tuple[Tensor]:
+        """Denoises a clip.
+
+        Args:
+            sample: (batch, frames, channels, height, width).
+            timestep: one for all clips, or (batch,).
+            fps: frames per second of each clip, (batch,); 0 where it is not known.
+            conditions: what the 2-D network takes; tensors with leading size batch are repeated for every frame.
+        """
+        batch, frames = sample.shape[:2]
+        self.clip.num_frames = frames
+        self.clip.fps = torch.zeros(batch, device=sample.device) if fps is None else fps.to(sample.device).float()
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(batch).repeat_interleave(frames)
+        patch = self.config.space_to_depth
+        if sample.shape[-1] % patch or sample.shape[-2] % patch:
+            size = f"{sample.shape[-1]}x{sample.shape[-2]}"
+            raise UserError(f"a {size} picture does not divide into {patch}x{patch} patches: use multiples of {patch}")
+        pictures = F.pixel_unshuffle(sample.flatten(0, 1), patch).contiguous(memory_format=torch.channels_last)
+        conditions = per_frame(conditions, batch, frames)
+        if isinstance(self.unet, UNet2DConditionModel):
+            conditions.setdefault("encoder_hidden_states", None)
+        result = self.unet(pictures, timestep, **conditions, return_dict=False)[0]
+        result = F.pixel_shuffle(result, patch).unflatten(0, (batch, frames))
+        return VideoUNetOutput(sample=result) if return_dict else (result,)
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func=None) -> None:
+        """As in diffusers; a recomputed block sees the number of frames of its own forward pass, not the latest."""
+        inner = gradient_checkpointing_func or self._checkpoint
+        clip = self.clip
+
+        def with_its_clip(function, *args):
+            num_frames = clip.num_frames
+
+            def again(*args):
+                clip.num_frames = num_frames
+                return function(*args)
+
+            return inner(again, *args)
+
+        super().enable_gradient_checkpointing(with_its_clip)
+
+    @staticmethod
+    def _checkpoint(function, *args):
+        return checkpoint(function, *args, use_reentrant=False)
+
+    def temporal_parameters(self) -> Iterator[nn.Parameter]:
+        """The new weights: temporal convolutions, temporal attention, frame-rate embedding."""
+        return (p for name, p in self.named_parameters() if is_temporal(name))
+
+    def spatial_parameters(self) -> Iterator[nn.Parameter]:
+        """The 2-D network's weights."""
+        return (p for name, p in self.named_parameters() if not is_temporal(name))
+
+
+def is_temporal(name: str) -> bool:
+    """Whether the weight of this name is one that inflation added."""
+    return "temporal" in name.split(".")
+
+
+def per_frame(conditions: Any, batch: int, frames: int) -> Any:
+    """Repeats every tensor with leading size batch (in nested dicts, lists, tuples too) for each of its frames."""
+    if isinstance(conditions, Tensor):
+        same = conditions.ndim == 0 or conditions.shape[0] != batch
+        return conditions if same else conditions.repeat_interleave(frames, dim=0)
+    if isinstance(conditions, dict):
+        return {key: per_frame(value, batch, frames) for key, value in conditions.items()}
+    if isinstance(conditions, (list, tuple)):
+        return type(conditions)(per_frame(value, batch, frames) for value in conditions)
+    return conditions
+
+
+def inflate(
+    unet: UNet2DModel | UNet2DConditionModel | VideoUNet,
+    temporal: Temporal = "pseudo3d",
+    space_to_depth: int | None = None,
+) -> VideoUNet:
+    """A video network that gives, for every frame, what the 2-D network gives for it; the weights are copied.
+
+    A `VideoUNet` without temporal layers (an image stage) can be inflated as well; it keeps its space_to_depth.
+    """
+    if isinstance(unet, VideoUNet):
+        if unet.config.temporal != "none":
+            raise UserError("this network has temporal layers already: inflate a 2-D one")
+        if space_to_depth not in (None, unet.config.space_to_depth):
+            raise UserError(f"this network was trained with space_to_depth {unet.config.space_to_depth}: keep it")
+        config = {**public(unet.config), "temporal": temporal}
+    else:
+        if type(unet).__name__ not in UNET_CLASSES:
+            raise UserError(f"cannot inflate a {type(unet).__name__}: use one of {', '.join(UNET_CLASSES)}")
+        source = {"_name_or_path": unet.config.get("_name_or_path"), "_diffusers_version": diffusers.__version__}
+        config = {
+            "unet_class": type(unet).__name__,
+            "unet_config": public(unet.config) | source,
+            "temporal": temporal,
+            "space_to_depth": space_to_depth or 1,
+        }
+    video = VideoUNet(**config)
+    nn.Module.to(video, unet.device, unet.dtype)  # diffusers' own .to() warns about layers to keep in float32: there are none
+    missing, unexpected = video.load_state_dict(unet.state_dict(), strict=False)
+    if unexpected or not all(map(is_temporal, missing)):
+        raise UserError(f"the weights do not fit {config['unet_class']}'s configuration: {unexpected or missing}")
+    return video.train(unet.training)
+
+
+def public(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the library's own notes."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def widen_input(video_unet: VideoUNet, extra_channels: int) -> VideoUNet:
+    """Adds input channels at the end, in place: their weights are zero, so the output does not change."""
+    widen_conv(video_unet.unet.conv_in, extra_channels * video_unet.config.space_to_depth**2)
+    video_unet.register_to_config(extra_channels=video_unet.config.extra_channels + extra_channels)
+    return video_unet
+
+
+def widen_conv(conv: nn.Conv2d, extra_channels: int) -> None:
+    """Appends input channels with zero weights to a convolution."""
+    out_channels, _, *kernel = conv.weight.shape
+    extra = conv.weight.new_zeros(out_channels, extra_channels, *kernel)
+    conv.weight = nn.Parameter(torch.cat([conv.weight.detach(), extra], dim=1))
+    conv.in_channels += extra_channels

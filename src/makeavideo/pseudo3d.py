@@ -1,0 +1,138 @@
+"""Space-time layers (section 3.2 of the paper, arXiv 2209.14792): one pretrained spatial layer, one new temporal layer.
+
+    PseudoConv3d       Conv1d over frames  o  Conv2d over the picture          (eq. 1; the Conv1d starts as the identity)
+    PseudoAttention3d  attention over frames  o  attention over the picture    (eq. 2; the former starts as zero, residual)
+    FrameRateTimeEmbedding   time embedding + embedding of the frames per second   (starts as zero)
+
+A clip travels through the network as its frames, folded into the batch: (batch * frames, channels, height, width),
+channels-last. Each class extends a spatial layer, whose weights keep their names, by one child named ``temporal``;
+`Clip` tells the children how many frames to unfold.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Clip:
+    """What all temporal layers of one network need to know about the clip that is passing through it."""
+
+    num_frames: int = 1
+    fps: Tensor | None = None  # (batch,), 0 = not given
+
+
+class TemporalConv(nn.Conv2d):
+    """Convolution over three frames at each position: (batch * frames, C, H, W) -> the same shape. Starts as identity.
+
+    In channels-last memory a clip is already laid out as (batch, frames, H * W, C), so that the 1-D convolution is a
+    Conv2d with kernel (3, 1) on a view: no transpose, no copy.
+    """
+
+    def __init__(self, channels: int, clip: Clip, **factory):
+        super().__init__(channels, channels, kernel_size=(3, 1), padding=(1, 0), **factory)
+        self.clip = clip
+        nn.init.dirac_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        size = frames.shape[2:]
+        frames = frames.contiguous(memory_format=torch.channels_last)  # nothing to do, unless the weights are not
+        clips = frames.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, self.clip.num_frames)).permute(0, 3, 1, 2)
+        clips = super().forward(clips)  # (batch, C, frames, H * W), channels-last
+        return clips.permute(0, 2, 3, 1).flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
+
+
+class PseudoConv3d(nn.Conv2d):
+    """A Conv2d followed by a `TemporalConv`."""
+
+    def extend(self, clip: Clip) -> None:
+        self.temporal = TemporalConv(self.out_channels, clip, device=self.weight.device, dtype=self.weight.dtype)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.temporal(super().forward(frames))
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention over the frames at each position: (batch * frames, positions, C) -> what to add. Starts as zero.
+
+    Frames know their order by rotary position embedding, with periods from 6 to about 1,600 frames: no parameters, and
+    only distances in time count, so that a clip may be longer than those of the training.
+    """
+
+    def __init__(self, channels: int, heads: int, clip: Clip, **factory):
+        super().__init__()
+        self.clip = clip
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels, **factory)
+        self.to_qkv = nn.Linear(channels, 3 * channels, bias=False, **factory)
+        self.to_out = nn.Linear(channels, channels, **factory)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames, positions, channels = self.clip.num_frames, *x.shape[1:]
+        # One half of the channels of all queries and keys, the other half, the values: (batch, frames, positions, C).
+        # Rotating halves before they are split into heads keeps the arithmetic on long contiguous rows.
+        first, second, values = self.to_qkv(self.norm(x)).unflatten(0, (-1, frames)).chunk(3, dim=-1)
+        cos, sin = (y.to(x.dtype) for y in self.rotation(frames, channels, x.device))
+        halves = first * cos - second * sin, first * sin + second * cos
+        # To (batch * positions, heads, frames, channels of a head).
+        halves = [y.unflatten(-1, (2, self.heads, 1, -1)).permute(3, 0, 2, 4, 1, 5, 6) for y in halves]
+        queries, keys = torch.cat(halves, dim=-2).flatten(-2).flatten(1, 2)
+        values = values.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
+        y = F.scaled_dot_product_attention(queries, keys, values)
+        return self.to_out(y.unflatten(0, (-1, positions)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(2))
+
+    def rotation(self, frames: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosine and sine for one half of the channels of queries and keys: each (frames, 1, channels)."""
+        pairs = channels // self.heads // 2
+        frequency = 256 ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
+        phase = torch.arange(frames, device=device, dtype=torch.float32)[:, None] * frequency
+        phase = phase.repeat(1, 2 * self.heads).unsqueeze(1)
+        return phase.cos(), phase.sin()
+
+
+def num_heads(channels: int) -> int:
+    """Heads of about 64 channels (an even number): short sequences are slow in small heads."""
+    return next((n for n in range(max(1, channels // 64), 0, -1) if channels % (2 * n) == 0), 1)
+
+
+class PseudoAttention3d(Attention):
+    """A spatial self-attention of diffusers followed by a `TemporalAttention`."""
+
+    def extend(self, clip: Clip) -> None:
+        factory = {"device": self.to_q.weight.device, "dtype": self.to_q.weight.dtype}
+        self.temporal = TemporalAttention(self.out_dim, num_heads(self.out_dim), clip, **factory)
+
+    def forward(self, hidden_states: Tensor, *args, **kwargs) -> Tensor:
+        """(batch * frames, positions, C) or (batch * frames, C, H, W) -> the same shape."""
+        result = super().forward(hidden_states, *args, **kwargs)
+        # Where the residual is added later, by the transformer block, the temporal layer still has to see it.
+        adds_residual = self.residual_connection or self.added_kv_proj_dim is not None
+        seen = result if adds_residual else hidden_states + result
+        if seen.ndim == 3:
+            return result + self.temporal(seen)
+        added = self.temporal(seen.flatten(2).transpose(1, 2))
+        return result + added.transpose(1, 2).unflatten(2, result.shape[2:])
+
+
+class FrameRateTimeEmbedding(TimestepEmbedding):
+    """Adds an embedding of the clip's frames per second to the time embedding; 0 means unknown and adds nothing."""
+
+    def extend(self, clip: Clip) -> None:
+        self.clip = clip
+        factory = {"device": self.linear_1.weight.device, "dtype": self.linear_1.weight.dtype}
+        self.frequencies = Timesteps(128, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.temporal = TimestepEmbedding(128, self.linear_2.out_features).to(**factory)
+        nn.init.zeros_(self.temporal.linear_2.weight)
+        nn.init.zeros_(self.temporal.linear_2.bias)
+
+    def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
+        embedding = super().forward(sample, condition)
+        fps = self.clip.fps
+        rate = self.temporal(self.frequencies(fps).to(embedding.dtype)) * (fps > 0).to(embedding.dtype)[:, None]
+        return embedding + rate.repeat_interleave(self.clip.num_frames, dim=0)

@@ -1,0 +1,49 @@
+"""From a folder of trained stages to a pipeline folder."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from ..encoders import TextProjection, load_text_encoder
+from ..inflate import VideoUNet
+from ..pipeline import MakeAVideoPipeline
+from ..sampling import make_scheduler
+from .stages import STAGES, load_folder
+
+PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
+
+
+def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
+    """Join the networks that the stages left in `runs/<stage>/final` as a pipeline in `folder`, half precision.
+
+    Written under a temporary name and renamed when whole.
+
+    Raises:
+        UserError: a stage has not been trained yet.
+    """
+    from diffusers import PriorTransformer
+    from transformers import CLIPVisionModelWithProjection
+
+    tokenizer, text = load_text_encoder(text_encoder)
+    modules = {
+        "tokenizer": tokenizer,
+        "text_encoder": text,
+        "text_projection": load_folder(TextProjection, runs / "clip/final/text_projection", "text projection"),
+        "image_encoder": load_folder(CLIPVisionModelWithProjection, runs / "clip/final/image_encoder", "image encoder"),
+        "prior": load_folder(PriorTransformer, runs / "prior/final/prior", "prior"),
+        "prior_scheduler": make_scheduler(),
+    }
+    for name in PIXEL_STAGES:
+        stage = STAGES[name]
+        modules[stage.component] = load_folder(VideoUNet, runs / name / "final" / stage.component, f"{name} network")
+        modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
+    for module in modules.values():
+        if isinstance(module, torch.nn.Module):
+            module.half()
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    MakeAVideoPipeline(**modules).save_pretrained(partial, safe_serialization=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder

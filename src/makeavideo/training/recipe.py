@@ -1,0 +1,131 @@
+"""A recipe is all that a training run depends on: typed, and checked before anything is loaded."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import UserError
+
+StageName = Literal[
+    "clip",
+    "prior",
+    "decoder-image",
+    "decoder-video",
+    "interpolator",
+    "sr-low-image",
+    "sr-low-video",
+    "sr-high-image",
+]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataRecipe(Strict):
+    """Where the samples come from and how they are cut."""
+
+    roots: list[str] = Field(description="folders of captioned images or of clips, or webdataset shards")
+    size: int = Field(gt=0, description="pixels a side after resizing")
+    crop: int | None = Field(None, gt=0, description="side of a random crop, in pixels; none: the whole picture")
+    background: str = Field("#ffffff", description="colour that transparent pixels are composed on")
+    split: Literal["none", "emoji"] = Field("none", description="emoji: leave the committed held-out concepts out")
+    num_frames: int = Field(16, gt=0)
+    fps_low: float = Field(1.0, gt=0)
+    fps_high: float = Field(30.0, gt=0)
+    fps_beta_start: tuple[float, float] = Field((3.0, 1.0), description="Beta(a, b) at the start: high fps, little motion")
+    fps_beta_end: tuple[float, float] = Field((1.0, 3.0), description="Beta(a, b) at the end: low fps, more motion")
+    short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
+    cache_gb: float = Field(4.0, ge=0, description="memory for decoded frames")
+    num_workers: int = Field(0, ge=0)
+
+
+class NoiseRecipe(Strict):
+    """Noise levels t in (0, 1): x_t = (1 - t) x + t n, with t = sigmoid(mean + std N(0, 1))."""
+
+    mean: float = 0.6
+    std: float = Field(0.9, gt=0)
+    weight_floor: float = Field(0.1, gt=0, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
+    shared: bool = Field(False, description="the same noise for every frame of a clip (super-resolution)")
+    low_res_max: float = Field(0.3, ge=0, le=1, description="noise-conditioning augmentation: highest level")
+
+
+class OptimRecipe(Strict):
+    learning_rate: float = Field(6e-4, gt=0)
+    spatial_scale: float = Field(1.0, ge=0, description="learning rate of spatial weights, as a part of the temporal ones'")
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int = Field(100, ge=0)
+    schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
+    max_grad_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+
+
+class Recipe(Strict):
+    """One stage's training run."""
+
+    stage: StageName
+    output: str = Field(description="folder for checkpoints, samples, logs and the trained network")
+    data: DataRecipe
+    steps: int = Field(gt=0, description="optimiser steps")
+    batch_size: int = Field(gt=0, description="samples a process and forward pass")
+    seed: int = Field(0, ge=0)
+    init_from: str | None = Field(None, description="folder of the network that this stage starts from")
+    image_encoder: str | None = Field(None, description="folder of the trained image tower")
+    text_encoder: str | None = Field(None, description="transformers folder; none: the packaged MiniLM")
+    network: dict[str, Any] = Field(default_factory=dict, description="configuration of a network from scratch")
+    noise: NoiseRecipe = NoiseRecipe()
+    optim: OptimRecipe = OptimRecipe()
+    gradient_accumulation: int = Field(1, gt=0)
+    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    condition_dropout: float = Field(0.1, ge=0, le=1, description="chance that a condition is replaced by the null one")
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    checkpoint_steps: int | None = Field(None, gt=0, description="also write a checkpoint every so many steps")
+    sample_every: int = Field(500, gt=0, description="steps between contact sheets")
+    log_every: int = Field(10, gt=0)
+
+
+def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a YAML recipe and apply `key=value` overrides (dots for nested keys).
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key or a wrong type; the sentence names the key.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"The recipe {path} cannot be read ({error.strerror}): give the path of a .yaml file.") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" near line {where.line + 1}" if where else ""
+        raise UserError(f"The recipe {path} is not valid YAML{line}: mend its syntax.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"The recipe {path} is not a list of `key: value` lines: see recipes/ for examples.")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override} has no `=`: write --set key=value, for example --set steps=1000.")
+        target = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise UserError(f"--set {key}: {parent} is not a group of keys.")
+        target[last] = yaml.safe_load(value)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            message = f"The recipe {path} has the unknown key {key}: remove it or correct its spelling."
+        elif first["type"] == "missing":
+            message = f"The recipe {path} lacks the key {key}: add it."
+        else:
+            message = f"The recipe {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
+        raise UserError(message) from None

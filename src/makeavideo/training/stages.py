@@ -1,0 +1,487 @@
+"""What each stage learns: its network, its data, its loss and its samples (section 3 of the paper).
+
+A stage knows nothing of optimisers, checkpoints or devices in the plural: that is the trainer's part.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.clips import UnlabelledClips
+from ..data.curriculum import FrameRateCurriculum
+from ..data.emoji import split
+from ..data.images import CaptionedImages
+from ..encoders import TextProjection, embed_images, embed_text, load_text_encoder
+from ..errors import UserError
+from ..inflate import VideoUNet, inflate, widen_input
+from ..sampling import TIMESTEPS, add_noise, frame_noise, guide, make_scheduler, sample, upsample
+from .recipe import DataRecipe, Recipe
+
+SHEET_CLIPS, SHEET_STEPS = 8, 16
+VIEW_TEMPERATURE = 0.1
+
+
+def load_folder(loader, folder: str | Path | None, what: str):
+    """`loader.from_pretrained(folder)` with a sentence for a missing or pickled network."""
+    if folder is None or not Path(folder).is_dir():
+        raise UserError(f"There is no {what} at {folder}: train that stage first or correct the path in the recipe.")
+    try:
+        return loader.from_pretrained(folder, use_safetensors=True)
+    except OSError as error:
+        raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {error}") from None
+
+
+def captioned_images(data: DataRecipe) -> CaptionedImages:
+    include = None
+    if data.split == "emoji":
+        held_out = split().held_out_all
+        include = lambda key: key not in held_out  # noqa: E731
+    return CaptionedImages(
+        data.roots,
+        size=data.size,
+        background=data.background,
+        crop=data.crop,
+        include=include,
+        cache_bytes=int(data.cache_gb * 2**30),
+    )
+
+
+def unlabelled_clips(data: DataRecipe) -> UnlabelledClips:
+    include = None
+    if data.split == "emoji":
+        held_out = split().held_out_all | split().held_out_motion
+        include = lambda key: key not in held_out  # noqa: E731
+    return UnlabelledClips(
+        data.roots,
+        size=data.size,
+        num_frames=data.num_frames,
+        fps=FrameRateCurriculum(data.fps_low, data.fps_high, data.fps_beta_start, data.fps_beta_end),
+        short=data.short,
+        background=data.background,
+        crop=data.crop,
+        include=include,
+        cache_bytes=int(data.cache_gb * 2**30),
+    )
+
+
+class Stage:
+    """One network with its data and loss. `network` is what the optimiser changes; `batch` holds stacked samples."""
+
+    network: nn.Module
+    dataset: torch.utils.data.Dataset
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        self.recipe, self.device = recipe, device
+
+    def parameter_groups(self) -> list[dict]:
+        return [{"params": list(self.network.parameters()), "lr": self.recipe.optim.learning_rate}]
+
+    def loss(self, network: nn.Module, batch: dict, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+    def contact_sheet(self, network: nn.Module):
+        """Samples of the present weights as a PIL image, or None where there is nothing to see."""
+        return None
+
+    def export(self, folder: Path) -> None:
+        """Save the network in the diffusers layout, half precision."""
+        raise NotImplementedError
+
+
+class ImageTextNetwork(nn.Module):
+    def __init__(self, vision: nn.Module, text: TextProjection):
+        super().__init__()
+        self.vision, self.text = vision, text
+        self.log_scale = nn.Parameter(torch.tensor(2.659))  # exp: 1 / 0.07, as CLIP starts
+
+    def forward(self, pixels: Tensor, text_embeds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        image = F.normalize(self.vision(pixel_values=pixels).image_embeds.float(), dim=-1)
+        return image, self.text(text_embeds), self.log_scale.exp().clamp(max=100)
+
+
+class TextCache:
+    """Sentence embeddings of the frozen text encoder, each text encoded once."""
+
+    def __init__(self, folder: str | None, device: torch.device):
+        self.tokenizer, self.encoder = load_text_encoder(folder)
+        self.encoder.to(device)
+        self.known: dict[str, Tensor] = {}
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        new = sorted({text for text in texts if text not in self.known})
+        for start in range(0, len(new), 256):
+            part = new[start : start + 256]
+            self.known.update(zip(part, embed_text(self.tokenizer, self.encoder, part), strict=True))
+        return torch.stack([self.known[text] for text in texts])
+
+
+def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Random zoom, shift and colour gain (batch, 3, h, w): the tower must not tell pictures by their frame."""
+    batch, device = pixels.shape[0], pixels.device
+    zoom, dx, dy = torch.rand(3, batch, generator=generator, device=generator.device).to(device)
+    scale = 0.85 + 0.4 * zoom  # above 1: the picture shrinks, its border repeats
+    theta = torch.zeros(batch, 2, 3, device=device)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, 0, 2], theta[:, 1, 2] = 0.2 * (dx - 0.5), 0.2 * (dy - 0.5)
+    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    moved = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    gain = torch.rand(batch, 3, 1, 1, generator=generator, device=generator.device).to(device)
+    return ((moved - 1) * (0.9 + 0.2 * gain) + 1).clamp(-1, 1)
+
+
+def contrast(logits: Tensor, target: Tensor) -> Tensor:
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+class ClipStage(Stage):
+    """Image tower and text projection, contrastive (CLIP; what section 3.1 takes as given)."""
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        super().__init__(recipe, device)
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        self.dataset = captioned_images(recipe.data)
+        self.embed_text = TextCache(recipe.text_encoder, device)
+        if recipe.init_from:
+            vision = load_folder(CLIPVisionModelWithProjection, Path(recipe.init_from) / "image_encoder", "image encoder")
+            text = load_folder(TextProjection, Path(recipe.init_from) / "text_projection", "text projection")
+        else:
+            config = CLIPVisionConfig(image_size=recipe.data.size, **recipe.network)
+            vision = CLIPVisionModelWithProjection(config)
+            text = TextProjection(self.embed_text.encoder.config.hidden_size, config.projection_dim)
+        self.network = ImageTextNetwork(vision.float(), text.float())
+
+    def loss(self, network, batch, generator):
+        """Picture against text, and one view of a picture against another (SLIP): few captions tell twins apart."""
+        views = torch.cat([augment(batch["pixels"][:, 0], generator) for _ in range(2)])
+        image, text, scale = network(views, self.embed_text(batch["caption"]))
+        one, other = image.chunk(2)
+        # several pictures of one concept in a batch are all right answers, so the target is shared among them
+        same = torch.tensor([[a == b for b in batch["key"]] for a in batch["key"]], device=image.device).float()
+        target = same / same.sum(1, keepdim=True)
+        return contrast(scale * one @ text.T, target) + contrast(one @ other.T / VIEW_TEMPERATURE, target)
+
+    def export(self, folder):
+        self.network.vision.half().save_pretrained(folder / "image_encoder")
+        self.network.text.half().save_pretrained(folder / "text_projection")
+
+
+class EmbeddedImages(torch.utils.data.Dataset):
+    """(caption, y_e) pairs: the pictures are embedded once, since the prior never sees pixels."""
+
+    def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
+        self.images = images
+        self.embeds, self.good = [], []
+        device = next(image_encoder.parameters()).device
+        for start in range(0, len(images), 64):
+            samples = [images[(i, 0)] for i in range(start, min(start + 64, len(images)))]
+            pixels = torch.cat([s["pixels"] for s in samples]).to(device)
+            with torch.no_grad():
+                self.embeds.extend(embed_images(image_encoder, pixels).cpu())
+            self.good.extend(s["key"] for s in samples)
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def __getitem__(self, key):
+        index, seed = key[:2]
+        captions = self.images.captions(index)
+        # the first caption is the label: half of the draws, since it is what names the concept
+        choice = 0 if seed % 2 else (seed // 2) % len(captions)
+        return {"caption": captions[choice], "embeds": self.embeds[index], "key": self.good[index], "skipped": []}
+
+
+class PriorStage(Stage):
+    """P: text embedding -> image embedding, a diffusion of vectors that predicts the clean one (section 3.1)."""
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        super().__init__(recipe, device)
+        from diffusers import PriorTransformer
+        from transformers import CLIPVisionModelWithProjection
+
+        tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
+        self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval())
+        self.embed_text = TextCache(recipe.text_encoder, device)
+        self.network = PriorTransformer(
+            embedding_dim=tower.config.projection_dim,
+            embedding_proj_dim=self.embed_text.encoder.config.hidden_size,
+            num_embeddings=0,
+            encoder_hid_proj_type=None,
+            **recipe.network,
+        )
+        embeds = torch.stack(self.dataset.embeds)
+        # kept in the network's own (untrained) statistics, as unCLIP does, so that the diffusion sees unit variance
+        self.network.clip_mean.data, self.network.clip_std.data = embeds.mean(0, True), embeds.std(0, keepdim=True)
+        self.network.clip_mean.requires_grad_(False)
+        self.network.clip_std.requires_grad_(False)
+
+    def parameter_groups(self):
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        return [{"params": parameters, "lr": self.recipe.optim.learning_rate}]
+
+    def loss(self, network, batch, generator):
+        noise_recipe = self.recipe.noise
+        text = self.embed_text(batch["caption"])
+        x = (batch["embeds"] - self.network.clip_mean) / self.network.clip_std
+        draws = torch.rand(x.shape[0], generator=generator, device=generator.device).to(x.device)
+        text = torch.where((draws < self.recipe.condition_dropout)[:, None], torch.zeros_like(text), text)
+        t = draw_levels(x.shape[0], noise_recipe.mean, noise_recipe.std, generator).to(x.device)
+        noise = frame_noise(x.shape, generator).to(x.device)
+        x_hat = network(add_noise(x, noise, t), t * TIMESTEPS, proj_embedding=text).predicted_image_embedding
+        return weighted_loss(x_hat.float(), x, t, noise_recipe.weight_floor)
+
+    def export(self, folder):
+        self.network.half().save_pretrained(folder / "prior")
+
+
+def draw_levels(batch: int, mean: float, std: float, generator: torch.Generator) -> Tensor:
+    return torch.sigmoid(mean + std * torch.randn(batch, generator=generator, device=generator.device))
+
+
+def weighted_loss(x_hat: Tensor, x: Tensor, t: Tensor, floor: float) -> Tensor:
+    """|x_hat - x|^2 / max(t, floor)^2: the velocity's loss, written for a clean-picture network."""
+    error = (x_hat - x).square().flatten(1).mean(1)
+    return (error / t.clamp(min=floor).square()).mean()
+
+
+def build_unet(recipe: Recipe) -> VideoUNet:
+    """A 2-D network from scratch, each frame by itself. `network`: {class, space_to_depth, ...diffusers' arguments}."""
+    import diffusers
+
+    config = dict(recipe.network)
+    name, space_to_depth = config.pop("class", "UNet2DModel"), config.pop("space_to_depth", 1)
+    if name not in ("UNet2DModel", "UNet2DConditionModel"):
+        raise UserError(f"The recipe's network.class is {name}: use UNet2DModel or UNet2DConditionModel.")
+    for key in ("in_channels", "out_channels"):
+        config[key] = config[key] * space_to_depth**2
+    return inflate(getattr(diffusers, name)(**config), temporal="none", space_to_depth=space_to_depth)
+
+
+class PixelStage(Stage):
+    """What the decoder, the interpolator and the super-resolution stages share: a video network and its noise."""
+
+    video = False
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        super().__init__(recipe, device)
+        self.dataset = unlabelled_clips(recipe.data) if self.video else captioned_images(recipe.data)
+        self.network = self.start()
+        if recipe.gradient_checkpointing:
+            self.network.enable_gradient_checkpointing()
+
+    def start(self) -> VideoUNet:
+        if self.recipe.init_from is None:
+            network = build_unet(self.recipe)
+        else:
+            network = load_folder(VideoUNet, self.recipe.init_from, "network to start from").float()
+        if self.video and network.config.temporal == "none":
+            network = inflate(network)
+        return network.to(memory_format=torch.channels_last)
+
+    def parameter_groups(self):
+        optim = self.recipe.optim
+        if not self.video:
+            return super().parameter_groups()
+        return [
+            {"params": list(self.network.temporal_parameters()), "lr": optim.learning_rate},
+            {"params": list(self.network.spatial_parameters()), "lr": optim.learning_rate * optim.spatial_scale},
+        ]
+
+    def diffuse(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        noise_recipe = self.recipe.noise
+        t = draw_levels(x.shape[0], noise_recipe.mean, noise_recipe.std, generator).to(x.device)
+        return add_noise(x, frame_noise(x.shape, generator, noise_recipe.shared).to(x.device), t), t
+
+    def dropped(self, batch: int, generator: torch.Generator) -> Tensor:
+        draws = torch.rand(batch, generator=generator, device=generator.device)
+        return (draws < self.recipe.condition_dropout).to(self.device)
+
+    def frame_rates(self, batch: dict, generator: torch.Generator) -> Tensor | None:
+        """fps (batch,), 0 where it is dropped; None in the image stages."""
+        if not self.video:
+            return None
+        return torch.where(self.dropped(len(batch["fps"]), generator), 0.0, batch["fps"].float())
+
+    def export(self, folder):
+        self.network.half().save_pretrained(folder / self.component)
+        make_scheduler(self.shift).save_pretrained(folder / f"{self.component}_scheduler")
+
+
+class DecoderStage(PixelStage):
+    """D on pictures, or D_t on clips: the image embedding -> frames (sections 3.1 and 3.2)."""
+
+    component, shift = "decoder", 2.0
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        from transformers import CLIPVisionModelWithProjection
+
+        super().__init__(recipe, device)
+        tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder")
+        half = torch.float32 if recipe.mixed_precision == "no" else torch.bfloat16
+        self.image_encoder = tower.to(device, half).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def embed_frame(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """y_e of one random frame of each clip (batch, dim)."""
+        frame = torch.randint(x.shape[1], (x.shape[0],), generator=generator, device=generator.device).to(x.device)
+        return embed_images(self.image_encoder, x[torch.arange(len(x), device=x.device), frame])
+
+    def loss(self, network, batch, generator):
+        x = batch["pixels"]
+        y_e = self.embed_frame(x, generator)
+        y_e = torch.where(self.dropped(len(x), generator)[:, None], torch.zeros_like(y_e), y_e)
+        fps = self.frame_rates(batch, generator)
+        x_t, t = self.diffuse(x, generator)
+        x_hat = self.predict(network, x_t, t, y_e, fps, batch, generator)
+        return weighted_loss(x_hat.float(), x, t, self.recipe.noise.weight_floor)
+
+    def predict(self, network, x_t, t, y_e, fps, batch, generator):
+        conditions = {"encoder_hidden_states": None, "added_cond_kwargs": {"image_embeds": y_e}}
+        return network(x_t, t * TIMESTEPS, fps=fps, **conditions).sample
+
+    def contact_sheet(self, network):
+        from ..video import contact_sheet
+
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        count = 64 if not self.video else SHEET_CLIPS
+        samples = [self.dataset[(i * len(self.dataset) // count, 0, 1.0)] for i in range(count)]
+        x = torch.stack([s["pixels"] for s in samples]).to(self.device)
+        fps = torch.tensor([float(s["fps"]) for s in samples], device=self.device) if self.video else None
+        y_e = self.embed_frame(x, generator)
+        batch = {"pixels": x}
+
+        def predict(x_t, t):
+            t = t.expand(len(x_t))
+            known = self.predict(network, x_t, t, y_e, fps, batch, generator)
+            null = self.predict(network, x_t, t, torch.zeros_like(y_e), fps, batch, generator)
+            return guide(known.float(), null.float(), 2.0)
+
+        noise = frame_noise(x.shape, generator).to(self.device)
+        made = sample(predict, noise, make_scheduler(self.shift), SHEET_STEPS)
+        both = torch.cat([x, made], 1) if not self.video else torch.stack([x, made], 1).flatten(0, 1)
+        return contact_sheet(to_uint8(both), columns=16 if self.video else 2)
+
+
+class DecoderVideoStage(DecoderStage):
+    video = True
+
+
+class InterpolatorStage(DecoderVideoStage):
+    """F-up: D_t with four more input channels, the masked frames and the mask (section 3.3)."""
+
+    component = "interpolator"
+
+    def start(self):
+        network = super().start()
+        if network.config.extra_channels == 0:
+            network = widen_input(network, 4).to(memory_format=torch.channels_last)
+        return network
+
+    def predict(self, network, x_t, t, y_e, fps, batch, generator):
+        if "mask" not in batch:
+            batch["mask"] = draw_masks(x_t.shape[0], x_t.shape[1], generator).to(x_t.device)
+        mask = batch["mask"][:, :, None, None, None].expand(-1, -1, 1, *x_t.shape[-2:])
+        x_t = torch.cat([x_t, batch["pixels"] * mask, mask], 2)
+        return super().predict(network, x_t, t, y_e, fps, batch, generator)
+
+
+def draw_masks(batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
+    """Which frames are given (batch, num_frames), 1 where they are.
+
+    Half of the clips: every fifth frame (interpolation). The others: the first ones, the last ones, both ends or any
+    (extrapolation, image animation, joining).
+    """
+    masks = torch.zeros(batch, num_frames)
+    draws = torch.rand(batch, 3, generator=generator, device=generator.device).cpu()
+    for row, (kind, count, place) in zip(masks, draws.tolist(), strict=True):
+        given = 1 + int(count**2 * num_frames / 2)
+        if kind < 0.5:
+            row[::5] = 1
+        elif kind < 0.7:
+            row[:given] = 1
+        elif kind < 0.8:
+            row[0] = row[-1] = 1
+        elif kind < 0.9:
+            row[int(place * num_frames)] = 1
+        else:
+            row[torch.randperm(num_frames, generator=torch.Generator().manual_seed(int(place * 2**31)))[:given]] = 1
+    return masks
+
+
+class SuperResolutionStage(PixelStage):
+    """SR_l, SR_l_t and SR_h: small frames -> large frames (section 3.2), a residual over bilinear up-sampling.
+
+    The small frames are noised (noise-conditioning augmentation); the network is told how much.
+    """
+
+    factor, shift = 4, 1.0
+
+    def degrade(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(low-resolution frames up-sampled again, augmentation level (batch,))."""
+        size = x.shape[-1]
+        low = F.interpolate(x.flatten(0, 1), scale_factor=1 / self.factor, mode="bilinear", antialias=True)
+        low = low.unflatten(0, x.shape[:2])
+        level = torch.rand(len(x), generator=generator, device=generator.device).to(x.device)
+        level = level.square() * self.recipe.noise.low_res_max
+        low = add_noise(low, frame_noise(low.shape, generator, self.recipe.noise.shared).to(x.device), level)
+        return upsample(low, size), level
+
+    def predict(self, network, x_t, t, up, level, fps):
+        net = network(torch.cat([x_t, up], 2), t * TIMESTEPS, fps=fps, class_labels=level * TIMESTEPS)
+        return up + net.sample.float()
+
+    def loss(self, network, batch, generator):
+        x = batch["pixels"]
+        up, level = self.degrade(x, generator)
+        fps = self.frame_rates(batch, generator)
+        x_t, t = self.diffuse(x, generator)
+        x_hat = self.predict(network, x_t, t, up, level, fps)
+        return weighted_loss(x_hat, x, t, self.recipe.noise.weight_floor)
+
+    def contact_sheet(self, network):
+        from ..video import contact_sheet
+
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        samples = [self.dataset[(i * len(self.dataset) // SHEET_CLIPS, i, 1.0)] for i in range(SHEET_CLIPS)]
+        x = torch.stack([s["pixels"] for s in samples]).to(self.device)[:, :4]
+        fps = torch.tensor([float(s["fps"]) for s in samples], device=self.device) if self.video else None
+        up, level = self.degrade(x, generator)
+
+        def predict(x_t, t):
+            return self.predict(network, x_t, t.expand(len(x_t)), up, level, fps)
+
+        noise = frame_noise(x.shape, generator, shared=True).to(self.device)
+        made = sample(predict, noise, make_scheduler(self.shift), 4)
+        return contact_sheet(to_uint8(torch.cat([x[:, :1], up[:, :1], made[:, :1]], 1)), columns=3)
+
+
+class SRLowImageStage(SuperResolutionStage):
+    component = "super_resolution_low"
+
+
+class SRLowVideoStage(SRLowImageStage):
+    video = True
+
+
+class SRHighImageStage(SuperResolutionStage):
+    component, factor = "super_resolution_high", 3
+
+
+def to_uint8(pixels: Tensor):
+    """(batch, frames, 3, h, w) in [-1, 1] -> uint8 array (batch, frames, h, w, 3)."""
+    scaled = (pixels.float().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+
+
+STAGES: dict[str, type[Stage]] = {
+    "clip": ClipStage,
+    "prior": PriorStage,
+    "decoder-image": DecoderStage,
+    "decoder-video": DecoderVideoStage,
+    "interpolator": InterpolatorStage,
+    "sr-low-image": SRLowImageStage,
+    "sr-low-video": SRLowVideoStage,
+    "sr-high-image": SRHighImageStage,
+}

@@ -1,0 +1,247 @@
+"""One training loop for every stage, on accelerate.
+
+All randomness of step k is a function of (seed, k, process): the order of samples, their augmentation, noise and
+dropout. A checkpoint therefore holds only weights, optimiser, schedule and average, and resuming is exact.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, default_collate
+
+from ..data.files import SkipReport
+from ..errors import UserError
+from .recipe import Recipe
+from .stages import STAGES, Stage
+
+CHECKPOINTS_KEPT = 2
+
+
+def fold_seed(*numbers: int) -> int:
+    """One well-mixed seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class StepKeys:
+    """Batches of (index, seed, progress) keys from micro-step `start` on: a fresh permutation of the data every epoch."""
+
+    def __init__(self, recipe: Recipe, length: int, start: int, rank: int, world: int):
+        self.recipe, self.length, self.start, self.rank, self.world = recipe, length, start, rank, world
+
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.gradient_accumulation - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, float]]]:
+        total = self.recipe.steps * self.recipe.gradient_accumulation
+        epoch, order = -1, None
+        for micro_step in range(self.start, total):
+            first = (micro_step * self.world + self.rank) * self.recipe.batch_size
+            keys = []
+            for position in range(first, first + self.recipe.batch_size):
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.length)
+                seed = fold_seed(self.recipe.seed, position)
+                keys.append((int(order[position % self.length]), seed, micro_step / total))
+            yield keys
+
+
+def collate(samples: list[dict]) -> dict:
+    """Stack the samples; lists of skipped files are joined."""
+    skipped = [item for sample in samples for item in sample.pop("skipped")]
+    return {**default_collate(samples), "skipped": skipped}
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """Whole checkpoints, oldest first (a half-written one has another name)."""
+    return sorted((output / "checkpoints").glob("step-*"))
+
+
+def save_checkpoint(accelerator: Accelerator, output: Path, step: int) -> None:
+    """Write under a temporary name, rename when whole, then drop all but the newest ones."""
+    final = output / "checkpoints" / f"step-{step:08d}"
+    partial = final.with_name(f"partial-{step:08d}")
+    accelerator.save_state(str(partial))
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(partial, final)
+        for old in checkpoints(output)[:-CHECKPOINTS_KEPT]:
+            shutil.rmtree(old)
+        for half in final.parent.glob("partial-*"):
+            shutil.rmtree(half)
+    accelerator.wait_for_everyone()
+
+
+class Averaged:
+    """Exponential moving average of the trained weights; `with average:` the network has them."""
+
+    def __init__(self, stage: Stage, decay: float):
+        self.parameters = [p for p in stage.network.parameters() if p.requires_grad]
+        self.ema = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
+
+    def __enter__(self):
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+
+    def __exit__(self, *_):
+        self.ema.restore(self.parameters)
+
+
+def train(recipe: Recipe, resume: bool = False) -> Path:
+    """Train one stage to its end and export it.
+
+    Args:
+        recipe: a checked recipe.
+        resume: continue from the newest whole checkpoint in `recipe.output` (from the start if there is none).
+
+    Returns:
+        The folder with the exported network, `<output>/final`.
+
+    Raises:
+        UserError: the output folder holds another run and `resume` is off, or the data cannot be read.
+    """
+    output = Path(recipe.output)
+    if checkpoints(output) and not resume:
+        raise UserError(f"{output} already holds a run: add --resume to continue it, or choose another output.")
+    accelerator = Accelerator(
+        mixed_precision=recipe.mixed_precision,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(output / "logs")),
+        step_scheduler_with_optimizer=False,
+    )
+    torch.manual_seed(recipe.seed)  # the initial weights
+    stage = STAGES[recipe.stage](recipe, accelerator.device)
+    stage.network.to(accelerator.device).train()
+    optim = recipe.optim
+    fused = accelerator.device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(
+        stage.parameter_groups(), betas=optim.betas, weight_decay=optim.weight_decay, fused=fused
+    )
+    schedule = get_scheduler(
+        optim.schedule, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=recipe.steps
+    )
+    network, optimizer, schedule = accelerator.prepare(stage.network, optimizer, schedule)
+    stage.network = accelerator.unwrap_model(network)
+    average = Averaged(stage, optim.ema_decay)
+    average.ema.to(accelerator.device)
+    accelerator.register_for_checkpointing(average.ema)
+    compiled = torch.compile(network) if recipe.compile else network
+
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    step = 0
+    if resume and checkpoints(output):
+        newest = checkpoints(output)[-1]
+        accelerator.load_state(str(newest))
+        step = int(newest.name.removeprefix("step-"))
+    accelerator.init_trackers("train")
+
+    keys = StepKeys(
+        recipe,
+        len(stage.dataset),
+        step * recipe.gradient_accumulation,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    workers = recipe.data.num_workers
+    loader = DataLoader(stage.dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers)
+    report = SkipReport()
+    bar = Progress(
+        TextColumn(recipe.stage),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not accelerator.is_local_main_process,
+    )
+    started = saved = logged = time.monotonic()
+    losses: list[torch.Tensor] = []
+    epoch_length = max(1, len(stage.dataset) // (recipe.batch_size * accelerator.num_processes))
+    with bar:
+        task = bar.add_task("", total=recipe.steps, completed=step, status="")
+        for micro_step, batch in enumerate(loader, step * recipe.gradient_accumulation):
+            report.add(batch.pop("skipped"))
+            batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+            seed = fold_seed(recipe.seed, micro_step, accelerator.process_index, 1)
+            generator = torch.Generator().manual_seed(seed)
+            with accelerator.accumulate(network):
+                loss = stage.loss(compiled, batch, generator)
+                accelerator.backward(loss)
+                losses.append(loss.detach())
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(network.parameters(), optim.max_grad_norm)
+                optimizer.step()
+                if accelerator.sync_gradients:
+                    schedule.step()
+                    average.ema.step(average.parameters)
+                optimizer.zero_grad()
+            if (micro_step + 1) % epoch_length == 0 and report.fresh:
+                bar.console.print(report.text())
+            if not accelerator.sync_gradients:
+                continue
+            step += 1
+            if step % recipe.log_every == 0:
+                loss_value = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+                if not np.isfinite(loss_value):
+                    raise UserError(
+                        f"The loss of {recipe.stage} is {loss_value} at step {step}: lower optim.learning_rate and "
+                        f"--resume from {output / 'checkpoints'}."
+                    )
+                now = time.monotonic()
+                samples = len(losses) * recipe.batch_size * accelerator.num_processes
+                rate = samples / (now - logged)
+                losses, logged = [], now
+                rates = {"loss": loss_value, "samples/s": rate, "learning rate": schedule.get_last_lr()[0]}
+                accelerator.log(rates, step=step)
+                bar.update(task, completed=step, status=f"loss {loss_value:.4f}  {rate:.1f}/s")
+                if not bar.console.is_terminal:
+                    minutes = (now - started) / 60
+                    bar.console.print(f"step {step} loss {loss_value:.4f} {rate:.1f}/s {minutes:.1f} min")
+            due = time.monotonic() - saved > recipe.checkpoint_minutes * 60
+            due = bool(accelerator.reduce(torch.tensor(float(due), device=accelerator.device), "max") > 0)
+            if due or step == recipe.steps or (recipe.checkpoint_steps and step % recipe.checkpoint_steps == 0):
+                save_checkpoint(accelerator, output, step)
+                saved = time.monotonic()
+            if step % recipe.sample_every == 0 or step == recipe.steps:
+                write_samples(accelerator, stage, average, network, output / "samples" / f"step-{step:08d}.png")
+    if report.text():
+        accelerator.print(report.text())
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        export(stage, average, output)
+    return output / "final"
+
+
+def write_samples(accelerator: Accelerator, stage: Stage, average: Averaged, network, path: Path) -> None:
+    if accelerator.is_main_process:
+        stage.network.eval()
+        with average:
+            sheet = stage.contact_sheet(network)
+        stage.network.train()
+        if sheet is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.save(path)
+    accelerator.wait_for_everyone()
+
+
+def export(stage: Stage, average: Averaged, output: Path) -> None:
+    """The averaged weights in half precision, written whole or not at all."""
+    average.ema.copy_to(average.parameters)
+    partial, final = output / "final.partial", output / "final"
+    shutil.rmtree(partial, ignore_errors=True)
+    stage.export(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
