@@ -664,3 +664,25 @@ def test_contact_sheet_of_pictures() -> None:
 def test_importing_is_light() -> None:
     program = "import sys, makeavideo.video; print([m for m in ('torch', 'av', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory in Linux's units")
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
+    program = """
+import resource, sys, numpy as np
+from makeavideo.video import write_video
+def frames(n):
+    for i in range(n):
+        yield np.full((160, 160, 3), i % 256, np.uint8)
+for ending in (".gif", ".webp", ".mp4"):
+    peaks = []
+    for n in (50, 300):
+        write_video(f"{sys.argv[1]}/clip{n}{ending}", frames(n), 24)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(ending, peaks[1] - peaks[0])
+"""
+    result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    grown = {line.split()[0]: int(line.split()[1]) for line in result.stdout.splitlines()}
+    assert len(grown) == 3 and max(grown.values()) < 8, (
+        grown
+    )  # MiB; 250 frames are 18 MiB, 24 as FFmpeg's gif holds them

@@ -130,7 +130,7 @@ class MakeAVideoPipeline(DiffusionPipeline):
         fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
         exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior"), torch.float32)
         try:
-            pipe = cls.from_pretrained(folder, torch_dtype={"default": fast, **exact}, use_safetensors=True)
+            pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
         except (OSError, ValueError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None

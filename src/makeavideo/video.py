@@ -486,6 +486,8 @@ class _GifSink:
         picture.pts, picture.time_base = self._time(self._count), Fraction(1, 100)
         self._count += 1
         self._colours.push(picture)
+        with contextlib.suppress(av.error.BlockingIOError):
+            self._palette.pull()  # nothing comes before the end, but only a pull makes the graph take its frames in
         self._store.mux(self._stream.encode(picture))
 
     def finish(self) -> None:

@@ -22,6 +22,7 @@ class CaptionedImages(ItemReader, Dataset):
     crop: random crop of crop x crop pixels after resizing.
     include: only pictures whose stem is in this set, or for whose stem this function is true.
     cache_bytes: memory for resized pictures (uint8), in each process that reads.
+    need_captions: leave out pictures without one; if false, theirs is "".
 
     A sample is asked for with (index, seed) or (index, seed, progress) and depends on nothing else:
     {"pixels": float tensor (1, 3, size, size) in [-1, 1], "caption": str, "key": stem, "index": int,
@@ -38,7 +39,9 @@ class CaptionedImages(ItemReader, Dataset):
         crop: int | None = None,
         include: Include = None,
         cache_bytes: int = DEFAULT_CACHE,
+        need_captions: bool = True,
     ) -> None:
+        self.need_captions = need_captions
         super().__init__(root, PICTURES, size, background, crop, include, cache_bytes)
         self._captions: dict[int, list[str]] = {}
 
@@ -50,10 +53,10 @@ class CaptionedImages(ItemReader, Dataset):
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
         captions = self.captions(index)
-        if not captions:
+        if self.need_captions and not captions:
             raise Unreadable("no caption")
         frames = self.cache.get(index)
         if frames is None:
             frames = decode_picture(self.items[index].media, self.size, self.background)
             self.cache.put(index, frames, frames.nbytes)
-        return {"pixels": to_pixels(self.cut(frames, rng)), "caption": rng.choice(captions)}
+        return {"pixels": to_pixels(self.cut(frames, rng)), "caption": rng.choice(captions or [""])}

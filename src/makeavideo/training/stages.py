@@ -33,7 +33,7 @@ def load_folder(loader, folder: str | Path | None, what: str):
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {error}") from None
 
 
-def captioned_images(data: DataRecipe) -> CaptionedImages:
+def captioned_images(data: DataRecipe, captions: bool = True) -> CaptionedImages:
     include = None
     if data.split == "emoji":
         held_out = split().held_out_all
@@ -45,6 +45,7 @@ def captioned_images(data: DataRecipe) -> CaptionedImages:
         crop=data.crop,
         include=include,
         cache_bytes=int(data.cache_gb * 2**30),
+        need_captions=captions,
     )
 
 
@@ -173,24 +174,26 @@ class EmbeddedImages(torch.utils.data.Dataset):
 
     def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
         self.images = images
-        self.embeds, self.good = [], []
+        self.embeds, self.indices, self.skipped = [], [], []
         device = next(image_encoder.parameters()).device
         for start in range(0, len(images), 64):
             samples = [images[(i, 0)] for i in range(start, min(start + 64, len(images)))]
             pixels = torch.cat([s["pixels"] for s in samples]).to(device)
             with torch.no_grad():
                 self.embeds.extend(embed_images(image_encoder, pixels).cpu())
-            self.good.extend(s["key"] for s in samples)
+            # a picture that could not be read was replaced by another one: its caption is that one's
+            self.indices.extend(s["index"] for s in samples)
+            self.skipped.extend(item for s in samples for item in s["skipped"])
 
     def __len__(self) -> int:
         return len(self.embeds)
 
     def __getitem__(self, key):
         index, seed = key[:2]
-        captions = self.images.captions(index)
+        captions = self.images.captions(self.indices[index])
         # the first caption is the label: half of the draws, since it is what names the concept
         choice = 0 if seed % 2 else (seed // 2) % len(captions)
-        return {"caption": captions[choice], "embeds": self.embeds[index], "key": self.good[index], "skipped": []}
+        return {"caption": captions[choice], "embeds": self.embeds[index], "skipped": self.skipped}
 
 
 class PriorStage(Stage):
@@ -266,7 +269,7 @@ class PixelStage(Stage):
 
     def __init__(self, recipe: Recipe, device: torch.device):
         super().__init__(recipe, device)
-        self.dataset = unlabelled_clips(recipe.data) if self.video else captioned_images(recipe.data)
+        self.dataset = unlabelled_clips(recipe.data) if self.video else captioned_images(recipe.data, captions=False)
         self.network = self.start()
         if recipe.gradient_checkpointing:
             self.network.enable_gradient_checkpointing()

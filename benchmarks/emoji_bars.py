@@ -1,0 +1,127 @@
+"""How good the emoji cascade is: is it the right thing, does it move, does its background stand still?
+
+    python benchmarks/emoji_bars.py DATA [--prompts 64] [--sheet docs/contact-sheet.png]
+
+DATA is the folder that `make-a-video data emoji` built. Prompts are labels of training concepts, drawn by seed. The
+judge of likeness has learnt nothing, so it cannot share a fault with the networks: histograms of oriented gradients and
+a colour thumbnail of the middle frame, compared with the stills of all concepts by cosine.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from skimage.feature import hog
+
+from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.data.clips import UnlabelledClips
+from makeavideo.data.emoji import split
+from makeavideo.data.images import CaptionedImages
+from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.training.stages import to_uint8
+from makeavideo.video import contact_sheet
+
+STILL = 8
+"""A pixel is background where every frame is within this many of 255 levels of white."""
+
+
+def describe(picture: np.ndarray) -> np.ndarray:
+    """Unit vector of a (64, 64, 3) uint8 picture: shape and colour, equally weighted."""
+    shape = hog(picture, orientations=8, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1)
+    colour = np.asarray(Image.fromarray(picture).resize((12, 12), Image.Resampling.BOX), np.float32).ravel() / 255 - 1
+    parts = [part / (np.linalg.norm(part) + 1e-6) for part in (shape, colour)]
+    return np.concatenate(parts) / np.sqrt(2)
+
+
+def motion(frames: np.ndarray) -> float:
+    """Mean absolute difference of consecutive frames (frames, h, w, 3), in levels of 255."""
+    return float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean())
+
+
+def background(frames: np.ndarray) -> tuple[float, float]:
+    """(mean, 99th percentile) of the change of background pixels from frame to frame, in levels of 255."""
+    white = (frames >= 255 - STILL).all(axis=(0, 3))
+    change = np.abs(np.diff(frames.astype(np.float32), axis=0))[:, white]
+    return float(change.mean()), float(np.percentile(change, 99))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", type=Path, default=default_model())
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--fps", type=float, default=8.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet, a row a prompt")
+    parser.add_argument("--json", type=Path, help="write the figures")
+    arguments = parser.parse_args()
+
+    disable_loading_bars()
+    pipe = MakeAVideoPipeline.load(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
+    size = pipe.sizes[0]
+    stills = CaptionedImages(arguments.data / "images", size)
+    known = np.stack([describe(to_uint8(stills[(i, 0)]["pixels"][None])[0, 0]) for i in range(len(stills))])
+    trained = [i for i, key in enumerate(stills.keys) if key not in split().held_out_all]
+    chosen = np.random.default_rng(arguments.seed).choice(trained, arguments.prompts, replace=False)
+    clips = UnlabelledClips(arguments.data / "clips", size, 16, fps=arguments.fps, cache_bytes=0)
+    moving = {key: i for i, key in enumerate(clips.keys)}
+
+    ranks, made_motion, real_motion, flicker, rows, labels = [], [], [], [], [], []
+    for start in range(0, len(chosen), 8):
+        part = chosen[start : start + 8]
+        prompts = [stills.captions(int(i))[0] for i in part]
+        videos = pipe(
+            prompts,
+            num_frames=16,
+            size=size,
+            fps=arguments.fps,
+            num_inference_steps=arguments.steps,
+            guidance_scale=arguments.guidance,
+            generator=torch.Generator().manual_seed(arguments.seed + start),
+            output_type="pt",
+        ).frames
+        for index, prompt, frames in zip(part, prompts, to_uint8(videos * 2 - 1), strict=True):
+            likeness = known @ describe(frames[8])
+            ranks.append(int((likeness > likeness[index]).sum()))
+            made_motion.append(motion(frames))
+            flicker.append(background(frames))
+            if stills.keys[index] in moving:
+                real = to_uint8(clips[(moving[stills.keys[index]], 0)]["pixels"][None])[0]
+                real_motion.append((motion(real), made_motion[-1]))
+            rows.append(frames)
+            labels.append(prompt)
+    ranks = np.array(ranks)
+    sample = np.random.default_rng(arguments.seed).choice(len(clips), min(100, len(clips)), replace=False)
+    real_all = np.mean([motion(to_uint8(clips[(int(i), 0)]["pixels"][None])[0]) for i in sample])
+    figures = {
+        "prompts": len(ranks),
+        "concepts": len(stills),
+        "right concept first": float((ranks == 0).mean()),
+        "right concept in first five": float((ranks < 5).mean()),
+        "motion": float(np.mean(made_motion)),
+        "motion of real clips": float(real_all),
+        "motion ratio": float(np.mean(made_motion) / real_all),
+        "motion ratio, animated concepts": float(np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])),
+        "background change, mean": float(np.mean([m for m, _ in flicker])),
+        "background change, 99th percentile": float(np.mean([p for _, p in flicker])),
+        "steps": arguments.steps,
+        "guidance": arguments.guidance,
+        "fps": arguments.fps,
+        "seed": arguments.seed,
+    }
+    for name, value in figures.items():
+        print(f"{name:38}{value:.3f}" if isinstance(value, float) else f"{name:38}{value}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.sheet:
+        contact_sheet(rows, columns=4, labels=labels).save(arguments.sheet)
+
+
+if __name__ == "__main__":
+    main()

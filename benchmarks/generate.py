@@ -1,0 +1,117 @@
+"""What a video costs: for each stage of the cascade the operations, the seconds and the share of the machine's rate.
+
+    python benchmarks/generate.py [--size 768] [--num-frames 76] [--steps 16]
+
+The machine's rate is that of a 3x3 convolution of 192 channels in the precision that the pipeline uses, measured first.
+Also prints the seconds of a whole `make-a-video generate` in a fresh process, and its peak memory.
+"""
+
+import argparse
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.pipeline import MakeAVideoPipeline
+
+
+def convolution_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a large convolution."""
+    x = torch.randn(16, 192, 32, 32, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(192, 192, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        conv(x)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(20):
+            start = time.perf_counter()
+            conv(x)
+            seconds.append(time.perf_counter() - start)
+    return counter.get_total_flops() / min(seconds)
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0]}, {torch.get_num_threads()} threads" if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=default_model())
+    parser.add_argument("--prompt", default="a rocket taking off")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--num-frames", type=int, default=76)
+    parser.add_argument("--steps", type=int, default=16)
+    arguments = parser.parse_args()
+
+    disable_loading_bars()
+    start = time.perf_counter()
+    pipe = MakeAVideoPipeline.load(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
+    size = arguments.size or pipe.sizes[-1]
+    print(f"machine: {processor()}; torch {torch.__version__}; {pipe.decoder.dtype}")
+    rate = convolution_rate(pipe.decoder.dtype)
+    print(f"3x3 convolution: {rate / 1e9:.0f} GFLOP/s; loading: {time.perf_counter() - start:.1f} s")
+
+    marks: dict[str, list[float]] = {}
+    clock = [time.perf_counter()]
+
+    def seconds_of(pipeline, step, timestep, state):
+        now = time.perf_counter()
+        marks.setdefault(state["stage"], []).append(now - clock[0])
+        clock[0] = now
+
+    def run(counter: FlopCounterMode | None):
+        generator = torch.Generator().manual_seed(0)
+        options = (arguments.prompt, None, arguments.num_frames, 24.0, size, arguments.steps, 2.0, generator)
+        for _ in pipe.stream(*options, seconds_of if counter is None else None):
+            pass
+
+    run(None)
+    networks = {
+        name: getattr(pipe, name)
+        for name in ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
+    }
+    # counting slows the run, so operations and seconds come from two runs
+    operations = dict.fromkeys(networks, 0)
+    for name, network in networks.items():
+        forward = network.forward
+
+        def counted(*args, _forward=forward, _name=name, **kwargs):
+            with FlopCounterMode(display=False) as counter:
+                result = _forward(*args, **kwargs)
+            operations[_name] += counter.get_total_flops()
+            return result
+
+        network.forward = counted
+    run(FlopCounterMode(display=False))
+    print(f"\n{arguments.num_frames} frames, {size} pixels, {arguments.steps} steps")
+    print(f"{'stage':24}{'GFLOP':>10}{'seconds':>10}{'GFLOP/s':>10}{'of rate':>10}")
+    for name, taken in marks.items():
+        total, gflop = sum(taken), operations[name] / 1e9
+        print(f"{name:24}{gflop:10.0f}{total:10.2f}{gflop / total:10.0f}{gflop * 1e9 / total / rate:10.0%}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        for label, options in {
+            "--fast": ["--fast"],
+            f"--size {pipe.sizes[1]}": ["--size", str(pipe.sizes[1])],
+            f"--size {pipe.sizes[2]}": ["--size", str(pipe.sizes[2])],
+        }.items():
+            command = [sys.executable, "-m", "makeavideo.cli", "generate", arguments.prompt, "-q", "--seed", "0"]
+            start = time.perf_counter()
+            subprocess.run([*command, *options, "--model", arguments.model, "-o", f"{folder}/a.mp4"], check=True)
+            seconds = time.perf_counter() - start
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+            print(f"generate {label:12} start to file: {seconds:6.1f} s, peak memory so far {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""A whole cascade with tiny random networks: fast, offline, and built as the real one is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a red blue rocket cat taking off video of the".split()
+
+
+def tiny_text_encoder(folder: Path) -> Path:
+    """A random BERT with a vocabulary of a few words, saved as a transformers folder."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    torch.manual_seed(0)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def tiny_decoder(**kwargs):
+    """A Kandinsky-2.2-style UNet on 4x4 positions."""
+    from diffusers import UNet2DConditionModel
+
+    config = {
+        "sample_size": 4,
+        "in_channels": 48,
+        "out_channels": 48,
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "down_block_types": ("DownBlock2D", "SimpleCrossAttnDownBlock2D"),
+        "up_block_types": ("SimpleCrossAttnUpBlock2D", "UpBlock2D"),
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "attention_head_dim": 8,
+        "cross_attention_dim": 8,
+        "encoder_hid_dim": 8,
+        "encoder_hid_dim_type": "image_proj",
+        "addition_embed_type": "image",
+    }
+    return UNet2DConditionModel(**{**config, **kwargs})
+
+
+def tiny_super_resolution():
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        sample_size=8,
+        in_channels=6 * 64,
+        out_channels=3 * 64,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        add_attention=False,
+        class_embed_type="timestep",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """Folder of a MakeAVideoPipeline: 16 -> 64 -> 192 pixels, random weights."""
+    from diffusers import PriorTransformer
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from makeavideo.encoders import TextProjection, load_text_encoder
+    from makeavideo.inflate import inflate, widen_input
+    from makeavideo.pipeline import MakeAVideoPipeline
+    from makeavideo.sampling import make_scheduler
+
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer, text_encoder = load_text_encoder(tiny_text_encoder(folder / "text"))
+    torch.manual_seed(1)
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+        projection_dim=8,
+    )
+    prior = PriorTransformer(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        embedding_dim=8,
+        embedding_proj_dim=16,
+        num_embeddings=0,
+        encoder_hid_proj_type=None,
+    )
+    prior.clip_std.data.fill_(1)
+    modules = {
+        "tokenizer": tokenizer,
+        "text_encoder": text_encoder,
+        "text_projection": TextProjection(16, 8),
+        "image_encoder": CLIPVisionModelWithProjection(vision),
+        "prior": prior,
+        "decoder": inflate(tiny_decoder(), space_to_depth=4),
+        "interpolator": widen_input(inflate(tiny_decoder(), space_to_depth=4), 4),
+        "super_resolution_low": inflate(tiny_super_resolution(), space_to_depth=8),
+        "super_resolution_high": inflate(tiny_super_resolution(), temporal="none", space_to_depth=8),
+    }
+    networks = ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
+    schedulers = {f"{name}_scheduler": make_scheduler() for name in networks}
+    MakeAVideoPipeline(**modules, **schedulers).save_pretrained(folder / "tiny")
+    return folder / "tiny"
