@@ -142,6 +142,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if isinstance(self.unet, UNet2DConditionModel):
             conditions.setdefault("encoder_hidden_states", None)
         result = self.unet(pictures, timestep, **conditions, return_dict=False)[0]
+        self.clip.fps = None
         result = F.pixel_shuffle(result, patch).unflatten(0, (batch, frames))
         return VideoUNetOutput(sample=result) if return_dict else (result,)
 
@@ -217,7 +218,7 @@ def inflate(
             "space_to_depth": space_to_depth or 1,
         }
     video = VideoUNet(**config)
-    nn.Module.to(video, unet.device, unet.dtype)  # diffusers' own .to() warns about layers to keep in float32: there are none
+    nn.Module.to(video, unet.device, unet.dtype)  # not video.to(), which warns about an empty list of float32 layers
     missing, unexpected = video.load_state_dict(unet.state_dict(), strict=False)
     if unexpected or not all(map(is_temporal, missing)):
         raise UserError(f"the weights do not fit {config['unet_class']}'s configuration: {unexpected or missing}")

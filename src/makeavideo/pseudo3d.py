@@ -1,8 +1,8 @@
 """Space-time layers (section 3.2 of the paper, arXiv 2209.14792): one pretrained spatial layer, one new temporal layer.
 
-    PseudoConv3d       Conv1d over frames  o  Conv2d over the picture          (eq. 1; the Conv1d starts as the identity)
-    PseudoAttention3d  attention over frames  o  attention over the picture    (eq. 2; the former starts as zero, residual)
-    FrameRateTimeEmbedding   time embedding + embedding of the frames per second   (starts as zero)
+    PseudoConv3d            Conv2d over the picture, then Conv1d over frames, which starts as the identity (eq. 1)
+    PseudoAttention3d       attention over the picture, then over frames, residual, which starts as zero (eq. 2)
+    FrameRateTimeEmbedding  time embedding plus an embedding of the frames per second, which starts as zero
 
 A clip travels through the network as its frames, folded into the batch: (batch * frames, channels, height, width),
 channels-last. Each class extends a spatial layer, whose weights keep their names, by one child named ``temporal``;

@@ -38,6 +38,8 @@ class DataRecipe(Strict):
     fps_beta_start: tuple[float, float] = Field((3.0, 1.0), description="Beta(a, b) at the start: high fps, little motion")
     fps_beta_end: tuple[float, float] = Field((1.0, 3.0), description="Beta(a, b) at the end: low fps, more motion")
     short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
+    stills: list[str] = Field([], description="decoder-video: pictures trained on beside the clips, as single frames")
+    stills_per_step: int = Field(16, gt=0)
     cache_gb: float = Field(4.0, ge=0, description="memory for decoded frames")
     num_workers: int = Field(0, ge=0)
 

@@ -363,12 +363,30 @@ class DecoderStage(PixelStage):
 
         noise = frame_noise(x.shape, generator).to(self.device)
         made = sample(predict, noise, make_scheduler(self.shift), SHEET_STEPS)
-        both = torch.cat([x, made], 1) if not self.video else torch.stack([x, made], 1).flatten(0, 1)
-        return contact_sheet(to_uint8(both), columns=16 if self.video else 2)
+        real_and_made = to_uint8(torch.stack([x, made], 1).flatten(0, 1))
+        return contact_sheet(real_and_made if self.video else list(real_and_made[:, 0]), columns=16)
 
 
 class DecoderVideoStage(DecoderStage):
+    """D_t on clips and, so that it forgets nothing that never moves, on stills as clips of one frame."""
+
     video = True
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        super().__init__(recipe, device)
+        stills = recipe.data.model_copy(update={"roots": recipe.data.stills})
+        self.stills = captioned_images(stills, captions=False) if recipe.data.stills else None
+
+    def loss(self, network, batch, generator):
+        loss = super().loss(network, batch, generator)
+        if self.stills is None:
+            return loss
+        count = self.recipe.data.stills_per_step
+        chosen = torch.randint(len(self.stills), (count,), generator=generator, device=generator.device)
+        pixels = torch.stack([self.stills[(int(index), 0)]["pixels"] for index in chosen]).to(self.device)
+        stills = {"pixels": pixels, "fps": torch.zeros(count, device=self.device)}
+        share = count / (count + batch["pixels"].shape[:2].numel())
+        return torch.lerp(loss, super().loss(network, stills, generator), share)
 
 
 class InterpolatorStage(DecoderVideoStage):

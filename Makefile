@@ -1,0 +1,55 @@
+# make demo      install into .venv and make a video with the weights in models/emoji
+# make test      install and run the tests
+# make training  install what the recipes and the benchmarks need as well
+# make lint      check style
+# make clean     remove .venv, caches and the demo; data and training runs stay
+
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PROMPT ?= a rocket
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test training lint clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+demo: $(VENV)/.demo
+	@$(BIN)/make-a-video generate "$(PROMPT)" -o demo.mp4 --seed 1
+	@echo "The video is in $(CURDIR)/demo.mp4"
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest
+
+training: $(VENV)/.training
+	@echo "Ready: $(BIN)/make-a-video data emoji data/emoji, then docs/training.md"
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache build src/*.egg-info demo.mp4
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp file says that an installation is complete; it is older than these files only when they have changed.
+# setuptools comes first, so that the package itself is built by the pinned version and not by a downloaded one.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it or name it, make PYTHON=..." >&2; exit 1; }
+	@echo "Installing into $(VENV), once; this takes minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) -c constraints.txt setuptools
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[dev,data,training]'
+	@touch $@
+
+$(VENV)/.training: $(VENV)/.test requirements-no-deps.txt
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[benchmarks,dev,data,training]'
+	@$(INSTALL) --no-deps -r requirements-no-deps.txt
+	@touch $@
