@@ -107,7 +107,9 @@ def main() -> None:
         "motion": float(np.mean(made_motion)),
         "motion of real clips": float(real_all),
         "motion ratio": float(np.mean(made_motion) / real_all),
-        "motion ratio, animated concepts": float(np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])),
+        "motion ratio, animated concepts": float(
+            np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])
+        ),
         "background change, mean": float(np.mean([m for m, _ in flicker])),
         "background change, 99th percentile": float(np.mean([p for _, p in flicker])),
         "steps": arguments.steps,

@@ -7,7 +7,23 @@ import torch
 
 torch.set_num_threads(2)
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a red blue rocket cat taking off video of the".split()
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "red",
+    "blue",
+    "rocket",
+    "cat",
+    "taking",
+    "off",
+    "video",
+    "of",
+    "the",
+]
 
 
 def tiny_text_encoder(folder: Path) -> Path:

@@ -61,7 +61,9 @@ def test_format_by_the_ending(name, tiny_model, tmp_path):
 
 
 def test_progress_names_the_stages(tiny_model, tmp_path):
-    done = run("generate", "a cat", "-o", tmp_path / "a.gif", "--model", tiny_model, "--num-frames", "17", "--steps", "2")
+    done = run(
+        "generate", "a cat", "-o", tmp_path / "a.gif", "--model", tiny_model, "--num-frames", "17", "--steps", "2"
+    )
     assert done.returncode == 0, done.stderr
     for stage in ("prior", "decoder", "interpolator", "super resolution low", "super resolution high"):
         assert stage in done.stderr

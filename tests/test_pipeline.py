@@ -42,7 +42,7 @@ def test_key_frames(num_frames, keys):
 def test_every_size_and_length(pipe, size, num_frames):
     frames = make(pipe, size=size, num_frames=num_frames)
     assert frames.shape == (1, num_frames, 3, size, size)
-    assert 0 <= frames.min() and frames.max() <= 1 and frames.isfinite().all()
+    assert frames.min() >= 0 and frames.max() <= 1 and frames.isfinite().all()
 
 
 def test_76_frames(pipe):
@@ -125,7 +125,8 @@ def test_weights_hash_changes_with_the_weights(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"prompt": "  "}, {"num_frames": 0}, {"num_frames": 77}, {"size": 100}, {"fps": 0}, {"num_inference_steps": 0}]
+    "bad",
+    [{"prompt": "  "}, {"num_frames": 0}, {"num_frames": 77}, {"size": 100}, {"fps": 0}, {"num_inference_steps": 0}],
 )
 def test_impossible_requests_are_one_sentence(pipe, bad):
     with pytest.raises(UserError) as error:

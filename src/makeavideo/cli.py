@@ -40,7 +40,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same machine: same video.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="1 to 76; above 16, frames are interpolated.")] = None,
     fps: Annotated[float, typer.Option(help="Frames a second, 1 to 60.")] = 24.0,
-    size: Annotated[int | None, typer.Option(help="Pixels a side: where in the cascade to stop (64, 256, 768).")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels a side: where in the cascade to stop (64, 256, 768).")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps of the decoder.")] = None,
     guidance: Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")] = 2.0,
     fast: Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")] = False,

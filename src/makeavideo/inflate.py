@@ -17,7 +17,6 @@ import diffusers
 import torch
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel, UNet2DModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.utils import BaseOutput
@@ -32,10 +31,6 @@ Temporal = Literal["pseudo3d", "attention", "none"]
 UNET_CLASSES = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
 
 
-class TracedTransformerBlock(BasicTransformerBlock):
-    """The same block, but torch.compile looks inside (diffusers hides it; the number of frames would be frozen)."""
-
-
 class CastingTimestepEmbedding(TimestepEmbedding):
     """Accepts float32 sinusoids in a network of any dtype (`UNet2DModel` forgets to cast those of its class labels)."""
 
@@ -46,8 +41,6 @@ class CastingTimestepEmbedding(TimestepEmbedding):
 def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None:
     """Gives every spatial layer of a 2-D UNet its temporal one, in place."""
     for module in list(unet.modules()):
-        if isinstance(module, BasicTransformerBlock):
-            module.__class__ = TracedTransformerBlock
         extended = None
         if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and temporal == "pseudo3d":
             extended = PseudoConv3d

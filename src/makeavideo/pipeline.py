@@ -246,7 +246,9 @@ class MakeAVideoPipeline(DiffusionPipeline):
         for chunk in self.upscale_high(video, max(1, num_inference_steps // 8), generator):
             yield chunk.clamp(-1, 1)
 
-    def embed_prompts(self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0) -> Tensor:
+    def embed_prompts(
+        self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0
+    ) -> Tensor:
         """P (section 3.1): image embeddings (batch, dim) for the prompts, the best of a few draws each."""
         text = embed_text(self.tokenizer, self.text_encoder, prompts)
         repeated = text.repeat_interleave(PRIOR_CANDIDATES, 0)
@@ -320,7 +322,9 @@ class MakeAVideoPipeline(DiffusionPipeline):
         net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
         up = self.noised(video, SR_LOW_FACTOR, noise_level, generator)
         predict = self.super_resolver(net, up, noise_level, rates)
-        return self.run("super_resolution_low", predict, up.shape, scheduler, steps, generator, shared=True).clamp(-1, 1)
+        return self.run("super_resolution_low", predict, up.shape, scheduler, steps, generator, shared=True).clamp(
+            -1, 1
+        )
 
     def upscale_high(self, video: Tensor, steps: int, generator, noise_level: float = 0.02, chunk: int = 4):
         """SR_h: x3, a few frames at a time (memory does not grow with length), the same noise for every frame."""

@@ -17,6 +17,8 @@ PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image"
 def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     """Join the networks that the stages left in `runs/<stage>/final` as a pipeline in `folder`, half precision.
 
+    The image tower is that of `clip-finish` where there is one, of `clip` otherwise.
+
     Written under a temporary name and renamed when whole.
 
     Raises:
@@ -26,11 +28,14 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     from transformers import CLIPVisionModelWithProjection
 
     tokenizer, text = load_text_encoder(text_encoder)
+    clip = (
+        next((folder for folder in (runs / "clip-finish", runs / "clip") if folder.is_dir()), runs / "clip") / "final"
+    )
     modules = {
         "tokenizer": tokenizer,
         "text_encoder": text,
-        "text_projection": load_folder(TextProjection, runs / "clip/final/text_projection", "text projection"),
-        "image_encoder": load_folder(CLIPVisionModelWithProjection, runs / "clip/final/image_encoder", "image encoder"),
+        "text_projection": load_folder(TextProjection, clip / "text_projection", "text projection"),
+        "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, runs / "prior/final/prior", "prior"),
         "prior_scheduler": make_scheduler(),
     }

@@ -35,7 +35,9 @@ class DataRecipe(Strict):
     num_frames: int = Field(16, gt=0)
     fps_low: float = Field(1.0, gt=0)
     fps_high: float = Field(30.0, gt=0)
-    fps_beta_start: tuple[float, float] = Field((3.0, 1.0), description="Beta(a, b) at the start: high fps, little motion")
+    fps_beta_start: tuple[float, float] = Field(
+        (3.0, 1.0), description="Beta(a, b) at the start: high fps, little motion"
+    )
     fps_beta_end: tuple[float, float] = Field((1.0, 3.0), description="Beta(a, b) at the end: low fps, more motion")
     short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
     stills: list[str] = Field([], description="decoder-video: pictures trained on beside the clips, as single frames")
@@ -56,7 +58,9 @@ class NoiseRecipe(Strict):
 
 class OptimRecipe(Strict):
     learning_rate: float = Field(6e-4, gt=0)
-    spatial_scale: float = Field(1.0, ge=0, description="learning rate of spatial weights, as a part of the temporal ones'")
+    spatial_scale: float = Field(
+        1.0, ge=0, description="learning rate of spatial weights, as a part of the temporal ones'"
+    )
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
     warmup_steps: int = Field(100, ge=0)
@@ -101,7 +105,9 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise UserError(f"The recipe {path} cannot be read ({error.strerror}): give the path of a .yaml file.") from None
+        raise UserError(
+            f"The recipe {path} cannot be read ({error.strerror}): give the path of a .yaml file."
+        ) from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" near line {where.line + 1}" if where else ""
@@ -122,7 +128,9 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains a missing one
+        first = min(
+            error.errors(), key=lambda e: e["type"] != "extra_forbidden"
+        )  # a misspelt key explains a missing one
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             message = f"The recipe {path} has the unknown key {key}: remove it or correct its spelling."

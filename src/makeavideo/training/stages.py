@@ -146,7 +146,9 @@ class ClipStage(Stage):
         self.dataset = captioned_images(recipe.data)
         self.embed_text = TextCache(recipe.text_encoder, device)
         if recipe.init_from:
-            vision = load_folder(CLIPVisionModelWithProjection, Path(recipe.init_from) / "image_encoder", "image encoder")
+            vision = load_folder(
+                CLIPVisionModelWithProjection, Path(recipe.init_from) / "image_encoder", "image encoder"
+            )
             text = load_folder(TextProjection, Path(recipe.init_from) / "text_projection", "text projection")
         else:
             config = CLIPVisionConfig(image_size=recipe.data.size, **recipe.network)
