@@ -69,13 +69,13 @@ def main() -> None:
         marks.setdefault(state["stage"], []).append(now - clock[0])
         clock[0] = now
 
-    def run(counter: FlopCounterMode | None):
+    def run(callback=None):
         generator = torch.Generator().manual_seed(0)
         options = (arguments.prompt, None, arguments.num_frames, 24.0, size, arguments.steps, 2.0, generator)
-        for _ in pipe.stream(*options, seconds_of if counter is None else None):
+        for _ in pipe.stream(*options, callback):
             pass
 
-    run(None)
+    run(seconds_of)
     networks = {
         name: getattr(pipe, name)
         for name in ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
@@ -92,7 +92,7 @@ def main() -> None:
             return result
 
         network.forward = counted
-    run(FlopCounterMode(display=False))
+    run()
     print(f"\n{arguments.num_frames} frames, {size} pixels, {arguments.steps} steps")
     print(f"{'stage':24}{'GFLOP':>10}{'seconds':>10}{'GFLOP/s':>10}{'of rate':>10}")
     for name, taken in marks.items():

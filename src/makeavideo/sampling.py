@@ -30,13 +30,8 @@ def frame_noise(shape: tuple[int, ...], generator: torch.Generator | None, share
     return torch.randn(drawn, generator=generator, device=device).expand(shape)
 
 
-def space_to_depth_size(size: int, space_to_depth: int) -> int:
-    """Positions a side that a network sees for `size` pixels a side."""
-    return size // space_to_depth
-
-
 def upsample(low: Tensor, size: int) -> Tensor:
-    """Bilinear (batch, frames, channels, h, w) -> (batch, frames, channels, size, size): what SR networks start from."""
+    """(batch, frames, channels, h, w) -> (batch, frames, channels, size, size), bilinear: what SR networks start from."""
     up = F.interpolate(low.flatten(0, 1), (size, size), mode="bilinear", align_corners=False)
     return up.unflatten(0, low.shape[:2])
 

@@ -34,7 +34,7 @@ def fold_seed(*numbers: int) -> int:
 
 
 class StepKeys:
-    """Batches of (index, seed, progress) keys from micro-step `start` on: a fresh permutation of the data every epoch."""
+    """Batches of (index, seed, progress) keys from micro-step `start` on: a new permutation of the data every epoch."""
 
     def __init__(self, recipe: Recipe, length: int, start: int, rank: int, world: int):
         self.recipe, self.length, self.start, self.rank, self.world = recipe, length, start, rank, world
