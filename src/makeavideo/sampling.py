@@ -31,7 +31,7 @@ def frame_noise(shape: tuple[int, ...], generator: torch.Generator | None, share
 
 
 def upsample(low: Tensor, size: int) -> Tensor:
-    """(batch, frames, channels, h, w) -> (batch, frames, channels, size, size), bilinear: what SR networks start from."""
+    """(batch, frames, channels, h, w) -> (batch, frames, channels, size, size), bilinear: where SR networks start."""
     up = F.interpolate(low.flatten(0, 1), (size, size), mode="bilinear", align_corners=False)
     return up.unflatten(0, low.shape[:2])
 
