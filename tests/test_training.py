@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import tiny_text_encoder
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
+from conftest import tiny_text_encoder
 from makeavideo import UserError
 from makeavideo.training.assemble import assemble
 from makeavideo.training.recipe import load_recipe

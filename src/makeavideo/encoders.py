@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .errors import UserError
@@ -42,12 +43,27 @@ def load_text_encoder(folder: str | Path | None = None):
     """Tokenizer and text encoder from a transformers folder; without one, the packaged MiniLM.
 
     Returns (tokenizer, model), the model in evaluation mode and frozen.
+
+    Raises:
+        UserError: no such folder, or weights that are missing, damaged or pickled.
     """
     from transformers import AutoModel, AutoTokenizer
 
     folder = Path(folder) if folder else packaged_text_encoder()
-    model = AutoModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
-    return AutoTokenizer.from_pretrained(folder), model.eval().requires_grad_(False)
+    if not (folder / "config.json").is_file():  # transformers would take the path for the name of a repository
+        raise UserError(f"There is no text encoder at {folder} (no config.json): give a transformers folder.")
+    try:
+        try:
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
+        except TypeError:  # not of BERT's family: there is no pooling layer to leave out
+            model = AutoModel.from_pretrained(folder, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"The text encoder at {folder} cannot be loaded ({reason}): it needs model.safetensors and its tokenizer."
+        ) from None
+    return tokenizer, model.eval().requires_grad_(False)
 
 
 @torch.no_grad()

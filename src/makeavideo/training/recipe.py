@@ -104,10 +104,9 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     path = Path(path)
     try:
         values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(
-            f"The recipe {path} cannot be read ({error.strerror}): give the path of a .yaml file."
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise UserError(f"The recipe {path} cannot be read ({reason}): give the path of a .yaml file.") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" near line {where.line + 1}" if where else ""
@@ -124,13 +123,15 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise UserError(f"--set {key}: {parent} is not a group of keys.")
-        target[last] = yaml.safe_load(value)
+        try:
+            target[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {override} has a value that is not valid YAML: put it in quotes.") from None
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = min(
-            error.errors(), key=lambda e: e["type"] != "extra_forbidden"
-        )  # a misspelt key explains a missing one
+        # a misspelt key explains a missing one
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             message = f"The recipe {path} has the unknown key {key}: remove it or correct its spelling."

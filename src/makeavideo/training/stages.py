@@ -3,10 +3,13 @@
 A stage knows nothing of optimisers, checkpoints or devices in the plural: that is the trainer's part.
 """
 
+import inspect
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..data.clips import UnlabelledClips
@@ -24,20 +27,30 @@ VIEW_TEMPERATURE = 0.1
 
 
 def load_folder(loader, folder: str | Path | None, what: str):
-    """`loader.from_pretrained(folder)` with a sentence for a missing or pickled network."""
-    if folder is None or not Path(folder).is_dir():
+    """`loader.from_pretrained(folder)` with a sentence for a missing, damaged, pickled or wrong network."""
+    if folder is None:
+        raise UserError(f"The recipe names no {what}: add the folder that the stage before exported.")
+    if not Path(folder).is_dir():
         raise UserError(f"There is no {what} at {folder}: train that stage first or correct the path in the recipe.")
     try:
         return loader.from_pretrained(folder, use_safetensors=True)
-    except OSError as error:
-        raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {error}") from None
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
+
+
+@dataclass(frozen=True)
+class NotIn:
+    """True for the keys outside of a set; unlike a closure it can be sent to the data loader's processes."""
+
+    excluded: frozenset[str]
+
+    def __call__(self, key: str) -> bool:
+        return key not in self.excluded
 
 
 def captioned_images(data: DataRecipe, captions: bool = True) -> CaptionedImages:
-    include = None
-    if data.split == "emoji":
-        held_out = split().held_out_all
-        include = lambda key: key not in held_out  # noqa: E731
+    include = NotIn(split().held_out_all) if data.split == "emoji" else None
     return CaptionedImages(
         data.roots,
         size=data.size,
@@ -50,10 +63,8 @@ def captioned_images(data: DataRecipe, captions: bool = True) -> CaptionedImages
 
 
 def unlabelled_clips(data: DataRecipe) -> UnlabelledClips:
-    include = None
-    if data.split == "emoji":
-        held_out = split().held_out_all | split().held_out_motion
-        include = lambda key: key not in held_out  # noqa: E731
+    held_out = split().held_out_all | split().held_out_motion
+    include = NotIn(held_out) if data.split == "emoji" else None
     return UnlabelledClips(
         data.roots,
         size=data.size,
@@ -75,6 +86,8 @@ class Stage:
 
     def __init__(self, recipe: Recipe, device: torch.device):
         self.recipe, self.device = recipe, device
+        # unreadable files that did not come with a batch; the trainer empties it
+        self.skipped: list[tuple[str, str]] = []
 
     def parameter_groups(self) -> list[dict]:
         return [{"params": list(self.network.parameters()), "lr": self.recipe.optim.learning_rate}]
@@ -146,14 +159,24 @@ class ClipStage(Stage):
         self.dataset = captioned_images(recipe.data)
         self.embed_text = TextCache(recipe.text_encoder, device)
         if recipe.init_from:
-            vision = load_folder(
-                CLIPVisionModelWithProjection, Path(recipe.init_from) / "image_encoder", "image encoder"
-            )
-            text = load_folder(TextProjection, Path(recipe.init_from) / "text_projection", "text projection")
+            start = Path(recipe.init_from)
+            vision = load_folder(CLIPVisionModelWithProjection, start / "image_encoder", "image encoder")
+            text = load_folder(TextProjection, start / "text_projection", "text projection")
         else:
-            config = CLIPVisionConfig(image_size=recipe.data.size, **recipe.network)
+            config = CLIPVisionConfig(image_size=recipe.data.crop or recipe.data.size, **recipe.network)
             vision = CLIPVisionModelWithProjection(config)
             text = TextProjection(self.embed_text.encoder.config.hidden_size, config.projection_dim)
+        size, dim = recipe.data.crop or recipe.data.size, self.embed_text.encoder.config.hidden_size
+        if vision.config.image_size != size:
+            raise UserError(
+                f"The image encoder in {recipe.init_from} sees {vision.config.image_size} pixels a side and the data "
+                f"has {size}: set data.size to {vision.config.image_size}."
+            )
+        if text.config.text_embed_dim != dim:
+            raise UserError(
+                f"The text projection in {recipe.init_from} expects {text.config.text_embed_dim} numbers a text and "
+                f"the text encoder gives {dim}: set text_encoder to the one that it was trained with."
+            )
         self.network = ImageTextNetwork(vision.float(), text.float())
 
     def loss(self, network, batch, generator):
@@ -208,14 +231,16 @@ class PriorStage(Stage):
 
         tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
         self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval())
+        if len(self.dataset) < 2:
+            raise UserError(f"{', '.join(recipe.data.roots)} holds a single picture: the prior needs two or more.")
         self.embed_text = TextCache(recipe.text_encoder, device)
-        self.network = PriorTransformer(
-            embedding_dim=tower.config.projection_dim,
-            embedding_proj_dim=self.embed_text.encoder.config.hidden_size,
-            num_embeddings=0,
-            encoder_hid_proj_type=None,
-            **recipe.network,
-        )
+        config = {
+            "embedding_dim": tower.config.projection_dim,
+            "embedding_proj_dim": self.embed_text.encoder.config.hidden_size,
+            "num_embeddings": 0,
+            "encoder_hid_proj_type": None,
+        }
+        self.network = build(PriorTransformer, {**recipe.network, **config})
         embeds = torch.stack(self.dataset.embeds)
         # kept in the network's own (untrained) statistics, as unCLIP does, so that the diffusion sees unit variance
         self.network.clip_mean.data, self.network.clip_std.data = embeds.mean(0, True), embeds.std(0, keepdim=True)
@@ -251,7 +276,21 @@ def weighted_loss(x_hat: Tensor, x: Tensor, t: Tensor, floor: float) -> Tensor:
     return (error / t.clamp(min=floor).square()).mean()
 
 
-def build_unet(recipe: Recipe) -> VideoUNet:
+def build(network_class, config: dict) -> nn.Module:
+    """A network from the recipe's `network`, with a sentence for what its class does not know."""
+    unknown = sorted(config.keys() - inspect.signature(network_class.__init__).parameters.keys())
+    if unknown:
+        raise UserError(
+            f"The recipe has the unknown key network.{unknown[0]}: {network_class.__name__} has no such argument."
+        )
+    try:
+        return network_class(**config)
+    except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"The recipe's network does not make a {network_class.__name__}: {reason}") from None
+
+
+def build_unet(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
     """A 2-D network from scratch, each frame by itself. `network`: {class, space_to_depth, ...diffusers' arguments}."""
     import diffusers
 
@@ -259,15 +298,20 @@ def build_unet(recipe: Recipe) -> VideoUNet:
     name, space_to_depth = config.pop("class", "UNet2DModel"), config.pop("space_to_depth", 1)
     if name not in ("UNet2DModel", "UNet2DConditionModel"):
         raise UserError(f"The recipe's network.class is {name}: use UNet2DModel or UNet2DConditionModel.")
-    for key in ("in_channels", "out_channels"):
-        config[key] = config[key] * space_to_depth**2
-    return inflate(getattr(diffusers, name)(**config), temporal="none", space_to_depth=space_to_depth)
+    if not isinstance(space_to_depth, int) or space_to_depth < 1:
+        raise UserError(f"The recipe's network.space_to_depth is {space_to_depth!r}: use a whole number from 1 up.")
+    for key, channels in (("in_channels", in_channels), ("out_channels", 3)):
+        if config.get(key, channels) != channels:
+            raise UserError(f"The recipe's network.{key} is {config[key]}: {recipe.stage} needs {channels}.")
+        config[key] = channels * space_to_depth**2
+    return inflate(build(getattr(diffusers, name), config), temporal="none", space_to_depth=space_to_depth)
 
 
 class PixelStage(Stage):
     """What the decoder, the interpolator and the super-resolution stages share: a video network and its noise."""
 
     video = False
+    in_channels = 3  # of a network from scratch, in pixels
 
     def __init__(self, recipe: Recipe, device: torch.device):
         super().__init__(recipe, device)
@@ -278,7 +322,7 @@ class PixelStage(Stage):
 
     def start(self) -> VideoUNet:
         if self.recipe.init_from is None:
-            network = build_unet(self.recipe)
+            network = build_unet(self.recipe, self.in_channels)
         else:
             network = load_folder(VideoUNet, self.recipe.init_from, "network to start from").float()
         if self.video and network.config.temporal == "none":
@@ -323,6 +367,8 @@ class DecoderStage(PixelStage):
         from transformers import CLIPVisionModelWithProjection
 
         super().__init__(recipe, device)
+        if self.network.config.unet_class != "UNet2DConditionModel":
+            raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
         tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder")
         half = torch.float32 if recipe.mixed_precision == "no" else torch.bfloat16
         self.image_encoder = tower.to(device, half).eval().requires_grad_(False)
@@ -385,7 +431,9 @@ class DecoderVideoStage(DecoderStage):
             return loss
         count = self.recipe.data.stills_per_step
         chosen = torch.randint(len(self.stills), (count,), generator=generator, device=generator.device)
-        pixels = torch.stack([self.stills[(int(index), 0)]["pixels"] for index in chosen]).to(self.device)
+        samples = [self.stills[(int(index), 0)] for index in chosen]
+        self.skipped += [item for sample in samples for item in sample["skipped"]]
+        pixels = torch.stack([sample["pixels"] for sample in samples]).to(self.device)
         stills = {"pixels": pixels, "fps": torch.zeros(count, device=self.device)}
         share = count / (count + batch["pixels"].shape[:2].numel())
         return torch.lerp(loss, super().loss(network, stills, generator), share)
@@ -440,6 +488,7 @@ class SuperResolutionStage(PixelStage):
     """
 
     factor, shift = 4, 1.0
+    in_channels = 6  # x_t and the small frames
 
     def degrade(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(low-resolution frames up-sampled again, augmentation level (batch,))."""

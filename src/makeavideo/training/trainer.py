@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import ProjectConfiguration, gather_object
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -34,7 +34,7 @@ def fold_seed(*numbers: int) -> int:
 
 
 class StepKeys:
-    """Batches of (index, seed, progress) keys from micro-step `start` on: a new permutation of the data every epoch."""
+    """Batches of (index, seed, progress) keys from micro-step `start` on, in a fresh order of the data every epoch."""
 
     def __init__(self, recipe: Recipe, length: int, start: int, rank: int, world: int):
         self.recipe, self.length, self.start, self.rank, self.world = recipe, length, start, rank, world
@@ -72,7 +72,11 @@ def save_checkpoint(accelerator: Accelerator, output: Path, step: int) -> None:
     """Write under a temporary name, rename when whole, then drop all but the newest ones."""
     final = output / "checkpoints" / f"step-{step:08d}"
     partial = final.with_name(f"partial-{step:08d}")
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()  # every process has written its part
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
@@ -98,6 +102,22 @@ class Averaged:
         self.ema.restore(self.parameters)
 
 
+def load_checkpoint(accelerator: Accelerator, folder: Path, average: Averaged, optimizer, schedule) -> int:
+    """Restore everything and return the step; for learning rate, decay and the like the present recipe holds."""
+    groups = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+    base_lrs, decay = schedule.scheduler.base_lrs, average.ema.decay
+    accelerator.load_state(str(folder))
+    average.ema.to(accelerator.device)
+    average.ema.decay = decay
+    schedule.scheduler.base_lrs = base_lrs
+    done = schedule.scheduler.last_epoch
+    for group, now, base, factor in zip(
+        optimizer.param_groups, groups, base_lrs, schedule.scheduler.lr_lambdas, strict=True
+    ):
+        group.update(now, lr=base * factor(done))
+    return int(folder.name.removeprefix("step-"))
+
+
 def train(recipe: Recipe, resume: bool = False) -> Path:
     """Train one stage to its end and export it.
 
@@ -109,11 +129,14 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         The folder with the exported network, `<output>/final`.
 
     Raises:
-        UserError: the output folder holds another run and `resume` is off, or the data cannot be read.
+        UserError: the output folder holds another run and `resume` is off, the data cannot be read, a network that the
+            stage starts from is missing, or the loss is no longer a number.
     """
     output = Path(recipe.output)
     if checkpoints(output) and not resume:
         raise UserError(f"{output} already holds a run: add --resume to continue it, or choose another output.")
+    if recipe.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("mixed_precision fp16 needs a GPU: use bf16 or no.")
     accelerator = Accelerator(
         mixed_precision=recipe.mixed_precision,
         gradient_accumulation_steps=recipe.gradient_accumulation,
@@ -139,13 +162,13 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     accelerator.register_for_checkpointing(average.ema)
     compiled = torch.compile(network) if recipe.compile else network
 
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     step = 0
     if resume and checkpoints(output):
-        newest = checkpoints(output)[-1]
-        accelerator.load_state(str(newest))
-        step = int(newest.name.removeprefix("step-"))
+        step = load_checkpoint(accelerator, checkpoints(output)[-1], average, optimizer, schedule)
+    accelerator.wait_for_everyone()
     accelerator.init_trackers("train")
 
     keys = StepKeys(
@@ -169,6 +192,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     )
     started = saved = logged = time.monotonic()
     losses: list[torch.Tensor] = []
+    norm = torch.zeros(())
     epoch_length = max(1, len(stage.dataset) // (recipe.batch_size * accelerator.num_processes))
     with bar:
         task = bar.add_task("", total=recipe.steps, completed=step, status="")
@@ -177,59 +201,82 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
             batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
             seed = fold_seed(recipe.seed, micro_step, accelerator.process_index, 1)
             generator = torch.Generator().manual_seed(seed)
+            torch.manual_seed(seed)  # what a network draws by itself: its dropout
             with accelerator.accumulate(network):
                 loss = stage.loss(compiled, batch, generator)
                 accelerator.backward(loss)
                 losses.append(loss.detach())
                 if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(network.parameters(), optim.max_grad_norm)
+                    norm = accelerator.clip_grad_norm_(network.parameters(), optim.max_grad_norm)
                 optimizer.step()
                 if accelerator.sync_gradients:
                     schedule.step()
                     average.ema.step(average.parameters)
                 optimizer.zero_grad()
-            if (micro_step + 1) % epoch_length == 0 and report.fresh:
-                bar.console.print(report.text())
+            report.add(stage.skipped)
+            stage.skipped.clear()
+            if (micro_step + 1) % epoch_length == 0:
+                tell_skipped(accelerator, report, bar.console)
             if not accelerator.sync_gradients:
                 continue
             step += 1
-            if step % recipe.log_every == 0:
+            due = time.monotonic() - saved > recipe.checkpoint_minutes * 60
+            if accelerator.num_processes > 1:  # all of them or none
+                due = bool(accelerator.reduce(torch.tensor(float(due), device=accelerator.device), "sum") > 0)
+            due = due or step == recipe.steps or bool(recipe.checkpoint_steps and step % recipe.checkpoint_steps == 0)
+            log = step % recipe.log_every == 0
+            if log or due:
                 loss_value = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-                if not np.isfinite(loss_value):
+                # a gradient that overflows is no harm in fp16: the scaler leaves that step out
+                whole = recipe.mixed_precision == "fp16" or bool(torch.isfinite(norm))
+                if not (np.isfinite(loss_value) and whole):
+                    what = "loss" if not np.isfinite(loss_value) else "gradient"
+                    value = loss_value if what == "loss" else norm.item()
                     raise UserError(
-                        f"The loss of {recipe.stage} is {loss_value} at step {step}: lower optim.learning_rate and "
+                        f"The {what} of {recipe.stage} is {value} at step {step}: lower optim.learning_rate and "
                         f"--resume from {output / 'checkpoints'}."
                     )
+            if log:
                 now = time.monotonic()
                 samples = len(losses) * recipe.batch_size * accelerator.num_processes
                 rate = samples / (now - logged)
                 losses, logged = [], now
                 rates = {"loss": loss_value, "samples/s": rate, "learning rate": schedule.get_last_lr()[0]}
+                rates["gradient norm"] = float(norm)
                 accelerator.log(rates, step=step)
                 bar.update(task, completed=step, status=f"loss {loss_value:.4f}  {rate:.1f}/s")
                 if not bar.console.is_terminal:
                     minutes = (now - started) / 60
                     bar.console.print(f"step {step} loss {loss_value:.4f} {rate:.1f}/s {minutes:.1f} min")
-            due = time.monotonic() - saved > recipe.checkpoint_minutes * 60
-            due = bool(accelerator.reduce(torch.tensor(float(due), device=accelerator.device), "max") > 0)
-            if due or step == recipe.steps or (recipe.checkpoint_steps and step % recipe.checkpoint_steps == 0):
+            before = time.monotonic()
+            if due:
                 save_checkpoint(accelerator, output, step)
                 saved = time.monotonic()
             if step % recipe.sample_every == 0 or step == recipe.steps:
-                write_samples(accelerator, stage, average, network, output / "samples" / f"step-{step:08d}.png")
-    if report.text():
-        accelerator.print(report.text())
-    accelerator.end_training()
+                write_samples(accelerator, stage, average, output / "samples" / f"step-{step:08d}.png")
+            logged += time.monotonic() - before  # not training: samples/s leaves it out
+        tell_skipped(accelerator, report, bar.console, again=True)
     if accelerator.is_main_process:
         export(stage, average, output)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
     return output / "final"
 
 
-def write_samples(accelerator: Accelerator, stage: Stage, average: Averaged, network, path: Path) -> None:
+def tell_skipped(accelerator: Accelerator, report: SkipReport, console, again: bool = False) -> None:
+    """Name the files that could not be read, of all processes; only if there are new ones, or `again`."""
+    if accelerator.num_processes > 1:
+        report.add(gather_object(list(report)))
+    if accelerator.is_main_process and (report.fresh or again) and len(report):
+        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
+
+
+def write_samples(accelerator: Accelerator, stage: Stage, average: Averaged, path: Path) -> None:
+    """The contact sheet of the averaged weights, by the first process on its own."""
     if accelerator.is_main_process:
         stage.network.eval()
         with average:
-            sheet = stage.contact_sheet(network)
+            sheet = stage.contact_sheet(stage.network)
         stage.network.train()
         if sheet is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
