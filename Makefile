@@ -37,19 +37,19 @@ clean:
 
 # A stamp file says that an installation is complete; it is older than these files only when they have changed.
 # setuptools comes first, so that the package itself is built by the pinned version and not by a downloaded one.
-$(VENV)/.demo: pyproject.toml constraints.txt
+$(VENV)/.demo: pyproject.toml constraints.txt requirements-no-deps.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it or name it, make PYTHON=..." >&2; exit 1; }
 	@echo "Installing into $(VENV), once; this takes minutes"
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) -c constraints.txt setuptools
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e .
+	@$(INSTALL) --no-deps -r requirements-no-deps.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[dev,data,training]'
 	@touch $@
 
-$(VENV)/.training: $(VENV)/.test requirements-no-deps.txt
+$(VENV)/.training: $(VENV)/.test
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[benchmarks,dev,data,training]'
-	@$(INSTALL) --no-deps -r requirements-no-deps.txt
 	@touch $@

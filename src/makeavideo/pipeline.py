@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from .encoders import TextProjection, embed_text
+from .encoders import TextProjection, embed_text, load_text_encoder
 from .errors import UserError
 from .inflate import VideoUNet
 from .sampling import TIMESTEPS, add_noise, frame_noise, guide, sample, upsample
@@ -63,7 +63,7 @@ class MakeAVideoPipeline(DiffusionPipeline):
     Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
 
     Args:
-        tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings.
+        tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings. None: the packaged all-MiniLM-L6-v2.
         text_projection: from the text encoder's space to the image tower's.
         image_encoder: the image tower; not used from text, but by every use that starts from a picture.
         prior: P; a PriorTransformer that predicts the clean image embedding.
@@ -74,6 +74,7 @@ class MakeAVideoPipeline(DiffusionPipeline):
         *_scheduler: flow-matching schedulers of diffusers.
     """
 
+    _optional_components = ["tokenizer", "text_encoder"]  # noqa: RUF012
     model_cpu_offload_seq = "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
 
     def __init__(
@@ -94,6 +95,8 @@ class MakeAVideoPipeline(DiffusionPipeline):
         super_resolution_high_scheduler,
     ):
         super().__init__()
+        if text_encoder is None:
+            tokenizer, text_encoder = load_text_encoder()
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,

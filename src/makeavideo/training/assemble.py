@@ -27,13 +27,8 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     from diffusers import PriorTransformer
     from transformers import CLIPVisionModelWithProjection
 
-    tokenizer, text = load_text_encoder(text_encoder)
-    clip = (
-        next((folder for folder in (runs / "clip-finish", runs / "clip") if folder.is_dir()), runs / "clip") / "final"
-    )
+    clip = runs / ("clip-finish" if (runs / "clip-finish").is_dir() else "clip") / "final"
     modules = {
-        "tokenizer": tokenizer,
-        "text_encoder": text,
         "text_projection": load_folder(TextProjection, clip / "text_projection", "text projection"),
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, runs / "prior/final/prior", "prior"),
@@ -46,9 +41,13 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
             module.half()
+    tokenizer, text = load_text_encoder(text_encoder)
+    pipe = MakeAVideoPipeline(tokenizer, text.half(), **modules)
+    if text_encoder is None:  # the packaged one is installed wherever the pipeline can run
+        pipe.register_modules(tokenizer=None, text_encoder=None)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    MakeAVideoPipeline(**modules).save_pretrained(partial, safe_serialization=True)
+    pipe.save_pretrained(partial, safe_serialization=True)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

@@ -1,0 +1,132 @@
+"""Recipes are checked before anything is loaded; every mistake is one sentence that names it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from makeavideo import UserError
+from makeavideo.training.recipe import Recipe, load_recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+GOOD = {
+    "stage": "sr-low-image",
+    "output": "runs/x",
+    "data": {"roots": ["pictures"], "size": 64},
+    "steps": 10,
+    "batch_size": 2,
+}
+
+
+def write(tmp_path, changes=None, without=()):
+    values = {**{k: v for k, v in GOOD.items() if k not in without}, **(changes or {})}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def refused(path):
+    """The message, which has to be one sentence on one line."""
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_the_repository_s_recipes_load(path):
+    recipe = load_recipe(path)
+    assert recipe.output and recipe.data.roots
+    if recipe.init_from is None:
+        assert recipe.network
+
+
+def test_there_is_a_recipe_for_every_stage():
+    for scale in ("emoji", "paper"):
+        stages = {load_recipe(path).stage for path in (RECIPES / scale).glob("*.yaml")}
+        assert stages == set(Recipe.model_fields["stage"].annotation.__args__)
+
+
+def test_a_recipe_survives_being_written_out(tmp_path):
+    """The trainer writes the recipe next to what it made; it has to load again, all defaults included."""
+    recipe = load_recipe(write(tmp_path))
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert load_recipe(again) == recipe
+
+
+def test_overrides(tmp_path):
+    path = write(tmp_path)
+    overrides = ["steps=7", "optim.learning_rate=1e-3", "data.roots=[a, b]", "network.class=UNet2DModel"]
+    recipe = load_recipe(path, overrides)
+    assert recipe.steps == 7 and recipe.optim.learning_rate == 1e-3
+    assert recipe.data.roots == ["a", "b"] and recipe.network == {"class": "UNet2DModel"}
+    assert load_recipe(path, ["init_from=null"]).init_from is None
+
+
+@pytest.mark.parametrize(
+    "changes, key, reason",
+    [
+        ({"stpes": 5}, "stpes", "unknown key"),
+        ({"data": {"roots": ["x"], "size": 64, "colour": 1}}, "data.colour", "unknown key"),
+        ({"optim": {"lr": 1}}, "optim.lr", "unknown key"),
+        ({"steps": "many"}, "steps", "many"),
+        ({"steps": 0}, "steps", "greater than 0"),
+        ({"steps": 1.5}, "steps", "1.5"),
+        ({"data": {"roots": "pictures", "size": 64}}, "data.roots", "list"),
+        ({"data": {"roots": ["x"], "size": None}}, "data.size", "None"),
+        ({"stage": "decoder"}, "stage", "decoder-image"),
+        ({"optim": {"betas": [0.9]}}, "optim.betas.1", "lacks"),
+        ({"optim": 3}, "optim", "3"),
+        ({"condition_dropout": 1.5}, "condition_dropout", "1.5"),
+        ({"mixed_precision": "fp8"}, "mixed_precision", "bf16"),
+    ],
+)
+def test_wrong_keys_are_named(tmp_path, changes, key, reason):
+    message = refused(write(tmp_path, changes))
+    assert key in message and reason in message
+
+
+@pytest.mark.parametrize("key", ["stage", "output", "data", "steps", "batch_size"])
+def test_missing_keys_are_named(tmp_path, key):
+    assert f"lacks the key {key}" in refused(write(tmp_path, without=[key]))
+
+
+def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it(tmp_path):
+    assert "batchsize" in refused(write(tmp_path, {"batchsize": 2}, without=["batch_size"]))
+
+
+def test_files_that_are_no_recipe(tmp_path):
+    assert "No such file" in refused(tmp_path / "nowhere.yaml")
+    assert "cannot be read" in refused(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text("stage: [clip\noutput: x")
+    assert "not valid YAML near line 2" in refused(path)
+    path.write_text("")
+    assert "key: value" in refused(path)
+    path.write_text("- a\n- b\n")
+    assert "key: value" in refused(path)
+    path.write_bytes(b"\x89PNG\xff\xfe\x00")
+    assert "not a text file" in refused(path)
+    path.write_text("1: 2\n")
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "override, reason",
+    [
+        ("steps", "has no `=`"),
+        ("steps=[1", "not valid YAML"),
+        ("steps.x=1", "steps is not a group"),
+        ("stepz=1", "stepz"),
+        ("optim.rate=1", "optim.rate"),
+        ("steps=", "steps"),
+        ("=3", "unknown key"),
+    ],
+)
+def test_bad_overrides(tmp_path, override, reason):
+    path = write(tmp_path)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path, [override])
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
