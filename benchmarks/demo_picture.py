@@ -1,0 +1,45 @@
+"""The moving picture at the top of the README: several prompts side by side.
+
+python benchmarks/demo_picture.py docs/demo.webp "a rocket" "a red apple" ...
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.training.stages import to_uint8
+from makeavideo.video import write_video
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("prompts", nargs="+")
+    parser.add_argument("--model", type=Path, default=default_model())
+    parser.add_argument("--columns", type=int, default=4)
+    parser.add_argument("--num-frames", type=int, default=46)
+    parser.add_argument("--fps", type=float, default=16)
+    parser.add_argument("--pixels", type=int, default=160, help="side of each video in the picture")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    disable_loading_bars()
+    pipe = MakeAVideoPipeline.load(arguments.model)
+    videos = []
+    for prompt in arguments.prompts:
+        generator = torch.Generator().manual_seed(arguments.seed)
+        options = {"num_frames": arguments.num_frames, "fps": arguments.fps, "size": pipe.sizes[1]}
+        frames = pipe(prompt, generator=generator, output_type="pt", **options).frames[0]
+        side = (arguments.pixels, arguments.pixels)
+        small = torch.nn.functional.interpolate(frames, side, mode="bilinear", antialias=True)
+        videos.append(to_uint8(small[None] * 2 - 1)[0])
+    rows = [np.concatenate(videos[i : i + arguments.columns], 2) for i in range(0, len(videos), arguments.columns)]
+    write_video(arguments.output, np.concatenate(rows, 1), arguments.fps, {"prompts": arguments.prompts})
+
+
+if __name__ == "__main__":
+    main()
