@@ -14,10 +14,14 @@ from .stages import STAGES, load_folder
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
 
 
+def newest(runs: Path, stage: str) -> Path:
+    """What a stage left: that of `<stage>-finish`, a second run of it, where there is one."""
+    finish = runs / f"{stage}-finish" / "final"
+    return finish if finish.is_dir() else runs / stage / "final"
+
+
 def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     """Join the networks that the stages left in `runs/<stage>/final` as a pipeline in `folder`, half precision.
-
-    The image tower is that of `clip-finish` where there is one, of `clip` otherwise.
 
     Written under a temporary name and renamed when whole.
 
@@ -27,7 +31,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     from diffusers import PriorTransformer
     from transformers import CLIPVisionModelWithProjection
 
-    clip = runs / ("clip-finish" if (runs / "clip-finish").is_dir() else "clip") / "final"
+    clip = newest(runs, "clip")
     modules = {
         "text_projection": load_folder(TextProjection, clip / "text_projection", "text projection"),
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
@@ -36,7 +40,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]
-        modules[stage.component] = load_folder(VideoUNet, runs / name / "final" / stage.component, f"{name} network")
+        modules[stage.component] = load_folder(VideoUNet, newest(runs, name) / stage.component, f"{name} network")
         modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
