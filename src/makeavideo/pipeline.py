@@ -319,7 +319,7 @@ class MakeAVideoPipeline(DiffusionPipeline):
             video[:, list(span)] = made[:, number]
         return torch.lerp(video, given, mask)
 
-    def upscale_low(self, video: Tensor, fps: float, steps: int, generator, noise_level: float = 0.05) -> Tensor:
+    def upscale_low(self, video: Tensor, fps: float, steps: int, generator, noise_level: float = 0.0) -> Tensor:
         """SR_l_t: x4, all frames of a clip together."""
         rates = torch.full((len(video),), float(fps), device=video.device)
         net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
@@ -329,7 +329,7 @@ class MakeAVideoPipeline(DiffusionPipeline):
             -1, 1
         )
 
-    def upscale_high(self, video: Tensor, steps: int, generator, noise_level: float = 0.02, chunk: int = 4):
+    def upscale_high(self, video: Tensor, steps: int, generator, noise_level: float = 0.0, chunk: int = 4):
         """SR_h: x3, a few frames at a time (memory does not grow with length), the same noise for every frame."""
         net, scheduler = self.super_resolution_high, self.super_resolution_high_scheduler
         side = video.shape[-1] * SR_HIGH_FACTOR
