@@ -48,6 +48,15 @@ def background(frames: np.ndarray) -> tuple[float, float]:
     return float(change.mean()), float(np.percentile(change, 99))
 
 
+def fold(sheet: Image.Image, columns: int) -> Image.Image:
+    """A long sheet as several columns side by side."""
+    height = -(-sheet.height // columns)
+    page = Image.new("RGB", (sheet.width * columns, height), "white")
+    for column in range(columns):
+        page.paste(sheet.crop((0, column * height, sheet.width, (column + 1) * height)), (column * sheet.width, 0))
+    return page
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -122,7 +131,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     if arguments.sheet:
-        contact_sheet(rows, columns=4, labels=labels).save(arguments.sheet)
+        fold(contact_sheet(rows, columns=4, labels=labels), 4).save(arguments.sheet, optimize=True)
 
 
 if __name__ == "__main__":
