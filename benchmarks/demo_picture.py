@@ -11,7 +11,7 @@ import torch
 
 from makeavideo.cli import default_model, disable_loading_bars
 from makeavideo.pipeline import MakeAVideoPipeline
-from makeavideo.training.stages import to_uint8
+from makeavideo.sampling import to_uint8
 from makeavideo.video import write_video
 
 

@@ -21,7 +21,7 @@ from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.emoji import split
 from makeavideo.data.images import CaptionedImages
 from makeavideo.pipeline import MakeAVideoPipeline
-from makeavideo.training.stages import to_uint8
+from makeavideo.sampling import to_uint8
 from makeavideo.video import contact_sheet
 
 STILL = 8

@@ -81,11 +81,26 @@ def tiny_super_resolution():
     )
 
 
+def tiny_image_encoder():
+    """A random image tower: 16 pixels a side, embeddings of 8 numbers."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+        projection_dim=8,
+    )
+    return CLIPVisionModelWithProjection(config)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """Folder of a MakeAVideoPipeline: 16 -> 64 -> 192 pixels, random weights."""
     from diffusers import PriorTransformer
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     from makeavideo.encoders import TextProjection, load_text_encoder
     from makeavideo.inflate import inflate, widen_input
@@ -95,15 +110,6 @@ def tiny_model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tokenizer, text_encoder = load_text_encoder(tiny_text_encoder(folder / "text"))
     torch.manual_seed(1)
-    vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=8,
-        projection_dim=8,
-    )
     prior = PriorTransformer(
         num_attention_heads=2,
         attention_head_dim=8,
@@ -118,7 +124,7 @@ def tiny_model(tmp_path_factory) -> Path:
         "tokenizer": tokenizer,
         "text_encoder": text_encoder,
         "text_projection": TextProjection(16, 8),
-        "image_encoder": CLIPVisionModelWithProjection(vision),
+        "image_encoder": tiny_image_encoder(),
         "prior": prior,
         "decoder": inflate(tiny_decoder(), space_to_depth=4),
         "interpolator": widen_input(inflate(tiny_decoder(), space_to_depth=4), 4),

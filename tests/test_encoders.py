@@ -5,9 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from conftest import tiny_text_encoder
+from conftest import tiny_image_encoder, tiny_text_encoder
 from makeavideo import UserError
 from makeavideo.encoders import TextProjection, embed_images, embed_text, load_text_encoder
 
@@ -62,16 +61,7 @@ def test_an_encoder_without_pooling_layer(text_folder, tmp_path):
 @pytest.mark.parametrize("size", [16, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_image_embeddings_have_numbers_of_unit_size(size, dtype):
-    config = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=8,
-        projection_dim=8,
-    )
-    tower = CLIPVisionModelWithProjection(config).to(dtype).eval()
+    tower = tiny_image_encoder().to(dtype).eval()
     embeds = embed_images(tower, torch.rand(3, 3, size, size) * 2 - 1)
     assert embeds.shape == (3, 8) and embeds.dtype == torch.float32
     assert torch.allclose(embeds.norm(dim=-1), torch.full((3,), math.sqrt(8)), atol=1e-4)

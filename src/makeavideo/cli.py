@@ -49,8 +49,6 @@ def generate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
     """Make a video from a sentence."""
-    import numpy as np
-
     from .video import VideoWriter, check_writable
 
     check_writable(output, fps=fps)
@@ -62,6 +60,7 @@ def generate(
     import torch
 
     from .pipeline import MAX_FRAMES, MakeAVideoPipeline, weights_hash
+    from .sampling import to_uint8
 
     disable_loading_bars()
     started = time.monotonic()
@@ -89,9 +88,8 @@ def generate(
     chunks = pipe.stream(prompt, negative, num_frames, fps, size, steps, guidance, generator)
     with VideoWriter(output, fps, recipe) as writer:
         for chunk in chunks:
-            frames = ((chunk[0] + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            for frame in frames:
-                writer.write(np.ascontiguousarray(frame))
+            for frame in to_uint8(chunk)[0]:
+                writer.write(frame)
     if not quiet:
         seconds = time.monotonic() - started
         console.print(f"{output}: {num_frames} frames of {size}x{size}, seed {seed}, {seconds:.1f} s", highlight=False)

@@ -323,7 +323,8 @@ class MakeAVideoPipeline(DiffusionPipeline):
         """SR_l_t: x4, all frames of a clip together."""
         rates = torch.full((len(video),), float(fps), device=video.device)
         net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
-        up = self.noised(video, SR_LOW_FACTOR, noise_level, generator)
+        noise = frame_noise(video.shape, generator, shared=True).to(video.device)
+        up = self.noised(video, noise, SR_LOW_FACTOR, noise_level)
         predict = self.super_resolver(net, up, noise_level, rates)
         return self.run("super_resolution_low", predict, up.shape, scheduler, steps, generator, shared=True).clamp(
             -1, 1
@@ -338,18 +339,16 @@ class MakeAVideoPipeline(DiffusionPipeline):
         with self.stage_bar("super_resolution_high", math.ceil(video.shape[1] / chunk)) as bar:
             for start in range(0, video.shape[1], chunk):
                 part = video[:, start : start + chunk]
-                level = torch.full((len(part),), noise_level, device=part.device)
-                up = upsample(add_noise(part, low_noise, level), side)
+                up = self.noised(part, low_noise, SR_HIGH_FACTOR, noise_level)
                 predict = self.super_resolver(net, up, noise_level, None)
                 made = sample(predict, noise.expand_as(up), scheduler, steps)
                 bar.update()
                 self.notify("super_resolution_high", start // chunk, scheduler.timesteps[-1], made)
                 yield made
 
-    def noised(self, video: Tensor, factor: int, noise_level: float, generator) -> Tensor:
+    def noised(self, video: Tensor, noise: Tensor, factor: int, noise_level: float) -> Tensor:
         """Noise-conditioning augmentation of small frames, then bilinear up-sampling."""
         level = torch.full((len(video),), noise_level, device=video.device)
-        noise = frame_noise(video.shape, generator, shared=True).to(video.device)
         return upsample(add_noise(video, noise, level), video.shape[-1] * factor)
 
     def super_resolver(self, network: VideoUNet, up: Tensor, noise_level: float, fps: Tensor | None):

@@ -36,6 +36,12 @@ def upsample(low: Tensor, size: int) -> Tensor:
     return up.unflatten(0, low.shape[:2])
 
 
+def to_uint8(pixels: Tensor):
+    """(batch, frames, 3, h, w) in [-1, 1] -> uint8 array (batch, frames, h, w, 3)."""
+    scaled = (pixels.float().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+
+
 def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
     """Classifier-free guidance: away from the unconditional prediction."""
     return unconditional + guidance_scale * (conditional - unconditional)

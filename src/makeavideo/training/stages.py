@@ -19,7 +19,7 @@ from ..data.images import CaptionedImages
 from ..encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from ..errors import UserError
 from ..inflate import VideoUNet, inflate, widen_input
-from ..sampling import TIMESTEPS, add_noise, frame_noise, guide, make_scheduler, sample, upsample
+from ..sampling import TIMESTEPS, add_noise, frame_noise, guide, make_scheduler, sample, to_uint8, upsample
 from .recipe import DataRecipe, Recipe
 
 SHEET_CLIPS, SHEET_STEPS = 8, 16
@@ -539,12 +539,6 @@ class SRLowVideoStage(SRLowImageStage):
 
 class SRHighImageStage(SuperResolutionStage):
     component, factor = "super_resolution_high", 3
-
-
-def to_uint8(pixels: Tensor):
-    """(batch, frames, 3, h, w) in [-1, 1] -> uint8 array (batch, frames, h, w, 3)."""
-    scaled = (pixels.float().clamp(-1, 1) + 1) * 127.5
-    return scaled.round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
 
 
 STAGES: dict[str, type[Stage]] = {
