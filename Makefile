@@ -47,9 +47,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt requirements-no-deps.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[dev,data,training]'
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[dev,data,evaluation,training,web]'
 	@touch $@
 
 $(VENV)/.training: $(VENV)/.test
-	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[benchmarks,dev,data,training]'
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[benchmarks,dev,data,evaluation,training,web]'
 	@touch $@

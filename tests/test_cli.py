@@ -75,7 +75,11 @@ def test_progress_names_the_stages(tiny_model, tmp_path):
     [
         (["  "], "prompt is empty"),
         (["a cat", "--size", "100"], "--size 100"),
-        (["a cat", "--num-frames", "1000"], "--num-frames 1000"),
+        (["a cat", "--num-frames", "0"], "--num-frames 0"),
+        (["a cat", "--num-frames", "20", "--seconds", "3"], "choose one"),
+        (["a cat", "--seconds", "-1"], "--seconds -1"),
+        (["a cat", "--prompts", "story.yaml"], "leave out PROMPT"),
+        (["--prompts", "story.yaml"], "story story.yaml cannot be read"),
         (["a cat", "--fps", "0"], "fps|frame rate"),
         (["a cat", "-o", "video.xyz"], "ending .xyz"),
         (["a cat", "--model", "nowhere"], "no model at nowhere"),
@@ -115,3 +119,69 @@ def test_recipe_errors(tmp_path):
     (tmp_path / "bad.yaml").write_text("stage: clip\nstepz: 3\n")
     assert "stepz" in sentence(run("train", tmp_path / "bad.yaml"))
     assert "none.yaml" in sentence(run("train", tmp_path / "none.yaml"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    """Two pictures, a video, a story, and what is none."""
+    import numpy as np
+    from PIL import Image
+
+    from makeavideo.video import write_video
+
+    folder, rng = tmp_path_factory.mktemp("inputs"), np.random.default_rng(0)
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(rng.integers(0, 256, (30, 50, 3), np.uint8)).save(folder / name)
+    write_video(folder / "clip.mp4", rng.integers(0, 256, (12, 32, 48, 3), np.uint8), 12)
+    (folder / "story.yaml").write_text("- {prompt: a rocket, seconds: 0.5}\n- {prompt: a cat, seconds: 0.25}\n")
+    (folder / "wrong.yaml").write_text("- a rocket\n")
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments, use, frames, fps",
+    [
+        (["animate", "a.png", "--num-frames", "5"], "animate", 5, 24),
+        (["animate", "a.png", "--num-frames", "5", "--prompt", "a cat", "--fit", "pad", "--loop"], "animate", 5, 24),
+        (["interpolate", "a.png", "b.jpg", "--num-frames", "19"], "interpolate", 19, 24),
+        (["vary", "clip.mp4", "--num-frames", "4"], "vary", 4, 24),
+        (["vary", "clip.mp4", "--keep-timing"], "vary", 12, 12),
+        (["extend", "clip.mp4", "--seconds", "1"], "extend", 24, 12),
+        (["extend", "clip.mp4", "--num-frames", "3", "--fps", "24"], "extend", 27, 24),
+        (["generate", "--prompts", "story.yaml"], "generate", 18, 24),
+        (["generate", "a cat", "--seconds", "0.5", "--loop"], "generate", 12, 24),
+    ],
+)
+def test_every_use_writes_a_file_that_says_how_it_was_made(arguments, use, frames, fps, inputs, tiny_model, tmp_path):
+    from makeavideo.video import probe
+
+    target = tmp_path / "out.mp4"
+    options = ["--model", tiny_model, "--size", "16", "--steps", "1", "--seed", "5", "--quiet", "-o", target]
+    done = run(*arguments, *options, cwd=inputs)
+    assert done.returncode == 0, done.stderr
+    found = probe(target)
+    assert (found.num_frames, found.fps, found.width) == (frames, fps, 16)
+    assert found.recipe["use"] == use and found.recipe["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["animate", "nothing.png"], "nothing.png does not exist"),
+        (["animate", "text.png"], "text.png is not a picture"),
+        (["animate", "a.png", "--fit", "stretch"], "crop or pad"),
+        (["animate", "a.png", "--background", "reddish"], "not a colour"),
+        (["animate", "a.png", "--prompt", "a cat", "--prompt-weight", "2"], "--prompt-weight 2"),
+        (["interpolate", "a.png", "clip.mp4"], "is a video, not a picture"),
+        (["interpolate", "a.png", "b.jpg", "--num-frames", "100"], "3 to 76 frames"),
+        (["vary", "text.png"], "text.png"),
+        (["vary", "clip.mp4", "--keep-timing", "--seconds", "3"], "leave out"),
+        (["extend", "nothing.mp4"], "nothing.mp4 does not exist"),
+        (["generate", "--prompts", "wrong.yaml"], "is not a list of parts"),
+    ],
+)
+def test_bad_input_of_every_use_is_one_sentence(arguments, words, inputs, tiny_model, tmp_path):
+    line = sentence(run(*arguments, "--model", tiny_model, "-o", tmp_path / "out.mp4", cwd=inputs))
+    assert words in line, line
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from conftest import tiny_text_encoder
 from makeavideo import UserError
+from makeavideo.sampling import cross_fade
 from makeavideo.training.assemble import assemble
 from makeavideo.training.recipe import Recipe, load_recipe
 from makeavideo.training.stages import STAGES, captioned_images, unlabelled_clips
@@ -308,7 +309,7 @@ def test_the_loss_falls_and_every_weight_learns(cascade, data, name):
 
 
 def test_video_stages_start_where_the_stage_before_ended(cascade, data):
-    """Inflation and widening keep the function: the interpolator's untrained first answer is D_t's."""
+    """Inflation and widening keep the function; the interpolator's untrained first answer adds nothing."""
     from makeavideo.inflate import VideoUNet
 
     runs, _ = cascade
@@ -322,6 +323,10 @@ def test_video_stages_start_where_the_stage_before_ended(cascade, data):
     filler = STAGES["interpolator"](recipe_of(settings(runs, data, "interpolator")), torch.device("cpu")).network
     wide = torch.cat([x, torch.randn(1, 3, 4, SIZE, SIZE)], 2)
     with torch.no_grad():
+        assert filler(wide, 500, rates, **y_e).sample.abs().max() == 0
+        for name in ("weight", "bias"):  # but for its last layer it is D_t
+            getattr(filler.unet.conv_out, name).copy_(getattr(decoder.unet.conv_out, name))
+        filler.unet.conv_out.temporal.bias.copy_(decoder.unet.conv_out.temporal.bias)
         assert torch.allclose(decoder(x, 500, rates, **y_e).sample, filler(wide, 500, rates, **y_e).sample, atol=1e-4)
 
 
@@ -341,7 +346,8 @@ def test_conditions_are_dropped_for_guidance(cascade, data):
         assert (seen["y_e"] == 0).all() == (dropout == 1.0)
         x, mask = seen["x"], seen["x"][:, :, 6:]
         assert x.shape[2] == 7 and set(mask.unique().tolist()) <= {0.0, 1.0}
-        assert torch.equal(x[:, :, 3:6], pixels * mask)  # what is not given is not seen
+        # what is not given is not seen: in its place stands a cross-fade of what is
+        assert torch.equal(x[:, :, 3:6], cross_fade(pixels * mask, mask[:, :, 0, 0, 0]))
         assert (mask == mask[..., :1, :1]).all() and (mask.amax((1, 2, 3, 4)) == 1).all()
 
 

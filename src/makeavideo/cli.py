@@ -1,4 +1,4 @@
-"""The command line: `make-a-video generate | info | train | data`."""
+"""The command line: `make-a-video generate | animate | interpolate | vary | extend | info | train | data | ...`."""
 
 import os
 import sys
@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from .errors import UserError
+from .evaluation.cli import app as evaluate_app
+from .evaluation.votes import app as compare_app
 
 app = typer.Typer(
     add_completion=False,
@@ -19,7 +22,11 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Build data sets.")
 app.add_typer(data_app, name="data")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(compare_app, name="compare")
 console = Console(stderr=True)
+
+MANY_FRAMES = 2 * 76
 
 MODEL_FOLDERS = (Path("models/emoji"), Path(__file__).resolve().parents[2] / "models" / "emoji")
 
@@ -29,70 +36,321 @@ def default_model() -> Path:
     return next((folder for folder in MODEL_FOLDERS if folder.is_dir()), MODEL_FOLDERS[0])
 
 
+# Options that every use has.
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; its ending names the format.")]
+Model = Annotated[Path | None, typer.Option(help="Folder of the cascade; default: the emoji cascade.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same machine: same video.")]
+NumFrames = Annotated[int | None, typer.Option(help="Frames to make; default 76. Any number: memory does not grow.")]
+Seconds = Annotated[float | None, typer.Option(help="Length to make, in seconds, instead of --num-frames.")]
+Fps = Annotated[float, typer.Option(help="Frames a second, 1 to 60; the lower, the more moves from frame to frame.")]
+Size = Annotated[int | None, typer.Option(help="Pixels a side: where in the cascade to stop (64, 256, 768).")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps of the decoder.")]
+Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")]
+Loop = Annotated[bool, typer.Option("--loop", help="The last frame passes into the first one.")]
+Fast = Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Prompt = Annotated[str | None, typer.Option(help="Mix the meaning of these words into the picture's.")]
+PromptWeight = Annotated[float, typer.Option(help="How much of the prompt to mix in, 0 to 1.")]
+FitOption = Annotated[str, typer.Option("--fit", help="Pictures that are not square: crop (cut the centre) or pad.")]
+Background = Annotated[str, typer.Option(help="Colour behind what is transparent or padded.")]
+
+
+class Command:
+    """What the five uses share: check the output, load the cascade, stream the frames to the file.
+
+    Everything that can be refused is refused before the cascade is loaded or the file is touched. Ctrl-C, SIGTERM and a
+    full disk leave a playable file of the frames so far.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        model: Path | None,
+        seed: int | None,
+        num_frames: int | None,
+        seconds: float | None,
+        fps: float | None,
+        size: int | None,
+        steps: int | None,
+        guidance: float,
+        loop: bool,
+        fast: bool,
+        quiet: bool,
+    ):
+        from .video import check_writable
+
+        check_writable(output, **({} if fps is None else {"fps": fps}))
+        self.output, self.quiet = output, quiet
+        self.folder = model or default_model()
+        self.seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")
+        if fast and num_frames is None and seconds is None:
+            num_frames = 16
+        self.options = {"num_inference_steps": steps or (8 if fast else 16), "guidance_scale": guidance, "loop": loop}
+        given = {"num_frames": num_frames, "seconds": seconds, "fps": fps, "size": size}
+        self.options |= {key: value for key, value in given.items() if value is not None}
+        self.fast = fast
+        self.started = time.monotonic()
+
+    def load(self):
+        """The cascade, its progress bars as asked for."""
+        # libraries' notices would garble the progress bars
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+        from .pipeline import MakeAVideoPipeline
+
+        disable_loading_bars()
+        pipe = MakeAVideoPipeline.load(self.folder)
+        if self.fast:
+            self.options.setdefault("size", pipe.sizes[0])
+        return pipe
+
+    def run(self, use: str, call, recipe: dict, given: int = 0) -> None:
+        """`call(pipe, **options)` makes the video; `recipe` goes into the file; `given`: frames that exist already."""
+        import torch
+
+        from .pipeline import weights_hash
+        from .sampling import to_uint8
+        from .video import VideoWriter, terminate_as_interrupt
+
+        pipe = self.load()
+        settings = pipe.settings(**self.options)
+        generator = torch.Generator().manual_seed(self.seed)
+        many = settings.num_frames > MANY_FRAMES  # one bar for the whole instead of one for each window
+        pipe.set_progress_bar_config(disable=self.quiet or many)
+        recipe = {
+            "use": use,
+            **recipe,
+            "seed": self.seed,
+            "num_frames": settings.num_frames,
+            "fps": settings.fps,
+            "size": settings.size,
+            "num_inference_steps": settings.num_inference_steps,
+            "guidance_scale": settings.guidance_scale,
+            "loop": settings.loop,
+            "model": self.folder.name,
+            "weights": weights_hash(self.folder),
+        }
+        chunks = call(pipe, **self.options, generator=generator, output_type="stream").frames
+        bar = Progress(*Progress.get_default_columns(), console=console, disable=self.quiet or not many)
+        with terminate_as_interrupt(), bar:
+            task = bar.add_task("frames", total=settings.num_frames + given)
+            try:
+                with VideoWriter(self.output, settings.fps, recipe, keep_partial=True) as writer:
+                    for chunk in chunks:
+                        for frame in to_uint8(chunk)[0]:
+                            writer.write(frame)
+                        bar.update(task, completed=writer.num_frames)
+            except KeyboardInterrupt:
+                made = writer.num_frames
+                kept = f"{self.output} holds the first {made} frames" if made else "nothing was made yet"
+                raise UserError(f"Stopped: {kept}.") from None
+        if not self.quiet:
+            seconds, size = time.monotonic() - self.started, settings.size
+            made = f"{self.output}: {writer.num_frames} frames of {size}x{size}"
+            console.print(f"{made}, seed {self.seed}, {seconds:.1f} s", highlight=False)
+
+
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the video shows, in a few words.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; its ending names the format.")] = Path(
-        "video.mp4"
-    ),
-    model: Annotated[Path | None, typer.Option(help="Folder of the cascade; default: the emoji cascade.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="What the video shows, in a few words.")] = None,
+    output: Output = Path("video.mp4"),
+    model: Model = None,
     negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same machine: same video.")] = None,
-    num_frames: Annotated[int | None, typer.Option(help="1 to 76; above 16, frames are interpolated.")] = None,
-    fps: Annotated[float, typer.Option(help="Frames a second, 1 to 60.")] = 24.0,
-    size: Annotated[
-        int | None, typer.Option(help="Pixels a side: where in the cascade to stop (64, 256, 768).")
+    prompts: Annotated[
+        Path | None, typer.Option(help="A story: YAML list of {prompt, seconds}; one passes into the next.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps of the decoder.")] = None,
-    guidance: Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")] = 2.0,
-    fast: Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: Guidance = 2.0,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Make a video from a sentence."""
-    from .video import VideoWriter, check_writable
-
-    check_writable(output, fps=fps)
-    if not prompt.strip():
+    """Make a video from a sentence, or from a story of several."""
+    if prompts is not None and (prompt or num_frames or seconds):
+        raise UserError("--prompts has its own prompts and length: leave out PROMPT, --num-frames and --seconds.")
+    story = read_story(prompts) if prompts is not None else None
+    if story is None and not (prompt or "").strip():
         raise UserError("The prompt is empty: say in a few words what the video should show.")
-    # libraries' notices would garble the progress bars
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    import torch
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, loop, fast, quiet)
+    if story:
+        command.options.pop("num_frames", None)
+        command.options["seconds"] = sum(length for _, length in story)
 
-    from .pipeline import MAX_FRAMES, MakeAVideoPipeline, weights_hash
-    from .sampling import to_uint8
+        def call(pipe, seconds, **options):
+            return pipe(story, negative, **options)
+    else:
 
-    disable_loading_bars()
-    started = time.monotonic()
-    folder = model or default_model()
-    pipe = MakeAVideoPipeline.load(folder)
-    pipe.set_progress_bar_config(disable=quiet)
-    num_frames = num_frames if num_frames is not None else (16 if fast else MAX_FRAMES)
-    size = size if size is not None else pipe.sizes[0 if fast else -1]
-    steps = steps if steps is not None else (8 if fast else 16)
-    seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")
-    recipe = {
-        "prompt": prompt,
-        "negative_prompt": negative,
-        "seed": seed,
-        "num_frames": num_frames,
-        "fps": fps,
-        "size": size,
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "model": folder.name,
-        "weights": weights_hash(folder),
-    }
-    pipe.check_inputs(prompt, num_frames, fps, size, steps)
-    generator = torch.Generator().manual_seed(seed)
-    chunks = pipe.stream(prompt, negative, num_frames, fps, size, steps, guidance, generator)
-    with VideoWriter(output, fps, recipe) as writer:
-        for chunk in chunks:
-            for frame in to_uint8(chunk)[0]:
-                writer.write(frame)
-    if not quiet:
-        seconds = time.monotonic() - started
-        console.print(f"{output}: {num_frames} frames of {size}x{size}, seed {seed}, {seconds:.1f} s", highlight=False)
+        def call(pipe, **options):
+            return pipe(prompt, negative, **options)
+
+    command.run("generate", call, {"prompt": story or prompt, "negative_prompt": negative})
+
+
+@app.command()
+def animate(
+    picture: Annotated[Path, typer.Argument(help="The picture that is to move: its first frame.")],
+    output: Output = Path("video.mp4"),
+    prompt: Prompt = None,
+    prompt_weight: PromptWeight = 0.3,
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Set a picture in motion."""
+    read_picture_early(picture, fit, background)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.animate(picture, prompt, prompt_weight, fit, background, **options)
+
+    command.run("animate", call, {"image": picture.name, "prompt": prompt, "prompt_weight": prompt_weight, "fit": fit})
+
+
+@app.command()
+def interpolate(
+    first: Annotated[Path, typer.Argument(help="The picture that the video starts with.")],
+    last: Annotated[Path, typer.Argument(help="The picture that it ends with.")],
+    output: Output = Path("video.mp4"),
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pass from one picture to another."""
+    for picture in (first, last):
+        read_picture_early(picture, fit, background)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.interpolate(first, last, fit, background, **options)
+
+    command.run("interpolate", call, {"first": first.name, "last": last.name, "fit": fit})
+
+
+@app.command()
+def vary(
+    video: Annotated[Path, typer.Argument(help="The video whose meaning the new one has.")],
+    output: Output = Path("video.mp4"),
+    keep_timing: Annotated[bool, typer.Option("--keep-timing", help="Frame rate and length of the input.")] = False,
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: Guidance = 2.0,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make another video of the same meaning."""
+    from .video import probe
+
+    found = probe(video)
+    if keep_timing:
+        if num_frames is not None or seconds is not None:
+            raise UserError("--keep-timing sets the length: leave out --num-frames and --seconds.")
+        fps = min(60.0, max(1.0, found.fps))
+        num_frames = max(1, round(found.duration * fps))
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.vary(video, fit, background, **options)
+
+    command.run("vary", call, {"video": video.name, "fit": fit})
+
+
+@app.command()
+def extend(
+    video: Annotated[Path, typer.Argument(help="The video that is to go on.")],
+    output: Output = Path("video.mp4"),
+    prompt: Prompt = None,
+    prompt_weight: PromptWeight = 0.3,
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to go on, in seconds.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second; default: the video's own.")] = None,
+    size: Size = None,
+    steps: Steps = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
+    from .video import probe
+
+    found = probe(video)
+    rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
+    command = Command(output, model, seed, num_frames, seconds, rate, size, steps, 2.0, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.extend(video, prompt, prompt_weight, fit, background, **options)
+
+    recipe = {"video": video.name, "prompt": prompt, "prompt_weight": prompt_weight, "fit": fit}
+    command.run("extend", call, recipe, given=round(found.duration * rate))
+
+
+def read_picture_early(path: Path, fit: str, background: str) -> None:
+    """A picture that cannot be used is refused before the cascade is loaded."""
+    from .inputs import read_picture
+
+    read_picture(path, 8, fit, background)
+
+
+def read_story(path: Path) -> list[tuple[str, float]]:
+    """A YAML list of {prompt: ..., seconds: ...}.
+
+    Raises:
+        UserError: no such file, not YAML, or not such a list.
+    """
+    import yaml
+
+    try:
+        parts = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UserError(f"The story {path} cannot be read: give a YAML file.") from None
+    shape = f"The story {path} is not a list of parts: write `- {{prompt: a rocket, seconds: 3}}`, a line a part."
+    if not isinstance(parts, list) or not parts:
+        raise UserError(shape)
+    story = []
+    for part in parts:
+        if not isinstance(part, dict) or set(part) != {"prompt", "seconds"}:
+            raise UserError(shape)
+        prompt, seconds = part["prompt"], part["seconds"]
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UserError(f"A prompt of the story {path} is empty: say in a few words what to show.")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+            raise UserError(f"The story {path} gives {prompt!r} {seconds!r} seconds: use a number above 0.")
+        story.append((prompt, float(seconds)))
+    return story
 
 
 def disable_loading_bars() -> None:
@@ -103,6 +361,22 @@ def disable_loading_bars() -> None:
     diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+
+
+@app.command()
+def web(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; only this machine can reach the default.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
+    model: Model = None,
+    gallery: Annotated[Path, typer.Option(help="Folder of what was made.")] = Path("gallery"),
+) -> None:
+    """Open the studio: a page to make, animate, join, vary and continue videos."""
+    from .web import serve
+
+    disable_loading_bars()
+    serve(host, port, model or default_model(), gallery)
 
 
 @app.command()
@@ -150,8 +424,6 @@ def data_emoji(
     cache: Annotated[Path | None, typer.Option(help="Folder for downloaded packages.")] = None,
 ) -> None:
     """Build the emoji data set from pinned npm packages: captioned pictures, silent clips, large vectors."""
-    from rich.progress import Progress
-
     from .data.emoji import build_emoji
 
     tasks: dict[str, int] = {}

@@ -1,384 +1,466 @@
-"""The cascade (figure 2 of the paper): prompt -> P -> y_e -> D_t -> F-up -> SR_l_t -> SR_h -> frames."""
+"""The five uses of the cascade, one set of weights (sections 3 and 4.3 of the paper).
 
-import hashlib
+Each use is a list of segments (`timeline.Segment`), that is, what is known and what it shows; all the rest is shared:
+
+    use            known                        y_e, what it shows
+    generate       D_t's frames                 the prior's embedding of the prompt
+    animate        the picture                  the picture's, mixed with the prompt's
+    interpolate    both pictures                from the first one's to the last one's
+    vary           D_t's frames                 the mean over the video's frames
+    extend         the last frames of the video the mean over them, mixed with the prompt's
+"""
+
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain, pairwise
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+import torch.nn.functional as F
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from .encoders import TextProjection, embed_text, load_text_encoder
+from .cascade import Cascade, weights_hash
 from .errors import UserError
-from .inflate import VideoUNet
-from .sampling import TIMESTEPS, add_noise, frame_noise, guide, sample, upsample
+from .inputs import Fit, Picture, Video, open_video, read_picture, sample_frames
+from .sampling import TIMESTEPS, Anchor, add_details, from_uint8
+from .timeline import CONTEXT, KEY_FRAMES, MAX_FRAMES, Segment, frame_skip, key_frames
 
-KEY_FRAMES = 16
-"""Frames that D_t makes, and the window that F-up works on."""
-FRAME_SKIP = 5
-"""F-up puts FRAME_SKIP - 1 new frames between two of D_t's: 16 -> 76."""
-MAX_FRAMES = (KEY_FRAMES - 1) * FRAME_SKIP + 1
-SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
-PRIOR_CANDIDATES = 4
-"""Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
+__all__ = ["MAX_FRAMES", "MakeAVideoOutput", "MakeAVideoPipeline", "VideoOptions", "weights_hash"]
 
 
 @dataclass
 class MakeAVideoOutput(BaseOutput):
     """frames: "pt" (batch, frames, 3, height, width) in [0, 1]; "np" (batch, frames, height, width, 3) in [0, 1];
-    "pil" a list of lists of pictures."""
+    "pil" a list of lists of pictures; "stream" an iterator over (batch, a few frames, 3, height, width) in [-1, 1]."""
 
-    frames: Tensor | np.ndarray | list
-
-
-def key_frame_count(num_frames: int) -> int:
-    """Frames that D_t has to make, before interpolation, for `num_frames` (at most 76) in the end."""
-    return num_frames if num_frames <= KEY_FRAMES else math.ceil((num_frames - 1) / FRAME_SKIP) + 1
+    frames: Any
 
 
-def windows(length: int) -> list[range]:
-    """Stretches of 16 frames over `length` that share their border frames; the last one is moved back to fit."""
-    if length <= KEY_FRAMES:
-        return [range(length)]
-    starts = [*range(0, length - KEY_FRAMES, KEY_FRAMES - 1), length - KEY_FRAMES]
-    return [range(start, start + KEY_FRAMES) for start in starts]
+class VideoOptions(TypedDict, total=False):
+    """What every use takes.
 
-
-def weights_hash(folder: str | Path) -> str:
-    """First 16 hexadecimal digits of a hash over all weights of a pipeline folder."""
-    digest = hashlib.blake2b()
-    for file in sorted(Path(folder).rglob("*.safetensors")):
-        digest.update(file.relative_to(folder).as_posix().encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-class MakeAVideoPipeline(DiffusionPipeline):
-    """Text to video without text-video pairs.
-
-    Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
-
-    Args:
-        tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings. None: the packaged all-MiniLM-L6-v2.
-        text_projection: from the text encoder's space to the image tower's.
-        image_encoder: the image tower; not used from text, but by every use that starts from a picture.
-        prior: P; a PriorTransformer that predicts the clean image embedding.
-        decoder: D_t, frames from an image embedding.
-        interpolator: F-up, four more input channels: masked frames and mask.
-        super_resolution_low: SR_l_t, x4, all frames together.
-        super_resolution_high: SR_h, x3, each frame by itself.
-        *_scheduler: flow-matching schedulers of diffusers.
+    num_frames: length of the result; 76 if neither it nor `seconds` is given. Memory does not grow with it.
+    seconds: the length in seconds instead.
+    fps: frames a second of the result, 1 to 60; a lower rate means more motion from frame to frame.
+    size: where to stop in the cascade, pixels a side (one of `sizes`; None: the largest).
+    num_inference_steps: of D_t; the other stages need fewer.
+    guidance_scale: of D_t; 1 turns guidance off.
+    loop: the last frame passes into the first one.
+    generator: a seeded CPU generator makes the result repeatable.
+    output_type: "pil", "np", "pt" or "stream".
+    return_dict: False gives a tuple.
+    callback_on_step_end: called as in diffusers, (pipeline, step, timestep, {"stage", "sample"}).
     """
 
-    _optional_components = ["tokenizer", "text_encoder"]  # noqa: RUF012
-    model_cpu_offload_seq = "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
+    num_frames: int
+    seconds: float
+    fps: float
+    size: int | None
+    num_inference_steps: int
+    guidance_scale: float
+    loop: bool
+    generator: torch.Generator | None
+    output_type: str
+    return_dict: bool
+    callback_on_step_end: Callable | None
 
-    def __init__(
-        self,
-        tokenizer,
-        text_encoder,
-        text_projection: TextProjection,
-        image_encoder,
-        prior,
-        prior_scheduler,
-        decoder: VideoUNet,
-        decoder_scheduler,
-        interpolator: VideoUNet,
-        interpolator_scheduler,
-        super_resolution_low: VideoUNet,
-        super_resolution_low_scheduler,
-        super_resolution_high: VideoUNet,
-        super_resolution_high_scheduler,
-    ):
-        super().__init__()
-        if text_encoder is None:
-            tokenizer, text_encoder = load_text_encoder()
-        self.register_modules(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
-            text_projection=text_projection,
-            image_encoder=image_encoder,
-            prior=prior,
-            prior_scheduler=prior_scheduler,
-            decoder=decoder,
-            decoder_scheduler=decoder_scheduler,
-            interpolator=interpolator,
-            interpolator_scheduler=interpolator_scheduler,
-            super_resolution_low=super_resolution_low,
-            super_resolution_low_scheduler=super_resolution_low_scheduler,
-            super_resolution_high=super_resolution_high,
-            super_resolution_high_scheduler=super_resolution_high_scheduler,
-        )
 
-    @classmethod
-    def load(cls, folder: str | Path) -> "MakeAVideoPipeline":
-        """`from_pretrained` from a folder on disk, on the best device and in the precision that it is fast in.
+@dataclass
+class Settings:
+    """`VideoOptions` with their defaults."""
+
+    num_frames: int | None = None
+    seconds: float | None = None
+    fps: float = 24.0
+    size: int | None = None
+    num_inference_steps: int = 16
+    guidance_scale: float = 2.0
+    loop: bool = False
+    generator: torch.Generator | None = None
+    output_type: str = "pil"
+    return_dict: bool = True
+    callback_on_step_end: Callable | None = None
+
+
+class MakeAVideoPipeline(Cascade):
+    """Text to video without text-video pairs, and four other uses of the same weights.
+
+        pipe = MakeAVideoPipeline.load("models/emoji")
+        frames = pipe("a rocket", seconds=3).frames[0]
+        frames = pipe.animate("photo.png", loop=True).frames[0]
+
+    All uses take `VideoOptions`. Pictures and videos that are not square are cut at their centre (`fit="crop"`) or
+    shown whole on the background (`fit="pad"`).
+    """
+
+    def settings(self, **options: Unpack[VideoOptions]) -> Settings:
+        """The options with defaults filled in and the number of frames settled.
 
         Raises:
-            UserError: no such folder, no pipeline in it, weights missing or pickled.
+            UserError: an impossible number.
         """
-        folder = Path(folder)
-        if not (folder / "model_index.json").is_file():
-            raise UserError(
-                f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline."
-            )
-        pickles = [p for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.rglob(ending)]
-        if pickles and not any(folder.rglob("*.safetensors")):
-            raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
-        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior"), torch.float32)
-        try:
-            pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None
-        for network in (pipe.decoder, pipe.interpolator, pipe.super_resolution_low, pipe.super_resolution_high):
-            network.to(memory_format=torch.channels_last)
-        return pipe.to(device)
+        s = Settings(**options)
+        if s.seconds is not None:
+            if s.num_frames is not None:
+                raise UserError("Both --seconds and --num-frames are given: choose one of them.")
+            if not s.seconds > 0 or not math.isfinite(s.seconds):
+                raise UserError(f"--seconds {s.seconds:g} is not possible: choose more than 0.")
+        if not 1 <= s.fps <= 60:
+            raise UserError(f"--fps {s.fps:g} is not possible: choose from 1 to 60 frames a second.")
+        if s.num_frames is None:
+            s.num_frames = MAX_FRAMES if s.seconds is None else max(1, round(s.seconds * s.fps))
+        if s.num_frames < 1:
+            raise UserError(f"--num-frames {s.num_frames} is not possible: choose 1 or more.")
+        if s.loop and s.num_frames < 3:
+            raise UserError(f"A loop of {s.num_frames} frames is not possible: choose 3 or more.")
+        s.size = s.size or self.sizes[-1]
+        if s.size not in self.sizes:
+            known = ", ".join(str(size) for size in self.sizes)
+            raise UserError(f"--size {s.size} is not possible: this model makes {known} pixels a side.")
+        if not 1 <= s.num_inference_steps <= TIMESTEPS:
+            raise UserError(f"--steps {s.num_inference_steps} is not possible: choose from 1 to {TIMESTEPS}.")
+        if s.output_type not in ("pil", "np", "pt", "stream"):
+            raise UserError(f"output_type {s.output_type!r} is not possible: choose pil, np, pt or stream.")
+        self._callback = s.callback_on_step_end
+        return s
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Pixels a side after D_t, after SR_l_t and after SR_h."""
-        config = self.decoder.config
-        base = config.unet_config["sample_size"] * config.space_to_depth
-        return base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR
-
-    def check_inputs(self, prompt, num_frames: int, fps: float, size: int, num_inference_steps: int) -> None:
-        for text in [prompt] if isinstance(prompt, str) else prompt:
-            if not text.strip():
-                raise UserError("The prompt is empty: say in a few words what the video should show.")
-        if not 1 <= num_frames <= MAX_FRAMES:
-            raise UserError(f"--num-frames {num_frames} is not possible: choose from 1 to {MAX_FRAMES} frames.")
-        if not 1 <= fps <= 60:
-            raise UserError(f"--fps {fps:g} is not possible: choose from 1 to 60 frames a second.")
-        if size not in self.sizes:
-            known = ", ".join(str(s) for s in self.sizes)
-            raise UserError(f"--size {size} is not possible: this model makes {known} pixels a side.")
-        if not 1 <= num_inference_steps <= TIMESTEPS:
-            raise UserError(f"--steps {num_inference_steps} is not possible: choose from 1 to {TIMESTEPS}.")
+    # -----------------------------------------------------------------------------------------------------------------
+    # The five uses
 
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | list[str],
+        prompt: str | list[str] | Sequence[tuple[str, float]],
         negative_prompt: str | None = None,
-        num_frames: int = MAX_FRAMES,
-        fps: float = 24.0,
-        size: int | None = None,
-        num_inference_steps: int = 16,
-        guidance_scale: float = 2.0,
-        generator: torch.Generator | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        callback_on_step_end: Callable | None = None,
+        **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
-        """Make one video for each prompt.
+        """Text to video.
 
         Args:
-            prompt: what to show.
+            prompt: what to show; a list makes one video for each. A list of (prompt, seconds) is a story: one video
+                that passes from one to the next.
             negative_prompt: what to steer away from.
-            num_frames: 1 to 76; above 16, F-up fills in between the frames of D_t.
-            fps: frames a second of the result; a lower rate means more motion from frame to frame.
-            size: where to stop in the cascade, pixels a side (one of `sizes`; None: the largest).
-            num_inference_steps: of D_t; the other stages need fewer.
-            guidance_scale: of D_t; 1 turns guidance off.
-            generator: a seeded CPU generator makes the result repeatable.
-            output_type: "pil", "np" or "pt".
-            callback_on_step_end: called as in diffusers, (pipeline, step, timestep, {"stage", "sample"}).
+            options: see `VideoOptions`.
 
         Raises:
             UserError: empty prompt or impossible number.
         """
-        size = size or self.sizes[-1]
-        chunks = self.stream(
-            prompt,
-            negative_prompt,
-            num_frames,
-            fps,
-            size,
-            num_inference_steps,
-            guidance_scale,
-            generator,
-            callback_on_step_end,
-        )
-        frames = (torch.cat(list(chunks), 1) + 1) / 2
-        self.maybe_free_model_hooks()
-        if output_type != "pt":
-            frames = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
-        if output_type == "pil":
-            frames = [self.numpy_to_pil(video) for video in frames]
-        return MakeAVideoOutput(frames=frames) if return_dict else (frames,)
+        story = None if isinstance(prompt, str) else [part for part in prompt if not isinstance(part, str)]
+        if story:
+            if "num_frames" in options or "seconds" in options:
+                raise UserError("A story has its own length: leave out --seconds and --num-frames.")
+            options["seconds"] = sum(seconds for _, seconds in story)
+            if any(not seconds > 0 for _, seconds in story):
+                raise UserError("Every prompt of a story needs more than 0 seconds.")
+        s = self.settings(**options)
+        prompts = [text for text, _ in story] if story else [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts or any(not isinstance(text, str) or not text.strip() for text in prompts):
+            raise UserError("The prompt is empty: say in a few words what the video should show.")
+        return self.deliver(s, self.text_segments(s, prompts, story, negative_prompt))
+
+    def generate(self, *args: Any, **kwargs: Any) -> MakeAVideoOutput | tuple:
+        """Text to video: `pipe.generate(...)` is `pipe(...)`."""
+        return self(*args, **kwargs)
 
     @torch.no_grad()
-    def stream(
+    def animate(
         self,
-        prompt: str | list[str],
-        negative_prompt: str | None,
-        num_frames: int,
-        fps: float,
-        size: int,
-        num_inference_steps: int,
-        guidance_scale: float,
-        generator: torch.Generator | None = None,
-        callback: Callable | None = None,
+        image: Picture,
+        prompt: str | None = None,
+        prompt_weight: float = 0.3,
+        fit: Fit = "crop",
+        background: str = "#ffffff",
+        **options: Unpack[VideoOptions],
+    ) -> MakeAVideoOutput | tuple:
+        """Image animation (sections 3.3 and 4.3): the picture is the first frame, F-up extrapolates the others.
+
+        Args:
+            prompt, prompt_weight: mixes the prompt's embedding into the picture's, 0 (not at all) to 1.
+        """
+        s = self.settings(**options)
+        picture = self.picture(image, s, fit, background)
+        y_e = self.mixed(self.embed_pictures(picture[:, 0]), prompt, prompt_weight, s)
+        anchors = [Anchor(0, picture), *([Anchor(s.num_frames, picture)] if s.loop else [])]
+        return self.deliver(s, [Segment(lambda: self.small(picture), y_e, self.key_count(s))], anchors)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        first: Picture,
+        last: Picture,
+        fit: Fit = "crop",
+        background: str = "#ffffff",
+        **options: Unpack[VideoOptions],
+    ) -> MakeAVideoOutput | tuple:
+        """Interpolation between two pictures (section 4.3): they are the first and the last frame, F-up makes the rest.
+
+        With `loop`, the video goes on from the last picture back to the first. At most 76 frames each way.
+        """
+        s = self.settings(**options)
+        ways = 2 if s.loop else 1
+        if not 3 <= s.num_frames <= MAX_FRAMES * ways:
+            raise UserError(
+                f"Interpolation makes 3 to {MAX_FRAMES * ways} frames, not {s.num_frames}: "
+                "choose another length, or a lower --fps."
+            )
+        pictures = [self.picture(image, s, fit, background) for image in (first, last)]
+        y_first, y_last = (self.embed_pictures(picture[:, 0]) for picture in pictures)
+        keys = self.key_count(s)
+        turn = keys // 2 if s.loop else keys - 1
+        segments = [
+            Segment(lambda: self.small(pictures[0]), y_first, turn),
+            Segment(lambda: self.small(pictures[1]), y_last, keys - turn),
+        ]
+        place = turn * frame_skip(s.num_frames, s.fps) if s.loop else s.num_frames - 1
+        anchors = [Anchor(0, pictures[0]), Anchor(place, pictures[1])]
+        if s.loop:
+            anchors.append(Anchor(s.num_frames, pictures[0]))
+        return self.deliver(s, segments, anchors, last_is_given=True)
+
+    @torch.no_grad()
+    def vary(
+        self,
+        video: Video,
+        fit: Fit = "crop",
+        background: str = "#ffffff",
+        **options: Unpack[VideoOptions],
+    ) -> MakeAVideoOutput | tuple:
+        """Video variation (section 4.3): the mean embedding of the video's frames, through the cascade from D_t on."""
+        s = self.settings(**options)
+        y_e = self.embed_clip(sample_frames(video, KEY_FRAMES, self.sizes[0], fit, background))
+        return self.deliver(s, [self.decoded(s, y_e, None, self.key_count(s))])
+
+    @torch.no_grad()
+    def extend(
+        self,
+        video: Video,
+        prompt: str | None = None,
+        prompt_weight: float = 0.3,
+        fit: Fit = "crop",
+        background: str = "#ffffff",
+        **options: Unpack[VideoOptions],
+    ) -> MakeAVideoOutput | tuple:
+        """Long video (section 3.3): F-up extrapolates from the last frames of the video, window after window.
+
+        The result is the video, followed by `num_frames` or `seconds` of new frames; with `loop` they lead back to the
+        video's first frame. The frame rate is the video's own unless `fps` is given.
+
+        Args:
+            prompt, prompt_weight: mixes the prompt's embedding into that of the last frames, 0 (not at all) to 1.
+        """
+        if options.get("fps") is None:
+            rate = open_video(video, self.sizes[0], None, fit, background).fps
+            options["fps"] = min(60.0, max(1.0, rate))
+        s = self.settings(**options)
+        frames = open_video(video, s.size, s.fps, fit, background)
+        return self.package(s, self.extended(s, frames, prompt, prompt_weight))
+
+    def extended(
+        self, s: Settings, frames: Iterable[np.ndarray], prompt: str | None, weight: float
     ) -> Iterator[Tensor]:
-        """As `__call__`, but yields (batch, a few frames, 3, size, size) in [-1, 1] as they come out of the cascade."""
-        self.check_inputs(prompt, num_frames, fps, size, num_inference_steps)
-        self._callback = callback
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        y_e = self.embed_prompts(prompts, generator)
-        negative = self.embed_prompts([negative_prompt], generator) if negative_prompt else torch.zeros_like(y_e[:1])
-        interpolate = num_frames > KEY_FRAMES
-        key_fps = fps / FRAME_SKIP if interpolate else fps
-        count = key_frame_count(num_frames)
-        video = self.decode(y_e, negative, count, key_fps, num_inference_steps, guidance_scale, generator)
-        if interpolate:
-            video = self.interpolate_keys(video, y_e, fps, max(1, num_inference_steps // 2), generator)[:, :num_frames]
-        if size == self.sizes[0]:
-            yield video.clamp(-1, 1)
+        """The given frames as they are, then the new ones."""
+        skip = frame_skip(s.num_frames + KEY_FRAMES, s.fps)
+        recent: list[Tensor] = []  # the last frames, small: what F-up continues
+        first = last = None
+        for frame in frames:
+            last = self.to_tensor(frame)
+            yield last
+            recent = [*recent, self.small(last)][-(CONTEXT - 1) * skip - 1 :]
+            first = last if first is None else first
+        if last is None:
+            raise UserError("The video holds no frames: choose another one.")
+        context = torch.cat(recent[::-1][::skip][::-1], 1)
+        y_e = self.mixed(self.embed_clip(context[0]), prompt, weight, s)
+        known = context.shape[1] - 1  # key frames before the one that the new frames follow
+        new_keys = math.ceil(s.num_frames / skip) if not s.loop else math.ceil((s.num_frames + 1) / skip) - 1
+        segments = [Segment(lambda: context, y_e, known + 1 + new_keys)]
+        keys = key_frames(segments, False, self.filler(s, skip))
+        anchors = [Anchor(0, last)]
+        last_gap = skip
+        if s.loop:
+            back = Segment(lambda: self.small(first), self.embed_pictures(first[:, 0]), 1)
+            keys = key_frames([*segments, back], False, self.filler(s, skip))
+            last_gap = s.num_frames + 1 - new_keys * skip
+            anchors.append(Anchor(s.num_frames + 1, first))
+        small = self.between(without_first(keys, known), s, skip, last_gap)
+        yield from without_first_frame(self.enlarge(take(small, s.num_frames + 1), s, anchors))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What they share
+
+    def key_count(self, s: Settings) -> int:
+        """Key frames of a video, without the one that closes a loop."""
+        skip = frame_skip(s.num_frames, s.fps)
+        return math.ceil(s.num_frames / skip) if s.loop else math.ceil((s.num_frames - 1) / skip) + 1
+
+    def decoded(self, s: Settings, y_e: Tensor, negative: Tensor | None, count: int) -> Segment:
+        """A segment that D_t starts."""
+        fps = s.fps / frame_skip(s.num_frames, s.fps)
+        steps, guidance = s.num_inference_steps, s.guidance_scale
+
+        def start() -> Tensor:
+            return self.decode(y_e, negative, min(count, KEY_FRAMES), fps, steps, guidance, s.generator)
+
+        return Segment(start, y_e, count)
+
+    def text_segments(self, s: Settings, prompts: list[str], story, negative_prompt: str | None) -> list[Segment]:
+        """One segment for a batch of prompts, or one for each prompt of a story."""
+        y_e = self.embed_prompts(prompts, s.generator)
+        negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
+        keys = self.key_count(s)
+        if not story:
+            return [self.decoded(s, y_e, negative, keys)]
+        ends = np.cumsum([seconds for _, seconds in story])
+        borders = [0, *(round(end / ends[-1] * keys) for end in ends)]
+        counts = [max(1, stop - start) for start, stop in pairwise(borders)]
+        return [self.decoded(s, y_e[i : i + 1], negative, count) for i, count in enumerate(counts)]
+
+    def filler(self, s: Settings, skip: int):
+        """F-up at the rate of the key frames."""
+        steps = self.fill_steps(s)
+        return lambda given, mask, y_e: self.fill(given, mask, y_e, s.fps / skip, steps, s.generator)
+
+    @staticmethod
+    def fill_steps(s: Settings) -> int:
+        """Steps of F-up: it starts near its answer, and with more steps these weights only add grain."""
+        return max(1, s.num_inference_steps // 8)
+
+    def deliver(
+        self, s: Settings, segments: list[Segment], anchors: Sequence[Anchor] = (), last_is_given: bool = False
+    ) -> MakeAVideoOutput | tuple:
+        """Key frames, frames between them, enlarged."""
+        skip, keys = frame_skip(s.num_frames, s.fps), self.key_count(s)
+        last_gap = skip
+        if s.loop:
+            last_gap = s.num_frames - (keys - 1) * skip
+        elif last_is_given:
+            last_gap = s.num_frames - 1 - (keys - 2) * skip
+        frames = self.between(key_frames(segments, s.loop, self.filler(s, skip)), s, skip, last_gap)
+        return self.package(s, self.enlarge(take(frames, s.num_frames), s, anchors))
+
+    def between(self, keys: Iterator[tuple[Tensor, Tensor]], s: Settings, skip: int, last_gap: int) -> Iterator[Tensor]:
+        """All frames from the key frames, 16 of them at a time."""
+        if skip == 1:
+            yield from (chunk for chunk, _ in keys)
             return
-        video = self.upscale_low(video, fps, max(1, num_inference_steps // 4), generator)
-        if size == self.sizes[1]:
-            yield video.clamp(-1, 1)
+        steps = self.fill_steps(s)
+        held = held_y = None
+        for chunk, y_e in keys:
+            held = chunk if held is None else torch.cat([held, chunk], 1)
+            held_y = y_e if held_y is None else torch.cat([held_y, y_e], 1)
+            while held.shape[1] > KEY_FRAMES:
+                part = held[:, :KEY_FRAMES], skip, held_y[:, :KEY_FRAMES]
+                yield self.fill_between(*part, s.fps, steps, s.generator)[:, :-1]
+                held, held_y = held[:, KEY_FRAMES - 1 :], held_y[:, KEY_FRAMES - 1 :]
+        yield self.fill_between(held, last_gap, held_y, s.fps, steps, s.generator)
+
+    def enlarge(self, small: Iterator[Tensor], s: Settings, anchors: Sequence[Anchor]) -> Iterator[Tensor]:
+        """Super-resolution, and the given pictures' own detail, chunk by chunk."""
+        if s.size == self.sizes[0]:
+            yield from small
             return
-        for chunk in self.upscale_high(video, max(1, num_inference_steps // 8), generator):
-            yield chunk.clamp(-1, 1)
+        # Drawn here, so that a picture by itself and a frame of the video start from the same noise.
+        seed = int(torch.randint(2**62, (1,), generator=s.generator))
+        low_steps, high_steps = max(1, s.num_inference_steps // 4), max(1, s.num_inference_steps // 8)
 
-    def embed_prompts(
-        self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0
-    ) -> Tensor:
-        """P (section 3.1): image embeddings (batch, dim) for the prompts, the best of a few draws each."""
-        text = embed_text(self.tokenizer, self.text_encoder, prompts)
-        repeated = text.repeat_interleave(PRIOR_CANDIDATES, 0)
-        null = torch.zeros_like(repeated)
+        def super_resolve(chunks: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+            pairs = self.upscale_low(chunks, s.fps, low_steps, torch.Generator().manual_seed(seed))
+            if s.size == self.sizes[1]:
+                return pairs
+            return self.upscale_high(pairs, high_steps, torch.Generator().manual_seed(seed + 1))
 
-        def predict(x_t, t):
-            time = (t * TIMESTEPS).expand(len(x_t))
-            known = self.prior(x_t, time, proj_embedding=repeated).predicted_image_embedding
-            return guide(known, self.prior(x_t, time, proj_embedding=null).predicted_image_embedding, guidance_scale)
+        lows = [self.small(anchor.picture) for anchor in anchors]
+        details = [
+            anchor.picture - next(super_resolve(iter([low])))[1] for anchor, low in zip(anchors, lows, strict=True)
+        ]
+        place = 0
+        for low, frames in super_resolve(small):
+            yield add_details(frames, low, place, anchors, lows, details)
+            place += frames.shape[1]
 
-        shape = (len(repeated), self.prior.config.embedding_dim)
-        x = self.run("prior", predict, shape, self.prior_scheduler, 16, generator)
-        candidates = torch.nn.functional.normalize(self.prior.post_process_latents(x), dim=-1)
-        candidates = candidates.unflatten(0, (len(prompts), PRIOR_CANDIDATES))
-        likeness = (candidates @ self.text_projection(text)[:, :, None])[..., 0]
-        best = candidates[torch.arange(len(prompts)), likeness.argmax(1)]
-        return best * math.sqrt(best.shape[-1])
+    def package(self, s: Settings, chunks: Iterator[Tensor]) -> MakeAVideoOutput | tuple:
+        """The frames in the form that was asked for."""
+        chunks = in_no_grad(chunk.clamp(-1, 1) for chunk in chunks)
+        if s.output_type == "stream":
+            frames = chunks
+        else:
+            frames = (torch.cat(list(chunks), 1) + 1) / 2
+            self.maybe_free_model_hooks()
+            if s.output_type != "pt":
+                frames = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
+            if s.output_type == "pil":
+                frames = [self.numpy_to_pil(video) for video in frames]
+        return MakeAVideoOutput(frames=frames) if s.return_dict else (frames,)
 
-    def decode(self, y_e, negative, num_frames, fps, steps, guidance_scale, generator) -> Tensor:
-        """D_t: (batch, num_frames, 3, h, w) at `fps` frames a second."""
+    # -----------------------------------------------------------------------------------------------------------------
+    # Pictures and embeddings
+
+    def to_tensor(self, frame: np.ndarray) -> Tensor:
+        """uint8 (h, w, 3) -> (1, 1, 3, h, w) in [-1, 1] on the pipeline's device."""
+        return from_uint8(frame[None, None]).to(self._execution_device)
+
+    def picture(self, image: Picture, s: Settings, fit: Fit, background: str) -> Tensor:
+        """(1, 1, 3, size, size)."""
+        return self.to_tensor(read_picture(image, s.size, fit, background))
+
+    def small(self, frames: Tensor) -> Tensor:
+        """Frames at the size of D_t."""
         base = self.sizes[0]
-        rates = torch.full((len(y_e),), float(fps), device=y_e.device)
-        negative = negative.expand_as(y_e)
+        if frames.shape[-1] == base:
+            return frames
+        low = F.interpolate(frames.flatten(0, 1), (base, base), mode="bilinear", antialias=True, align_corners=False)
+        return low.unflatten(0, frames.shape[:2])
 
-        def predict(x_t, t):
-            known = self.denoise(self.decoder, x_t, t, rates, y_e)
-            if guidance_scale == 1:
-                return known
-            return guide(known, self.denoise(self.decoder, x_t, t, rates, negative), guidance_scale)
+    def embed_clip(self, frames: Tensor | Iterable[np.ndarray]) -> Tensor:
+        """Mean embedding of a clip's frames (1, dim), of the usual length."""
+        if not torch.is_tensor(frames):
+            frames = torch.cat([self.to_tensor(frame)[0] for frame in frames])
+        return self.lengthened(self.embed_pictures(frames).mean(0, keepdim=True))
 
-        shape = (len(y_e), num_frames, 3, base, base)
-        return self.run("decoder", predict, shape, self.decoder_scheduler, steps, generator).clamp(-1, 1)
+    def mixed(self, y_e: Tensor, prompt: str | None, weight: float, s: Settings) -> Tensor:
+        """A picture's embedding (1, dim) with the prompt's mixed in."""
+        if not 0 <= weight <= 1:
+            raise UserError(f"--prompt-weight {weight:g} is not possible: choose from 0 to 1.")
+        if prompt is None or not prompt.strip() or weight == 0:
+            return y_e
+        return self.lengthened(torch.lerp(y_e, self.embed_prompts([prompt], s.generator), weight))
 
-    def interpolate_keys(self, keys: Tensor, y_e: Tensor, fps: float, steps: int, generator) -> Tensor:
-        """F-up (section 3.3): FRAME_SKIP - 1 new frames between any two of `keys` (batch, k, 3, h, w)."""
-        batch, count = keys.shape[:2]
-        length = (count - 1) * FRAME_SKIP + 1
-        given = keys.new_zeros(batch, length, *keys.shape[2:])
-        given[:, ::FRAME_SKIP] = keys
-        mask = keys.new_zeros(batch, length, 1, *keys.shape[3:])
-        mask[:, ::FRAME_SKIP] = 1
-        video = self.fill_masked(given, mask, y_e, fps, steps, generator)
-        return video
+    @staticmethod
+    def lengthened(y_e: Tensor) -> Tensor:
+        return F.normalize(y_e, dim=-1) * math.sqrt(y_e.shape[-1])
 
-    def fill_masked(self, given: Tensor, mask: Tensor, y_e: Tensor, fps: float, steps: int, generator) -> Tensor:
-        """F-up on windows of 16 frames, all of them side by side; frames whose `mask` is 1 are kept as given."""
-        spans = windows(given.shape[1])
-        batch, count = len(given), len(spans)
 
-        def cut(x: Tensor) -> Tensor:
-            return torch.stack([x[:, list(span)] for span in spans], 1).flatten(0, 1)
+def in_no_grad(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """A generator runs where it is consumed, outside of the decorator of the method that made it."""
+    iterator = iter(chunks)
+    while True:
+        with torch.no_grad():
+            chunk = next(iterator, None)
+        if chunk is None:
+            return
+        yield chunk
 
-        rates = torch.full((batch * count,), float(fps), device=given.device)
-        y_e = y_e.repeat_interleave(count, 0)
-        known, known_mask = cut(given), cut(mask)
 
-        def predict(x_t, t):
-            x_hat = self.denoise(self.interpolator, torch.cat([x_t, known, known_mask], 2), t, rates, y_e)
-            return torch.lerp(x_hat, known, known_mask)
+def take(chunks: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    """The first `count` frames."""
+    for chunk in chunks:
+        yield chunk[:, :count]
+        count -= chunk.shape[1]
+        if count <= 0:
+            return
 
-        made = self.run("interpolator", predict, known.shape, self.interpolator_scheduler, steps, generator)
-        made = made.clamp(-1, 1).unflatten(0, (batch, count))
-        video = given.clone()
-        for number, span in enumerate(spans):
-            video[:, list(span)] = made[:, number]
-        return torch.lerp(video, given, mask)
 
-    def upscale_low(self, video: Tensor, fps: float, steps: int, generator, noise_level: float = 0.0) -> Tensor:
-        """SR_l_t: x4, all frames of a clip together."""
-        rates = torch.full((len(video),), float(fps), device=video.device)
-        net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
-        noise = frame_noise(video.shape, generator, shared=True).to(video.device)
-        up = self.noised(video, noise, SR_LOW_FACTOR, noise_level)
-        predict = self.super_resolver(net, up, noise_level, rates)
-        return self.run("super_resolution_low", predict, up.shape, scheduler, steps, generator, shared=True).clamp(
-            -1, 1
-        )
+def without_first(chunks: Iterable[tuple[Tensor, ...]], count: int) -> Iterator[tuple[Tensor, ...]]:
+    """All but the first `count` frames, which lie in the first chunk."""
+    iterator = iter(chunks)
+    head = next(iterator)
+    return chain([tuple(x[:, count:] for x in head)], iterator)
 
-    def upscale_high(self, video: Tensor, steps: int, generator, noise_level: float = 0.0, chunk: int = 4):
-        """SR_h: x3, a few frames at a time (memory does not grow with length), the same noise for every frame."""
-        net, scheduler = self.super_resolution_high, self.super_resolution_high_scheduler
-        side = video.shape[-1] * SR_HIGH_FACTOR
-        low_noise = frame_noise((len(video), 1, *video.shape[2:]), generator).to(video.device)
-        noise = frame_noise((len(video), 1, 3, side, side), generator).to(video.device)
-        with self.stage_bar("super_resolution_high", math.ceil(video.shape[1] / chunk)) as bar:
-            for start in range(0, video.shape[1], chunk):
-                part = video[:, start : start + chunk]
-                up = self.noised(part, low_noise, SR_HIGH_FACTOR, noise_level)
-                predict = self.super_resolver(net, up, noise_level, None)
-                made = sample(predict, noise.expand_as(up), scheduler, steps)
-                bar.update()
-                self.notify("super_resolution_high", start // chunk, scheduler.timesteps[-1], made)
-                yield made
 
-    def noised(self, video: Tensor, noise: Tensor, factor: int, noise_level: float) -> Tensor:
-        """Noise-conditioning augmentation of small frames, then bilinear up-sampling."""
-        level = torch.full((len(video),), noise_level, device=video.device)
-        return upsample(add_noise(video, noise, level), video.shape[-1] * factor)
-
-    def super_resolver(self, network: VideoUNet, up: Tensor, noise_level: float, fps: Tensor | None):
-        level = torch.full((len(up),), noise_level * TIMESTEPS, device=up.device)
-
-        def predict(x_t, t):
-            x = torch.cat([x_t, up], 2).to(network.dtype)
-            return up + network(x, t * TIMESTEPS, fps=fps, class_labels=level).sample.float()
-
-        return predict
-
-    def denoise(self, network: VideoUNet, x_t: Tensor, t: Tensor, fps: Tensor, y_e: Tensor) -> Tensor:
-        conditions = {"image_embeds": y_e.to(network.dtype)}
-        return network(x_t.to(network.dtype), t * TIMESTEPS, fps=fps, added_cond_kwargs=conditions).sample.float()
-
-    def run(self, stage: str, predict, shape, scheduler, steps: int, generator, shared: bool = False) -> Tensor:
-        """One stage of the cascade from noise to sample, with its progress bar and callback."""
-        noise = frame_noise(tuple(shape), generator, shared).to(self._execution_device)
-        with self.stage_bar(stage, steps) as bar:
-
-            def on_step(step, timestep, x_hat):
-                bar.update()
-                self.notify(stage, step, timestep, x_hat)
-
-            return sample(predict, noise, scheduler, steps, on_step)
-
-    def stage_bar(self, stage: str, total: int):
-        self.set_progress_bar_config(**{**getattr(self, "_progress_bar_config", {}), "desc": stage.replace("_", " ")})
-        return self.progress_bar(total=total)
-
-    def notify(self, stage: str, step: int, timestep, sample: Tensor) -> None:
-        if self._callback is not None:
-            self._callback(self, step, timestep, {"stage": stage, "sample": sample})
+def without_first_frame(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    for number, chunk in enumerate(chunks):
+        if number or chunk.shape[1] > 1:
+            yield chunk if number else chunk[:, 1:]

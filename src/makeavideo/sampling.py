@@ -4,7 +4,8 @@ x_t = (1 - t) x + t n joins a clean sample x (t = 0) and noise n (t = 1) by a st
 gives x_hat from x_t. The velocity that diffusers' flow schedulers expect is (x_t - x_hat) / t.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,11 @@ from torch import Tensor
 
 TIMESTEPS = 1000
 """Networks are told the noise level as `t * TIMESTEPS`, the range that diffusers' time embeddings are made for."""
+
+FILL_SCALE = 0.25
+"""What F-up adds to a cross-fade is counted in this unit, so that noise that leaks through it stays invisible."""
+DETAIL_TOLERANCE = 0.15
+"""Change of a small frame's pixel, of the range -1 to 1, at which nothing is left of a given picture's detail."""
 
 
 def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -34,6 +40,67 @@ def upsample(low: Tensor, size: int) -> Tensor:
     """(batch, frames, channels, h, w) -> (batch, frames, channels, size, size), bilinear: where SR networks start."""
     up = F.interpolate(low.flatten(0, 1), (size, size), mode="bilinear", align_corners=False)
     return up.unflatten(0, low.shape[:2])
+
+
+def cross_fade(given: Tensor, mask: Tensor) -> Tensor:
+    """Fill the frames that are not given by a linear blend of the given ones on either side: where F-up starts.
+
+    Args:
+        given: (batch, frames, channels, h, w).
+        mask: (batch, frames), 1 where a frame is given, one or more in each clip; before the first and after the last
+            of them that one is held.
+    """
+    frames = torch.arange(given.shape[1], device=given.device)
+    known = mask > 0.5
+    before = torch.where(known, frames, -1).cummax(1).values
+    after = torch.where(known, frames, len(frames)).flip(1).cummin(1).values.flip(1)
+    before, after = torch.where(before < 0, after, before), torch.where(after == len(frames), before, after)
+    share = (frames - before) / (after - before).clamp(min=1)
+    rows = torch.arange(len(given), device=given.device)[:, None]
+    return torch.lerp(given[rows, before], given[rows, after], share[:, :, None, None, None].to(given.dtype))
+
+
+@dataclass
+class Anchor:
+    """A given picture (batch, 1, 3, size, size) that stands at a frame of the result, at its full size."""
+
+    frame: int
+    picture: Tensor
+
+
+def add_details(
+    frames: Tensor, low: Tensor, first: int, anchors: Sequence[Anchor], lows: list[Tensor], details: list[Tensor]
+) -> Tensor:
+    """Gives super-resolved frames the detail of the given pictures, wherever they still look like them.
+
+    Super-resolution cannot know the fine detail of a given picture; without this the video would jump from the picture
+    to its smooth copy. Between two anchors the share of one falls linearly as that of the other grows.
+
+    Args:
+        frames: (batch, k, 3, size, size), the frames `first` to first + k - 1 of the video.
+        low: the same frames before super-resolution (batch, k, 3, h, w).
+        lows, details: of each anchor, its picture made small, and what super-resolution lacks of the picture.
+    """
+    if not anchors:
+        return frames
+    places = torch.arange(first, first + frames.shape[1], device=frames.device, dtype=torch.float32)
+    result = frames
+    for number, (anchor, small, detail) in enumerate(zip(anchors, lows, details, strict=True)):
+        share = torch.ones_like(places)
+        for other in (*anchors[max(0, number - 1) : number], *anchors[number + 1 : number + 2]):
+            away = (places - anchor.frame) / (other.frame - anchor.frame)
+            share = torch.where(away > 0, (1 - away).clamp(min=0), share)
+        unlike = (low - small).abs().amax(2, keepdim=True) / DETAIL_TOLERANCE
+        alike = upsample((1 - unlike).clamp(min=0), frames.shape[-1])
+        result = result + alike * share[None, :, None, None, None] * detail
+        at = (places == anchor.frame)[None, :, None, None, None]
+        result = torch.where(at, anchor.picture, result)
+    return result
+
+
+def from_uint8(pixels) -> Tensor:
+    """uint8 array (batch, frames, h, w, 3) -> (batch, frames, 3, h, w) in [-1, 1]."""
+    return torch.from_numpy(pixels.copy()).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
 
 def to_uint8(pixels: Tensor):

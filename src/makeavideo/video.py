@@ -6,12 +6,16 @@ At this border a clip is uint8 RGB of shape (frames, height, width, 3). Three pr
 - the same frames give the same bytes: no dates, fixed encoder threads, bit-exact containers;
 - the file carries its recipe (JSON) where the format keeps comments, and `read_recipe` brings it back.
 
+What was made is not lost: a `VideoWriter` that is stopped, or whose disk gets full, leaves the frames so far as a file
+that plays, under its name.
+
 Neither PyAV nor Pillow is imported before it is needed: a command line that only prints its help stays quick.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import json
@@ -20,13 +24,16 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "Terminated",
     "Video",
     "VideoInfo",
     "VideoWriter",
@@ -48,6 +56,7 @@ __all__ = [
     "probe",
     "read_recipe",
     "read_video",
+    "terminate_as_interrupt",
     "write_video",
 ]
 
@@ -74,7 +83,12 @@ _ENCODERS: dict[str, list[tuple[str, dict[str, str]]]] = {
         ("libsvtav1", {"crf": "28", "preset": "9"}),
     ],
 }
-_CONTAINERS = {".mp4": ("mp4", {"movflags": "+faststart"}), ".webm": ("webm", {})}
+# The file grows by whole pieces of a second, each flushed when it is done: it can be cut after any of them.
+_CONTAINERS = {
+    ".mp4": ("mp4", {"movflags": "+frag_keyframe+empty_moov+default_base_moof+delay_moov", "flush_packets": "1"}),
+    ".webm": ("webm", {"cluster_time_limit": "1000", "flush_packets": "1"}),
+}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # swscale's bicubic | full chroma | accurate rounding: the default truncates and makes everything half a level darker.
 _SCALER = 0x4 | 0x2000 | 0x40000
@@ -83,6 +97,10 @@ _BT709 = 1
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _FRAME_NAME = re.compile(r"frame_\d+\.png")
 _TEMPORARY = ".makeavideo-"
+
+MAX_PIXELS = 64_000_000  # of one picture or frame to be read: larger ones are decompression bombs or mistakes
+# Only these demuxers: a playlist that calls itself .mp4 must not make FFmpeg open other files or the network.
+_DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,nut,ivf,yuv4mpegpipe,mp3,wav,flac,aac"
 
 
 class Video(NamedTuple):
@@ -253,21 +271,55 @@ def write_video(
         UserError: see `check_writable`; also when the disk is full.
         ValueError: no frames, or a frame that is not uint8 (height, width, 3) of the first one's size.
     """
-    with VideoWriter(path, fps, recipe) as writer:
+    with VideoWriter(path, fps, recipe, keep_partial=False) as writer:
         for frame in frames:
             writer.write(frame)
     return writer.path
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where `terminate_as_interrupt` makes an exception of it."""
+
+
+@contextlib.contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, a KeyboardInterrupt, in the main thread; the old handler comes back at the end.
+
+    A `VideoWriter` then keeps its frames as it does after Ctrl-C. In other threads, which cannot have signals, it does
+    nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not set from Python
+
+
 class VideoWriter:
     """Write a clip frame by frame; as a context manager: whole at the end, nothing left after an exception.
 
-    With `keep_on_interrupt=True` Ctrl-C (KeyboardInterrupt) leaves a playable file of the frames so far. The encoder
-    runs on a thread of its own because Python delivers Ctrl-C to the main thread only: no packet is ever lost halfway.
+    With `keep_partial` two things leave the frames so far under the name, as a file that plays: being stopped
+    (KeyboardInterrupt, SystemExit; see `terminate_as_interrupt` for SIGTERM), and a full disk, which is then the
+    UserError of `write` or of the end and says how many frames there are. Room to finish in is reserved from the start.
+    Where even that does not do (a quota, a limit on one file's size), the last two or three seconds are missing.
+
+    The encoder runs on a thread of its own because Python raises KeyboardInterrupt in the main thread only: no packet
+    is ever lost halfway.
 
     Args:
         path, fps, recipe: see `write_video`. The path is checked here, before any frame is made.
-        keep_on_interrupt: finish the file, not remove it, on KeyboardInterrupt.
+        keep_partial: finish the file, not remove it, when it is stopped or the disk is full.
+
+    Attributes:
+        path: the absolute path that is written.
+        num_frames: how many frames the file has, or will have when it is finished.
     """
 
     def __init__(
@@ -276,12 +328,12 @@ class VideoWriter:
         fps: float,
         recipe: dict[str, Any] | None = None,
         *,
-        keep_on_interrupt: bool = False,
+        keep_partial: bool = True,
     ) -> None:
         self.path = check_writable(path, fps=fps)
         self.fps = fps
         self.num_frames = 0
-        self.keep_on_interrupt = keep_on_interrupt
+        self.keep_partial = keep_partial
         self._shown = os.fspath(path)
         self._ending = _ending(self._shown)
         # ASCII, so that no format's idea of text encoding matters.
@@ -289,11 +341,12 @@ class VideoWriter:
         self._size: tuple[int, int] | None = None
         self._sink: _Sink | None = None
         self._temporary: Path | None = None
+        self._reserve = _Reserve()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="video-writer")
-        self._open = True
+        self._open = True  # becomes False on the worker only, so that an interrupted call cannot hide how it ended
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one frame, uint8 (height, width, 3). Raises as `write_video` does, and then removes the file."""
+        """Append one frame, uint8 (height, width, 3). Raises as `write_video` does, and then the file is closed."""
         if not self._open:
             raise ValueError(f"{self._shown} is closed already")
         frame = np.asarray(frame)
@@ -311,59 +364,94 @@ class VideoWriter:
 
     def close(self) -> Path:
         """Finish the file and give it its name; a second call does nothing. Returns the path."""
-        if self._open:
-            self._open = False
-            try:
-                if self.num_frames == 0:
-                    raise ValueError(f"no frames to write to {self._shown}")
-                self._run(self._finish)
-            finally:
-                self._worker.shutdown(wait=False)
+        self._stop(self._finish)
         return self.path
 
     def abort(self) -> None:
         """Drop what was written; a file that stood under the name before stays as it was."""
-        if self._open:
-            self._open = False
-            self._run(self._discard)
-            self._worker.shutdown(wait=False)
+        self._stop(self._discard)
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        if kind is None or (interrupted and self.keep_on_interrupt and self.num_frames):
+        if kind is None:
             self.close()
+        elif self.keep_partial and issubclass(kind, KeyboardInterrupt | SystemExit):
+            self._stop(self._finish_if_any)
         else:
             self.abort()
 
-    def _run(self, job: Any, *args: Any) -> None:
+    def _run(self, job: Callable[..., None], *args: Any) -> None:
         """Do `job` on the encoder's thread, in order; the disk's troubles become the user's."""
         try:
             self._worker.submit(job, *args).result()
         except OSError as error:  # FFmpeg's errors of this kind are OSErrors too
             raise UserError(f"cannot write {self._shown}: {_reason(error)}") from error
 
+    def _stop(self, job: Callable[[], None]) -> None:
+        """Do this last `job`, unless the file is closed already."""
+
+        def last() -> None:
+            if self._open:
+                self._open = False
+                job()
+
+        if self._open:
+            try:
+                self._run(last)
+            finally:
+                self._worker.shutdown(wait=False)
+
+    # What follows runs on the worker.
+
     def _add(self, frame: np.ndarray) -> None:
+        if not self._open:  # an interrupted call ended it
+            return
         try:
             if self._sink is None:
-                place = self.path if self.path.is_dir() else self.path.parent
-                self._temporary = place / f"{_TEMPORARY}{secrets.token_hex(6)}"
-                make = {".gif": _GifSink, ".webp": _WebpSink, ".png": _PngSink, "": _FolderSink}
-                sink = make.get(self._ending, functools.partial(_ContainerSink, self._ending))
-                self._sink = sink(self._temporary, frame.shape[:2], _rate(self.fps, self._ending), self._recipe)
+                self._sink = self._make_sink(frame.shape[:2])
             self._sink.add(frame)
             self.num_frames += 1
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                self._reserve.spend(error)
+            if self._reserve.full is None or not (self.keep_partial and self.num_frames):
+                self._open = False
+                self._discard()
+                # PyAV makes errors of its own of those that come from a file's write
+                raise error if self._reserve.full is None else self._reserve.full  # noqa: B904
+        if self._reserve.full is not None:  # if the frame went in, then into the room meant for the end
             self._open = False
+            self._finish()
+
+    def _make_sink(self, size: tuple[int, int]) -> _Sink:
+        place = self.path if self.path.is_dir() else self.path.parent
+        self._temporary = place / f"{_TEMPORARY}{secrets.token_hex(6)}"
+        if self.keep_partial and self._ending not in (".png", ""):  # pictures wait for nothing
+            # An encoder holds back two or three seconds: 60 frames of two bits a pixel, more than most need
+            self._reserve = _Reserve(place, max(16 * size[0] * size[1], 2**18))
+        make = {".gif": _GifSink, ".webp": _WebpSink, ".png": _PngSink, "": _FolderSink}
+        sink = make.get(self._ending, functools.partial(_ContainerSink, self._ending))
+        return sink(self._temporary, size, _rate(self.fps, self._ending), self._recipe, self._reserve)
+
+    def _finish_if_any(self) -> None:
+        if self.num_frames:
+            self._finish()
+        else:
             self._discard()
-            raise
 
     def _finish(self) -> None:
-        assert self._sink is not None and self._temporary is not None
+        if self._sink is None or self._temporary is None:
+            raise ValueError(f"no frames to write to {self._shown}")
+        made, full = self.num_frames, self._reserve.full
         try:
-            self._sink.finish()
+            self.num_frames = self._sink.finish()
+            if self.num_frames < made:
+                full = self._reserve.full
+            if full is not None and not (self.keep_partial and self.num_frames):
+                raise full
+            self._reserve.release()
             if self.path.is_dir():  # it may be a mount point, so its pictures are replaced, not the folder
                 for entry in list(os.scandir(self.path)):
                     if _FRAME_NAME.fullmatch(entry.name):
@@ -376,8 +464,15 @@ class VideoWriter:
         except BaseException:
             self._discard()
             raise
+        if full is not None:
+            seconds = self.num_frames / self.fps
+            raise UserError(
+                f"cannot write more to {self._shown}: {_reason(full)}; its first {self.num_frames} frames "
+                f"({seconds:.1f} s) are kept in {self.path}, free some space and start again for the rest"
+            ) from full
 
     def _discard(self) -> None:
+        self._reserve.release()
         if self._sink is not None:
             with contextlib.suppress(Exception):
                 self._sink.drop()
@@ -388,22 +483,127 @@ class VideoWriter:
                 self._temporary.unlink()
 
 
+class _Reserve:
+    """Room on the disk that is given back when it gets full, so that a file can be finished.
+
+    An unnamed file: whatever happens to the process, none is left behind.
+    """
+
+    def __init__(self, folder: Path | None = None, size: int = 0) -> None:
+        self.full: OSError | None = None
+        """What said that the disk is full."""
+        self.size = 0
+        self._file: BinaryIO | None = None
+        if folder is not None:
+            with contextlib.suppress(OSError):  # then without
+                size = min(size, shutil.disk_usage(folder).free // 8)
+                self._file = tempfile.TemporaryFile(dir=folder, prefix=_TEMPORARY, buffering=0)  # noqa: SIM115
+                self.size = self._file.write(os.urandom(size))  # what a file system can compress reserves nothing
+
+    def spend(self, error: OSError) -> bool:
+        """Note that the disk is full; True if this made room."""
+        self.full = self.full or error
+        return self.release()
+
+    def release(self) -> bool:
+        """Give the room back; True if there was any."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+        return file is not None
+
+
+class _Output:
+    """A file being written, which can be cut back to a place where it is sound once the disk is full.
+
+    `write` spends the reserve before it fails; after it has failed it takes what comes and does nothing, because
+    FFmpeg cannot be told to stop.
+    """
+
+    def __init__(self, file: BinaryIO, reserve: _Reserve) -> None:
+        self._file, self._reserve = file, reserve  # the file is unbuffered
+        self.failed = False
+        self.marks: list[int] = []
+
+    def write(self, data: bytes) -> int:
+        if not self.failed:
+            place = self._file.tell()
+            try:
+                self._write(data)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                if self._reserve.spend(error):
+                    with contextlib.suppress(OSError):
+                        self._file.seek(place)
+                        self._write(data)
+                        return len(data)
+                self.failed = True
+                raise
+        return len(data)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def mark(self) -> None:
+        """The file could end here."""
+        self.marks.append(self._file.tell())
+
+    def cut(self, tail: bytes = b"") -> int:
+        """After a failure: end the file at the last mark that leaves room for `tail`; how many marks that keeps."""
+        while self.marks:
+            self._file.truncate(self.marks[-1])
+            self._file.seek(self.marks[-1])
+            try:
+                self._write(tail)
+                return len(self.marks)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+            self.marks.pop()
+        return 0
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Sink(Protocol):
-    """One format's writer: made with (temporary path, (height, width), frame rate, recipe as JSON or None)."""
+    """One format's writer: made with (temporary path, (height, width), frame rate, recipe as JSON or None, reserve)."""
 
-    def add(self, frame: np.ndarray) -> None: ...
+    def add(self, frame: np.ndarray) -> None:
+        """Raises OSError when the disk is full and the reserve spent; only `finish` or `drop` may follow."""
 
-    def finish(self) -> None:
-        """Leave a whole file at the temporary path."""
+    def finish(self) -> int:
+        """Leave a whole file at the temporary path; how many frames it has, which is fewer if the disk is full."""
 
     def drop(self) -> None:
         """Let go of open files; the temporary path is removed by the caller."""
 
 
 class _ContainerSink:
-    """mp4 and webm, encoded by FFmpeg as yuv420p with BT.709 colours, and tagged so."""
+    """mp4 and webm, encoded by FFmpeg as yuv420p with BT.709 colours, and tagged so.
 
-    def __init__(self, ending: str, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None) -> None:
+    An mp4 is written in fragments, which play without what comes after them, and at the end copied, packet by packet,
+    into the usual kind with its index in front. Where there is no room for two, the fragments are the file.
+    """
+
+    def __init__(
+        self,
+        ending: str,
+        path: Path,
+        size: tuple[int, int],
+        rate: Fraction,
+        recipe: str | None,
+        reserve: _Reserve,
+    ) -> None:
         import av
 
         name, options = next(
@@ -414,7 +614,10 @@ class _ContainerSink:
         if name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # it prints its settings to stderr otherwise
         muxer, muxer_options = _CONTAINERS[ending]
-        self._container = av.open(os.fspath(path), "w", format=muxer, options={**muxer_options, "fflags": "+bitexact"})
+        self._path, self._recipe, self._reserve, self._copies = path, recipe, reserve, ending == ".mp4"
+        self._output = _Output(open(path, "wb", buffering=0), reserve)  # noqa: SIM115 - closed in finish() or drop()
+        options_all = {**muxer_options, "fflags": "+bitexact"}
+        self._container = av.open(self._output, "w", format=muxer, options=options_all)
         if recipe is not None:
             self._container.metadata["comment"] = recipe
         self._stream = self._container.add_stream(name, rate=rate, options=options)
@@ -422,6 +625,7 @@ class _ContainerSink:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.thread_count = _THREADS
+        context.gop_size = max(1, round(rate))  # so that a fragment is a second at most
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = 1  # 16..235
         self._rate = rate
@@ -435,34 +639,83 @@ class _ContainerSink:
         picture.color_primaries = picture.color_trc = _BT709
         picture.pts, picture.time_base = self._count, 1 / self._rate
         self._count += 1
-        self._container.mux(self._stream.encode(picture))
+        self._mux(self._stream.encode(picture))
 
-    def finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+    def _mux(self, packets: list[av.Packet]) -> None:
+        self._container.mux(packets)
+        self._output.mark()  # FFmpeg writes a fragment or a cluster at once, when it is whole
+
+    def finish(self) -> int:
+        if not self._output.failed:
+            try:
+                self._mux(self._stream.encode(None))
+                self._container.close()
+            except Exception:
+                if not self._output.failed:
+                    raise
+        if self._output.failed:
+            self._output.cut()
+            self.drop()
+            try:
+                return probe(self._path).num_frames
+            except UserError:  # not even one piece was whole
+                return 0
+        self._output.close()
+        if self._copies:
+            self._reserve.release()
+            self._copy_with_index_in_front()
+        return self._count
+
+    def _copy_with_index_in_front(self) -> None:
+        import av
+
+        copy = self._path.with_name(self._path.name + "-copy")
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        try:
+            if shutil.disk_usage(copy.parent).free < 1.1 * self._path.stat().st_size + 2**16:
+                return
+            with (
+                av.open(os.fspath(self._path)) as source,
+                av.open(os.fspath(copy), "w", format="mp4", options=options) as target,
+            ):
+                if self._recipe is not None:
+                    target.metadata["comment"] = self._recipe
+                stream = target.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        target.mux(packet)
+            os.replace(copy, self._path)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+        finally:
+            copy.unlink(missing_ok=True)
 
     def drop(self) -> None:
-        self._container.close()
+        self._output.failed = True  # FFmpeg writes an ending that nobody wants
+        with contextlib.suppress(Exception):
+            self._container.close()
+        self._output.close()
 
 
 class _GifSink:
     """Animated GIF with one palette for the whole clip (FFmpeg's palettegen and paletteuse).
 
-    The palette is known only after the last frame, so frames wait, losslessly compressed, in an unnamed file on disk.
+    The palette is known only after the last frame, so frames wait, losslessly compressed, in unnamed files on disk.
+    There are several, so that the gif can grow on a full disk: each goes when its frames are in the gif.
     One palette and an ordered dither keep what stands still exactly still; error diffusion crawls.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None) -> None:
-        import av
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: _Reserve
+    ) -> None:
         import av.filter
 
-        self._path, self._size, self._rate, self._recipe = path, size, rate, recipe
+        self._path, self._size, self._rate, self._recipe, self._reserve = path, size, rate, recipe, reserve
         self._count = 0
-        self._waiting = tempfile.TemporaryFile(dir=path.parent, prefix=_TEMPORARY)  # noqa: SIM115 - closed in drop()
-        self._store = av.open(self._waiting, "w", format="nut")
-        self._stream = self._store.add_stream("ffv1", rate=100)
-        self._stream.height, self._stream.width = size
-        self._stream.pix_fmt = "bgr0"
+        self._waiting: list[BinaryIO] = []
+        self._output: _Output | None = None  # the last of the waiting files
         self._counter = av.filter.Graph()
         self._colours = self._buffer(self._counter, *size)
         palettegen = self._counter.add("palettegen", "stats_mode=full")
@@ -482,20 +735,65 @@ class _GifSink:
     def add(self, frame: np.ndarray) -> None:
         import av
 
+        # The gif needs about as much room as its frames do here, so it can begin in the reserve. Ever larger files:
+        # the system limits how many may be open.
+        limit = (self._reserve.size or 2**22) << (len(self._waiting) // 64)
+        if self._output is None or self._output.tell() > limit:
+            self._close_store()
+            self._open_store()
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
         picture.pts, picture.time_base = self._time(self._count), Fraction(1, 100)
+        self._store.mux(self._stream.encode(picture))
+        self._output.mark()
         self._count += 1
         self._colours.push(picture)
         with contextlib.suppress(av.error.BlockingIOError):
             self._palette.pull()  # nothing comes before the end, but only a pull makes the graph take its frames in
-        self._store.mux(self._stream.encode(picture))
 
-    def finish(self) -> None:
+    def _open_store(self) -> None:
+        import av
+
+        file = tempfile.TemporaryFile(dir=self._path.parent, prefix=_TEMPORARY, buffering=0)  # noqa: SIM115
+        self._waiting.append(file)
+        self._output = _Output(file, self._reserve)
+        self._store = av.open(self._output, "w", format="nut", options={"flush_packets": "1"})
+        self._stream = self._store.add_stream("ffv1", rate=100)
+        self._stream.height, self._stream.width = self._size
+        self._stream.pix_fmt = "bgr0"
+
+    def _close_store(self) -> None:
+        if self._output is None:
+            return
+        try:
+            self._store.mux(self._stream.encode(None))
+            self._store.close()
+        except Exception:
+            if not self._output.failed:
+                raise
+        if self._output.failed:
+            with contextlib.suppress(Exception):
+                self._store.close()
+            self._output.cut()
+
+    def _stored(self) -> Iterator[av.VideoFrame]:
+        """The frames that wait; a file is closed, and its room free, after its last frame."""
+        import av
+
+        index = 0
+        while self._waiting:
+            with self._waiting.pop(0) as file:
+                file.seek(0)
+                with contextlib.suppress(av.error.InvalidDataError), av.open(file, format="nut") as stored:
+                    for picture in stored.decode(video=0):
+                        picture.pts, picture.time_base = self._time(index), Fraction(1, 100)
+                        yield picture
+                        index += 1
+
+    def finish(self) -> int:
         import av
         import av.filter
 
-        self._store.mux(self._stream.encode(None))
-        self._store.close()
+        self._close_store()
         self._colours.push(None)
         palette = self._palette.pull()
         palette.pts = 0
@@ -511,56 +809,71 @@ class _GifSink:
         graph.configure()
 
         last = self._time(self._count) - self._time(self._count - 1)
-        with tempfile.TemporaryFile(dir=self._path.parent, prefix=_TEMPORARY) as plain:
-            options = {"loop": "0", "final_delay": str(last), "fflags": "+bitexact"}
-            with av.open(plain, "w", format="gif", options=options) as gif:
-                stream = gif.add_stream("gif", rate=100)
-                stream.height, stream.width = self._size
-                stream.pix_fmt = "pal8"
+        options = {"loop": "0", "final_delay": str(last), "fflags": "+bitexact", "flush_packets": "1"}
+        with open(self._path, "wb", buffering=0) as file:
+            output = _Output(file, self._reserve)
+            gif = av.open(_GifComment(output, self._recipe), "w", format="gif", options=options)
+            stream = gif.add_stream("gif", rate=100)
+            stream.height, stream.width = self._size
+            stream.pix_fmt = "pal8"
 
-                def drain() -> None:
-                    with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
-                        while True:
-                            indexed = out.pull()
-                            indexed.time_base = Fraction(1, 100)
-                            gif.mux(stream.encode(indexed))
+            def drain() -> None:
+                with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+                    while True:
+                        indexed = out.pull()
+                        indexed.time_base = Fraction(1, 100)
+                        gif.mux(stream.encode(indexed))
+                        output.mark()
 
+            try:
                 colours.push(palette)
                 colours.push(None)
-                self._waiting.seek(0)
-                with av.open(self._waiting, format="nut") as stored:
-                    for index, picture in enumerate(stored.decode(video=0)):
-                        picture.pts, picture.time_base = self._time(index), Fraction(1, 100)
-                        pictures.push(picture)
-                        drain()
+                for picture in self._stored():
+                    pictures.push(picture)
+                    drain()
                 pictures.push(None)
                 drain()
                 gif.mux(stream.encode(None))
-            plain.seek(0)
-            with open(self._path, "wb") as file:
-                _copy_gif_with_comment(plain, file, self._recipe)
-        self._waiting.close()
+                gif.close()
+                return self._count
+            except Exception:
+                if not output.failed:
+                    raise
+            with contextlib.suppress(Exception):
+                gif.close()
+            return max(output.cut(b";") - 1, 0)  # FFmpeg writes a frame when it is given the next one
 
     def drop(self) -> None:
-        with contextlib.suppress(Exception):
-            self._store.close()
-        self._waiting.close()
+        if self._output is not None:
+            self._output.failed = True
+            with contextlib.suppress(Exception):
+                self._store.close()
+        for file in self._waiting:
+            file.close()
 
 
-def _copy_gif_with_comment(source: io.IOBase, target: io.IOBase, comment: str | None) -> None:
-    """Copy a GIF and put a comment extension before its first picture, which FFmpeg's GIF writer cannot."""
-    head = source.read(13)  # signature, screen size, flags, background, aspect
-    if head[10] & 0x80:
-        head += source.read(3 << ((head[10] & 7) + 1))  # global palette
-    rest = source.read(19)
-    loop = rest.startswith(b"\x21\xff\x0bNETSCAPE2.0")  # some readers want it to be the first extension
-    target.write(head + (rest if loop else b""))
-    if comment is not None:
-        text = comment.encode("ascii")
-        blocks = (text[i : i + 255] for i in range(0, len(text), 255))
-        target.write(b"\x21\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0")
-    target.write(b"" if loop else rest)
-    shutil.copyfileobj(source, target)
+class _GifComment:
+    """Passes a GIF on and puts a comment extension before its first picture, which FFmpeg's GIF writer cannot."""
+
+    def __init__(self, target: _Output, comment: str | None) -> None:
+        self._target, self._comment = target, comment
+        self._head = b""  # what came while it is not known where to put the comment
+
+    def write(self, data: bytes) -> int:
+        if self._comment is None:
+            return self._target.write(data)
+        self._head += data
+        if len(self._head) >= 13:  # signature, screen size, flags, background, aspect
+            place = 13 + (3 << ((self._head[10] & 7) + 1) if self._head[10] & 0x80 else 0)  # global palette
+            if len(self._head) >= place + 19:
+                # some readers want the loop extension to be the first
+                place += 19 if self._head.startswith(b"\x21\xff\x0bNETSCAPE2.0", place) else 0
+                text = self._comment.encode("ascii")
+                blocks = (text[i : i + 255] for i in range(0, len(text), 255))
+                extension = b"\x21\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+                self._comment = None
+                self._target.write(self._head[:place] + extension + self._head[place:])
+        return len(data)
 
 
 class _WebpSink:
@@ -573,19 +886,19 @@ class _WebpSink:
 
     _QUALITY = 90
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: _Reserve
+    ) -> None:
         self._rate, self._recipe = rate, recipe
         self._count = 0
         self._before: np.ndarray | None = None
         height, width = size
-        self._file = open(path, "wb")  # noqa: SIM115 - closed in finish() or drop()
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed in finish() or drop()
+        self._output = _Output(self._file, reserve)
         flags = 0x02 | (0x08 if recipe is not None else 0)  # animation, EXIF
-        self._file.write(b"RIFF\0\0\0\0WEBP")
-        self._chunk(b"VP8X", bytes([flags, 0, 0, 0]) + _int24(width - 1) + _int24(height - 1))
-        self._chunk(b"ANIM", b"\xff\xff\xff\xff" + b"\0\0")  # white behind; loop for ever
-
-    def _chunk(self, name: bytes, data: bytes) -> None:
-        self._file.write(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2))
+        head = _chunk(b"VP8X", bytes([flags, 0, 0, 0]) + _int24(width - 1) + _int24(height - 1))
+        head += _chunk(b"ANIM", b"\xff\xff\xff\xff" + b"\0\0")  # white behind; loop for ever
+        self._output.write(b"RIFF\0\0\0\0WEBP" + head)
 
     def _time(self, index: int) -> int:
         """When frame `index` starts, in 1/1000 s."""
@@ -601,20 +914,31 @@ class _WebpSink:
         duration = self._time(self._count + 1) - self._time(self._count)
         place = _int24(left // 2) + _int24(top // 2) + _int24(right - left - 1) + _int24(bottom - top - 1)
         # 0x02: replace what is there. A single picture is RIFF, size, WEBP (12 bytes), then the chunk that is wanted.
-        self._chunk(b"ANMF", place + _int24(duration) + b"\x02" + picture.getvalue()[12:])
+        self._output.write(_chunk(b"ANMF", place + _int24(duration) + b"\x02" + picture.getvalue()[12:]))
+        self._output.mark()
         self._before = frame.copy()
         self._count += 1
 
-    def finish(self) -> None:
-        if self._recipe is not None:
-            self._chunk(b"EXIF", _exif(self._recipe))
+    def finish(self) -> int:
+        end = b"" if self._recipe is None else _chunk(b"EXIF", _exif(self._recipe))
+        try:
+            self._output.write(end)
+        except Exception:
+            if not self._output.failed:
+                raise
+        count = self._output.cut(end) if self._output.failed else self._count
         size = self._file.tell()
         self._file.seek(4)
         self._file.write(struct.pack("<I", size - 8))
         self._file.close()
+        return count
 
     def drop(self) -> None:
         self._file.close()
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
 
 
 def _int24(value: int) -> bytes:
@@ -643,14 +967,16 @@ def _exif(comment: str) -> bytes:
 class _PngSink:
     """One picture."""
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: _Reserve
+    ) -> None:
         self._path, self._rate, self._recipe = path, rate, recipe
 
     def add(self, frame: np.ndarray) -> None:
         _save_png(self._path, frame, {"Comment": self._recipe})
 
-    def finish(self) -> None:
-        pass
+    def finish(self) -> int:
+        return 1
 
     def drop(self) -> None:
         pass
@@ -659,18 +985,25 @@ class _PngSink:
 class _FolderSink:
     """A folder of pictures; the first one carries the recipe and the frame rate."""
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: _Reserve
+    ) -> None:
         self._path, self._rate, self._recipe = path, rate, recipe
         self._count = 0
         path.mkdir()
 
     def add(self, frame: np.ndarray) -> None:
         notes = {"Comment": self._recipe, "fps": str(self._rate)} if self._count == 0 else {}
-        _save_png(self._path / f"frame_{self._count:05d}.png", frame, notes)
+        path = self._path / f"frame_{self._count:05d}.png"
+        try:
+            _save_png(path, frame, notes)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         self._count += 1
 
-    def finish(self) -> None:
-        pass
+    def finish(self) -> int:
+        return self._count
 
     def drop(self) -> None:
         pass
@@ -704,8 +1037,8 @@ def read_video(path: str | os.PathLike[str], *, background: str = "#ffffff", max
         UserError: no such file, not a video, no picture in it, cut off or damaged.
     """
     frames, times = [], []
-    with _open_clip(path) as clip:
-        for frame, time in clip.frames(_colour(background)):
+    with open_clip(path) as clip:
+        for frame, time in clip.frames(parse_background(background)):
             frames.append(frame)
             times.append(time)
             if max_frames is not None and len(frames) >= max_frames:
@@ -720,13 +1053,13 @@ def read_video(path: str | os.PathLike[str], *, background: str = "#ffffff", max
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The recipe that `write_video` put into the file, or None if it carries none. Raises as `read_video` does."""
-    with _open_clip(path) as clip:
+    with open_clip(path) as clip:
         return clip.recipe()
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """Size, length, codec and recipe of a clip, without decoding a video's frames. Raises as `read_video` does."""
-    with _open_clip(path) as clip:
+    with open_clip(path) as clip:
         return clip.info()
 
 
@@ -744,42 +1077,47 @@ class _Clip(Protocol):
 
 
 @contextlib.contextmanager
-def _open_clip(path: str | os.PathLike[str]) -> Iterator[_Clip]:
+def open_clip(path: str | os.PathLike[str]) -> Iterator[_Clip]:
     """Open by content; the libraries' errors become one sentence."""
     import av
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     text = os.fspath(path)
     try:
         if os.path.isdir(text):
             pictures = sorted(Path(text).glob("*.png"), key=_natural)
             if not pictures:
-                raise UserError(f"the folder {text} holds no png pictures")
+                raise UserError(f"the folder {text} holds no png pictures: give a video, or a folder of its frames")
             yield _FolderClip(pictures)
             return
+        if os.path.exists(text) and not os.path.isfile(text):  # reading a pipe could last for ever
+            raise UserError(f"{text} is not a file: give a video file, or a folder of its frames as png")
         with open(text, "rb") as file:
             head = file.read(16)
             size = os.fstat(file.fileno()).st_size
             # FFmpeg ends a cut-off file without complaint where it can
             if _declared_size(file, size) > size:
-                raise UserError(f"{text} is cut off: its end is missing")
+                raise UserError(f"{text} is cut off: its end is missing, copy or download it again")
         if not head:
-            raise UserError(f"{text} is empty")
+            raise UserError(f"{text} is empty: copy or download it again")
         if head.startswith((b"GIF8", b"\x89PNG", b"\xff\xd8\xff")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-            with Image.open(text) as image:
+            with open_image(text) as image:
                 yield _PictureClip(image)
             return
         # An absolute path: FFmpeg would take "a:b.mp4" for an address.
-        with av.open(os.path.abspath(text), metadata_errors="replace") as container:
+        with av.open(
+            os.path.abspath(text), metadata_errors="replace", options={"format_whitelist": _DEMUXERS}
+        ) as container:
             yield _ContainerClip(container, text)
     except FileNotFoundError as error:
-        raise UserError(f"{text} does not exist") from error
+        raise UserError(f"{text} does not exist: check its name") from error
+    except TooManyPixels as error:
+        raise UserError(f"{text} has {error}: make it smaller first") from error
     except UserError:
         raise
     except (
         av.error.FFmpegError,
         UnidentifiedImageError,
-        Image.DecompressionBombError,
         SyntaxError,  # what Pillow raises for a broken png
         EOFError,
         ValueError,
@@ -788,7 +1126,9 @@ def _open_clip(path: str | os.PathLike[str]) -> Iterator[_Clip]:
         raise UserError(f"{text} is not a video that can be read: it is cut off, damaged or of another kind") from error
     except OSError as error:
         # Pillow's errors about content carry no number, the system's do
-        problem = f"cannot be read: {_reason(error)}" if error.errno else "is cut off or damaged"
+        problem = (
+            f"cannot be read: {_reason(error)}" if error.errno else "is cut off or damaged: get a whole copy of it"
+        )
         raise UserError(f"{text} {problem}") from error
 
 
@@ -797,13 +1137,60 @@ def _natural(path: Path) -> list[Any]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def _colour(name: str) -> tuple[int, int, int]:
+def parse_background(name: str) -> tuple[int, int, int]:
+    """A colour as Pillow understands it ("#ffffff", "white") -> red, green, blue, 0..255; UserError if it is none."""
     from PIL import ImageColor
 
     try:
         return ImageColor.getrgb(name)[:3]
-    except ValueError as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"the background {name!r} is not a colour: write it like #ffffff or white") from error
+
+
+class TooManyPixels(Exception):
+    """A picture of more than MAX_PIXELS; the message says so."""
+
+    def __init__(self) -> None:
+        super().__init__(f"more than {MAX_PIXELS // 1_000_000} megapixels")
+
+
+def open_image(file: str | BinaryIO) -> Image.Image:
+    """Pillow's Image.open, which decodes nothing yet; TooManyPixels from what the header says."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
+        try:
+            image = Image.open(file)
+        except Image.DecompressionBombError as error:
+            raise TooManyPixels from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise TooManyPixels
+    return image
+
+
+def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB: alpha composed on the background, deeper grey scaled down."""
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = np.nan_to_num(np.asarray(image).astype(np.float32 if image.mode == "F" else np.float64))
+        # The depth of a file that arrives as I or F is not known: the smallest usual one that holds its values.
+        usual = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0, 2.0**31 - 1]
+        usual = [1.0, *usual] if image.mode == "F" else usual
+        peak = next((value for value in usual if grey.max() <= value), usual[-1])
+        levels = Image.fromarray((grey * (255.0 / peak)).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+        clear = image.info.get("transparency")  # the one level that is transparent
+        if isinstance(clear, int):
+            levels.paste(background, mask=Image.fromarray(np.uint8(255) * (grey == clear)))
+        return levels
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, background)
+        canvas.paste(image, mask=image.getchannel("A"))
+        return canvas
+    return image.convert("RGB")
 
 
 def _parse_recipe(text: str | bytes | None) -> dict[str, Any] | None:
@@ -815,13 +1202,6 @@ def _parse_recipe(text: str | bytes | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _compose(rgba: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """uint8 (height, width, 4) with straight alpha onto a colour -> (height, width, 3)."""
-    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
-    mixed = colour * alpha + np.array(background, dtype=np.uint16) * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
 class _ContainerClip:
     """What FFmpeg reads."""
 
@@ -831,23 +1211,31 @@ class _ContainerClip:
         cover = av.stream.Disposition.attached_pic  # the picture of an audio file
         streams = [stream for stream in container.streams.video if not stream.disposition & cover]
         if not streams:
-            raise UserError(f"{shown} has no video stream")
+            sound = " but sound" if container.streams.audio else ""
+            raise UserError(f"{shown} has no video stream, nothing{sound}: give a file with moving pictures")
         self._container, self._stream, self._shown = container, streams[0], shown
+        context = streams[0].codec_context
+        if context is None:
+            raise UserError(f"{shown} is coded in a way that FFmpeg does not know: convert it to mp4 first")
+        if context.width * context.height > MAX_PIXELS:
+            raise TooManyPixels
 
     def _packets(self) -> Iterator[av.Packet]:
         for packet in self._container.demux(self._stream):
             if packet.is_corrupt:
-                raise UserError(f"{self._shown} is cut off or damaged")
+                raise UserError(f"{self._shown} is cut off or damaged: get a whole copy of it")
             yield packet
 
     def frames(self, background: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, float]]:
         import av
+        from PIL import Image
 
         context = self._stream.codec_context
         context.thread_type = "AUTO"
-        if context.name == "vp9" and self._stream.metadata.get("alpha_mode", "") == "1":
+        library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.name)
+        if library and self._stream.metadata.get("alpha_mode", "") == "1":
             with contextlib.suppress(av.error.FFmpegError, ValueError):  # FFmpeg's own decoder ignores transparency
-                context = av.CodecContext.create("libvpx-vp9", "r")
+                context = av.CodecContext.create(library, "r")
         rate = self._stream.average_rate
         count = 0
         for packet in self._packets():
@@ -855,7 +1243,7 @@ class _ContainerClip:
                 alpha = any(component.is_alpha for component in frame.format.components)
                 picture = frame.reformat(format="rgba" if alpha else "rgb24", interpolation=_SCALER).to_ndarray()
                 if alpha:
-                    picture = _compose(picture, background)
+                    picture = np.asarray(to_rgb(Image.fromarray(picture), background))
                 if turn := round(getattr(frame, "rotation", 0) / 90) % 4:
                     picture = np.ascontiguousarray(np.rot90(picture, turn))
                 time = frame.pts * self._stream.time_base if frame.pts is not None else count / (rate or 24)
@@ -863,15 +1251,17 @@ class _ContainerClip:
                 count += 1
 
     def fps(self, count: int, span: float) -> float:
-        if self._stream.average_rate:
-            return float(self._stream.average_rate)
-        return (count - 1) / span if span > 0 else 0.0
+        rate = float(self._stream.average_rate or 0)
+        # It is exact where the rate is constant, and often a guess where it varies
+        if span > 0 and not abs(span * rate - (count - 1)) <= max(0.1, 0.02 * (count - 1)):
+            return (count - 1) / span
+        return rate
 
     def info(self) -> VideoInfo:
         context = self._stream.codec_context
         times, lengths = [], []
         for packet in self._packets():
-            if packet.size:
+            if packet.size and not packet.is_discard:  # an edit may hide some
                 times.append(packet.pts if packet.pts is not None else packet.dts or 0)
                 lengths.append(packet.duration or 0)
         if not times:
@@ -947,8 +1337,7 @@ class _PictureClip:
         elapsed = 0
         for image in self._steps():
             image = ImageOps.exif_transpose(image) if len(self._delays) == 1 else image
-            picture = _compose(np.asarray(image.convert("RGBA")), background)
-            yield picture, elapsed / 1000
+            yield np.asarray(to_rgb(image, background)), elapsed / 1000
             elapsed += self._delays[-1]
 
     def fps(self, count: int, span: float) -> float:
@@ -990,10 +1379,8 @@ class _FolderClip:
     """A folder of png pictures, in natural order of their names; 24 a second unless the first one says otherwise."""
 
     def __init__(self, pictures: list[Path]) -> None:
-        from PIL import Image
-
         self._pictures = pictures
-        with Image.open(pictures[0]) as image:
+        with open_image(os.fspath(pictures[0])) as image:
             image.load()
             self._size, text = image.size, getattr(image, "text", {})
         self._comment = text.get("Comment")
@@ -1003,11 +1390,9 @@ class _FolderClip:
             self._fps = 24.0
 
     def frames(self, background: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, float]]:
-        from PIL import Image
-
         for index, path in enumerate(self._pictures):
-            with Image.open(path) as image:
-                yield _compose(np.asarray(image.convert("RGBA")), background), index / self._fps
+            with open_image(os.fspath(path)) as image:
+                yield np.asarray(to_rgb(image, background)), index / self._fps
 
     def fps(self, count: int, span: float) -> float:
         return self._fps

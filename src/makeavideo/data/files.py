@@ -7,7 +7,6 @@ import json
 import os
 import random
 import tarfile
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,11 @@ from threading import Lock
 
 import av
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image
 
 from ..errors import UserError
+from ..inputs import Unreadable, load_picture, to_square, unreadable
+from ..video import MAX_PIXELS, open_image, parse_background, to_rgb
 
 PICTURES = {"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"}
 PILLOW_CLIPS = {"gif", "webp", "apng"}
@@ -26,7 +27,6 @@ AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi"}
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
 
-MAX_PIXELS = 64_000_000  # one picture or frame: larger ones are decompression bombs or mistakes
 MAX_CLIP_PIXELS = 8_000_000_000  # all frames of one gif, webp or apng, which can only be decoded from the start
 # Only these demuxers: a playlist that calls itself .mp4 must not make ffmpeg open other files or the network.
 DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf"
@@ -34,10 +34,6 @@ DEFAULT_CACHE = 4 * 2**30
 
 
 Include = Container[str] | Callable[[str], bool] | None  # the stems to keep, or a test of a stem
-
-
-class Unreadable(Exception):
-    """This file cannot be used; the message is the short reason. Never leaves the data package."""
 
 
 class SkipReport:
@@ -233,76 +229,9 @@ def read_captions(sources: Sequence[Source]) -> list[str]:
 # ---- pictures ----------------------------------------------------------------------------------------------------
 
 
-def parse_background(background: str) -> tuple[int, int, int]:
-    try:
-        return ImageColor.getrgb(background)[:3]
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"The background {background!r} is not a colour; write it like #ffffff or white.") from error
-
-
-def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Any Pillow mode as 8-bit RGB: alpha composed on the background, 16-bit and float grey scaled down."""
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = np.asarray(image).astype(np.float64)
-        # 16-bit files arrive as I;16 or as I; float pictures are taken to lie in 0..1 unless they exceed it.
-        peak = 65535.0 if image.mode.startswith("I;16") or grey.max() > 255 else 255.0
-        if image.mode == "F" and grey.max() <= 1.0:
-            peak = 1.0
-        grey = np.nan_to_num(grey * (255.0 / peak)).round().clip(0, 255)
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, background)
-        canvas.paste(image, mask=image.getchannel("A"))
-        return canvas
-    return image.convert("RGB")
-
-
-def fit(image: Image.Image, size: int) -> np.ndarray:
-    """RGB image -> uint8 (size, size, 3): the largest centred square, scaled by antialiased Lanczos."""
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    if (side, side) != (size, size):
-        image = image.resize(
-            (size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side), reducing_gap=3.0
-        )
-    elif image.size != (size, size):
-        image = image.crop((int(left), int(top), int(left) + size, int(top) + size))
-    return np.asarray(image)
-
-
-def _open_image(file) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
-        try:
-            image = Image.open(file)
-        except Image.DecompressionBombError as error:
-            raise Unreadable("more than 64 megapixels") from error
-        except Image.UnidentifiedImageError as error:
-            raise Unreadable("not a picture") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise Unreadable("more than 64 megapixels")
-    return image
-
-
-def _guard(error: Exception) -> Unreadable:
-    """The decoders raise nearly any exception on damaged files: all become one short reason."""
-    if isinstance(error, Unreadable):
-        return error
-    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    return Unreadable("truncated" if "truncated" in text else f"damaged: {text[:80]}")
-
-
 def decode_picture(source: Source, size: int, background: tuple[int, int, int]) -> np.ndarray:
     """uint8 (1, size, size, 3), turned as its EXIF says; Unreadable for anything that is not a whole picture."""
-    try:
-        with _open_image(io.BytesIO(source.read())) as image:
-            if image.format == "JPEG":
-                image.draft("RGB", (2 * size, 2 * size))  # lets libjpeg skip detail that the resize drops anyway
-            image.load()
-            return fit(to_rgb(ImageOps.exif_transpose(image), background), size)[None]
-    except Exception as error:
-        raise _guard(error) from error
+    return to_square(load_picture(io.BytesIO(source.read()), background, 2 * size), size)[None]
 
 
 # ---- clips -------------------------------------------------------------------------------------------------------
@@ -340,7 +269,7 @@ def _clock(times: Sequence[float], last: float | None) -> Clock:
 def decode_animation(source: Source, size: int, background: tuple[int, int, int]) -> Decoded:
     """gif, animated webp and apng by Pillow, all frames."""
     try:
-        with _open_image(io.BytesIO(source.read())) as image:
+        with open_image(io.BytesIO(source.read())) as image:
             count = getattr(image, "n_frames", 1)
             first = 1 if image.info.get("default_image") else 0  # an apng's still, which is not part of the animation
             if count - first < 2:
@@ -351,7 +280,7 @@ def decode_animation(source: Source, size: int, background: tuple[int, int, int]
             for index in range(first, count):
                 image.seek(index)
                 image.load()
-                frames.append(fit(to_rgb(image, background), size))
+                frames.append(to_square(to_rgb(image, background), size))
                 times.append(now)
                 # As browsers do, a duration too short to be meant is a tenth of a second.
                 duration = image.info.get("duration") or 0
@@ -359,7 +288,7 @@ def decode_animation(source: Source, size: int, background: tuple[int, int, int]
                 now += duration
         return Decoded(np.stack(frames), _clock(times, duration))
     except Exception as error:
-        raise _guard(error) from error
+        raise unreadable(error) from error
 
 
 class Video:
@@ -393,7 +322,7 @@ class Video:
                     raise Unreadable("truncated")
                 return clock, pts
         except Exception as error:
-            raise _guard(error) from error
+            raise unreadable(error) from error
 
     @staticmethod
     def _stream(container):
@@ -455,7 +384,7 @@ class Video:
                 out[position] = self._picture(last)
                 position += 1
         except Exception as error:
-            raise _guard(error) from error
+            raise unreadable(error) from error
         return np.stack([out[i] for i in range(len(targets))])
 
     @staticmethod
@@ -477,7 +406,7 @@ class Video:
         else:
             image = Image.fromarray(frame.to_ndarray(format="rgb24"))
         turn = getattr(frame, "rotation", 0)
-        return fit(image.rotate(turn, expand=True) if turn else image, self.size)
+        return to_square(image.rotate(turn, expand=True) if turn else image, self.size)
 
 
 def decode(source: str | Path | Source, size: int, background: str = "#ffffff") -> tuple[np.ndarray, np.ndarray, float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import UserError
 
@@ -93,6 +93,12 @@ class Recipe(Strict):
     checkpoint_steps: int | None = Field(None, gt=0, description="also write a checkpoint every so many steps")
     sample_every: int = Field(500, gt=0, description="steps between contact sheets")
     log_every: int = Field(10, gt=0)
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def no_is_a_word(cls, value: Any) -> Any:
+        """YAML reads a bare `no` as false."""
+        return "no" if value is False else value
 
 
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:

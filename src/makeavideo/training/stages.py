@@ -19,7 +19,18 @@ from ..data.images import CaptionedImages
 from ..encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from ..errors import UserError
 from ..inflate import VideoUNet, inflate, widen_input
-from ..sampling import TIMESTEPS, add_noise, frame_noise, guide, make_scheduler, sample, to_uint8, upsample
+from ..sampling import (
+    FILL_SCALE,
+    TIMESTEPS,
+    add_noise,
+    cross_fade,
+    frame_noise,
+    guide,
+    make_scheduler,
+    sample,
+    to_uint8,
+    upsample,
+)
 from .recipe import DataRecipe, Recipe
 
 SHEET_CLIPS, SHEET_STEPS = 8, 16
@@ -384,11 +395,20 @@ class DecoderStage(PixelStage):
         y_e = self.embed_frame(x, generator)
         y_e = torch.where(self.dropped(len(x), generator)[:, None], torch.zeros_like(y_e), y_e)
         fps = self.frame_rates(batch, generator)
-        x_t, t = self.diffuse(x, generator)
-        x_hat = self.predict(network, x_t, t, y_e, fps, batch, generator)
-        return weighted_loss(x_hat.float(), x, t, self.recipe.noise.weight_floor)
+        target = self.target(batch, generator)
+        x_t, t = self.diffuse(target, generator)
+        x_hat = self.predict(network, x_t, t, y_e, fps, batch)
+        return weighted_loss(x_hat.float(), target, t, self.recipe.noise.weight_floor)
 
-    def predict(self, network, x_t, t, y_e, fps, batch, generator):
+    def target(self, batch, generator) -> Tensor:
+        """What the network is to say: the clean frames."""
+        return batch["pixels"]
+
+    def frames(self, made, batch) -> Tensor:
+        """The frames that a sampled target means."""
+        return made
+
+    def predict(self, network, x_t, t, y_e, fps, batch):
         conditions = {"encoder_hidden_states": None, "added_cond_kwargs": {"image_embeds": y_e}}
         return network(x_t, t * TIMESTEPS, fps=fps, **conditions).sample
 
@@ -402,15 +422,16 @@ class DecoderStage(PixelStage):
         fps = torch.tensor([float(s["fps"]) for s in samples], device=self.device) if self.video else None
         y_e = self.embed_frame(x, generator)
         batch = {"pixels": x}
+        self.target(batch, generator)
 
         def predict(x_t, t):
             t = t.expand(len(x_t))
-            known = self.predict(network, x_t, t, y_e, fps, batch, generator)
-            null = self.predict(network, x_t, t, torch.zeros_like(y_e), fps, batch, generator)
+            known = self.predict(network, x_t, t, y_e, fps, batch)
+            null = self.predict(network, x_t, t, torch.zeros_like(y_e), fps, batch)
             return guide(known.float(), null.float(), 2.0)
 
         noise = frame_noise(x.shape, generator).to(self.device)
-        made = sample(predict, noise, make_scheduler(self.shift), SHEET_STEPS)
+        made = self.frames(sample(predict, noise, make_scheduler(self.shift), SHEET_STEPS), batch)
         real_and_made = to_uint8(torch.stack([x, made], 1).flatten(0, 1))
         return contact_sheet(real_and_made if self.video else list(real_and_made[:, 0]), columns=16)
 
@@ -440,7 +461,11 @@ class DecoderVideoStage(DecoderStage):
 
 
 class InterpolatorStage(DecoderVideoStage):
-    """F-up: D_t with four more input channels, the masked frames and the mask (section 3.3)."""
+    """F-up (section 3.3): D_t with four more input channels, the given frames and the mask.
+
+    In place of the frames that are not given it sees a cross-fade of those that are, and the diffusion is of what is to
+    be added to it, in units of FILL_SCALE. The last layer starts as zero: F-up starts as the cross-fade.
+    """
 
     component = "interpolator"
 
@@ -448,36 +473,44 @@ class InterpolatorStage(DecoderVideoStage):
         network = super().start()
         if network.config.extra_channels == 0:
             network = widen_input(network, 4).to(memory_format=torch.channels_last)
+            last = network.unet.conv_out
+            for parameter in (last.weight, last.bias, last.temporal.bias):
+                nn.init.zeros_(parameter)
         return network
 
-    def predict(self, network, x_t, t, y_e, fps, batch, generator):
-        if "mask" not in batch:
-            batch["mask"] = draw_masks(x_t.shape[0], x_t.shape[1], generator).to(x_t.device)
-        mask = batch["mask"][:, :, None, None, None].expand(-1, -1, 1, *x_t.shape[-2:])
-        x_t = torch.cat([x_t, batch["pixels"] * mask, mask], 2)
-        return super().predict(network, x_t, t, y_e, fps, batch, generator)
+    def target(self, batch, generator):
+        pixels = batch["pixels"]
+        mask = draw_masks(*pixels.shape[:2], generator).to(pixels.device)
+        batch["blend"] = cross_fade(pixels, mask)
+        batch["mask"] = mask[:, :, None, None, None].expand(-1, -1, 1, *pixels.shape[3:])
+        return (pixels - batch["blend"]) / FILL_SCALE
+
+    def frames(self, made, batch):
+        return batch["blend"] + FILL_SCALE * made
+
+    def predict(self, network, x_t, t, y_e, fps, batch):
+        seen = torch.cat([x_t, batch["blend"], batch["mask"]], 2)
+        return super().predict(network, seen, t, y_e, fps, batch).float() * (1 - batch["mask"])
 
 
 def draw_masks(batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
     """Which frames are given (batch, num_frames), 1 where they are.
 
-    Half of the clips: every fifth frame (interpolation). The others: the first ones, the last ones, both ends or any
-    (extrapolation, image animation, joining).
+    Half of the clips: every fifth frame (interpolation). The others: the first ones (extrapolation, image animation),
+    some at both ends (joining, closing a loop), or any.
     """
     masks = torch.zeros(batch, num_frames)
-    draws = torch.rand(batch, 3, generator=generator, device=generator.device).cpu()
-    for row, (kind, count, place) in zip(masks, draws.tolist(), strict=True):
-        given = 1 + int(count**2 * num_frames / 2)
+    draws = torch.rand(batch, 4, generator=generator, device=generator.device).cpu()
+    for row, (kind, start, end, place) in zip(masks, draws.tolist(), strict=True):
+        first, last = (1 + int(x**2 * num_frames / 2) for x in (start, end))
         if kind < 0.5:
             row[::5] = 1
-        elif kind < 0.7:
-            row[:given] = 1
-        elif kind < 0.8:
-            row[0] = row[-1] = 1
+        elif kind < 0.75:
+            row[:first] = 1
         elif kind < 0.9:
-            row[int(place * num_frames)] = 1
+            row[:first] = row[-last:] = 1
         else:
-            row[torch.randperm(num_frames, generator=torch.Generator().manual_seed(int(place * 2**31)))[:given]] = 1
+            row[torch.randperm(num_frames, generator=torch.Generator().manual_seed(int(place * 2**31)))[:first]] = 1
     return masks
 
 

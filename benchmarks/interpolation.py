@@ -1,0 +1,138 @@
+"""Is F-up more than a cross-fade? Every fifth frame of held-out clips is given; the others are made and compared.
+
+    python benchmarks/interpolation.py DATA [--clips 64] [--json FILE] [--sheet FILE]
+
+DATA is the folder that `make-a-video data emoji` built. The clips are those whose motion no network has seen. Four
+ways to fill the gaps: the nearest given frame, a linear cross-fade, warping along OpenCV's DIS optical flow (both ways,
+as in Super SloMo, section 3.2 there), and F-up. PSNR in dB, higher is better; 1 - SSIM and the distance of histograms of
+oriented gradients, lower is better.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from skimage.feature import hog
+from skimage.metrics import structural_similarity
+
+from emoji_bars import fold
+from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.data.clips import UnlabelledClips
+from makeavideo.data.emoji import split
+from makeavideo.encoders import embed_images
+from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.sampling import to_uint8
+from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES
+from makeavideo.video import contact_sheet
+
+
+def nearest(a: np.ndarray, b: np.ndarray, s: float) -> np.ndarray:
+    return a if s < 0.5 else b
+
+
+def cross_fade(a: np.ndarray, b: np.ndarray, s: float) -> np.ndarray:
+    return (1 - s) * a + s * b
+
+
+def flow_warp(a: np.ndarray, b: np.ndarray, s: float) -> np.ndarray:
+    """The frame at `s` of the way from `a` to `b` (h, w, 3), by dense optical flow in both directions."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setFinestScale(0)
+    grey_a, grey_b = (cv2.cvtColor(x.astype(np.uint8), cv2.COLOR_RGB2GRAY) for x in (a, b))
+    forward, backward = dis.calc(grey_a, grey_b, None), dis.calc(grey_b, grey_a, None)
+    to_a = -(1 - s) * s * forward + s * s * backward
+    to_b = (1 - s) ** 2 * forward - s * (1 - s) * backward
+    y, x = np.mgrid[: a.shape[0], : a.shape[1]].astype(np.float32)
+    warped = [
+        cv2.remap(frame, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for frame, flow in ((a, to_a), (b, to_b))
+    ]
+    return (1 - s) * warped[0] + s * warped[1]
+
+
+def fill(frames: np.ndarray, between) -> np.ndarray:
+    """The clip (frames, h, w, 3) with all but every FRAME_SKIP-th frame made by `between(a, b, s)`."""
+    made = frames.astype(np.float32)
+    for first in range(0, len(frames) - FRAME_SKIP, FRAME_SKIP):
+        a, b = made[first], made[first + FRAME_SKIP]
+        for step in range(1, FRAME_SKIP):
+            made[first + step] = between(a, b, step / FRAME_SKIP)
+    return made.round().clip(0, 255).astype(np.uint8)
+
+
+def distances(real: np.ndarray, made: np.ndarray) -> tuple[float, float, float]:
+    """(PSNR, 1 - SSIM, HOG distance) of two pictures (h, w, 3); a perfect one counts as 60 dB."""
+    error = np.square(real.astype(np.float32) - made).mean()
+    psnr = 10 * np.log10(255**2 / max(error, 255**2 / 1e6))
+    ssim = structural_similarity(real, made, channel_axis=-1)
+    shapes = [
+        hog(x, orientations=8, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for x in (real, made)
+    ]
+    return psnr, 1 - ssim, float(np.linalg.norm(shapes[0] - shapes[1]) / np.sqrt(len(shapes[0])))
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", type=Path, default=default_model())
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--fps", type=float, default=24.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--sheet", type=Path, help="write a contact sheet: real, cross-fade, flow and F-up of some clips"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures")
+    arguments = parser.parse_args()
+
+    disable_loading_bars()
+    pipe = MakeAVideoPipeline.load(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
+    held_out = split().held_out_all | split().held_out_motion
+    clips = UnlabelledClips(
+        arguments.data / "clips", pipe.sizes[0], KEY_FRAMES, fps=arguments.fps, include=held_out, cache_bytes=0
+    )
+    keys = torch.zeros(KEY_FRAMES)
+    keys[::FRAME_SKIP] = 1
+    scores: dict[str, list] = {}
+    rows = []
+    count = min(arguments.clips, len(clips))
+    for start in range(0, count, 8):
+        part = range(start, min(start + 8, count))
+        pixels = torch.stack([clips[(i, arguments.seed)]["pixels"] for i in part])
+        y_e = embed_images(pipe.image_encoder, pixels[:, ::FRAME_SKIP].flatten(0, 1))
+        y_e = y_e.unflatten(0, (len(part), -1)).mean(1, keepdim=True).expand(-1, KEY_FRAMES, -1)
+        mask = keys.expand(len(part), -1)
+        given = pixels * mask[:, :, None, None, None]
+        generator = torch.Generator().manual_seed(arguments.seed + start)
+        made = pipe.fill(given, mask, y_e, arguments.fps, arguments.steps, generator)
+        for real, ours in zip(to_uint8(pixels), to_uint8(made), strict=True):
+            ways = {"nearest frame": fill(real, nearest), "cross-fade": fill(real, cross_fade)}
+            ways |= {"optical flow (DIS)": fill(real, flow_warp), "F-up": ours}
+            for name, video in ways.items():
+                gaps = [distances(real[i], video[i]) for i in range(len(real)) if i % FRAME_SKIP]
+                scores.setdefault(name, []).append(np.mean(gaps, axis=0))
+            rows += [real, ways["cross-fade"], ways["optical flow (DIS)"], ours]
+    print(f"{count} held-out clips at {arguments.fps:g} frames a second, {arguments.steps} steps")
+    print(f"{'':20}{'PSNR':>8}{'1 - SSIM':>10}{'HOG':>8}   clips where F-up has the better PSNR, 1 - SSIM, HOG")
+    ours = np.array(scores["F-up"])
+    table = {}
+    for name, values in scores.items():
+        values = np.array(values)
+        better = np.stack([ours[:, 0] > values[:, 0], ours[:, 1] < values[:, 1], ours[:, 2] < values[:, 2]], 1).mean(0)
+        psnr, ssim, shape = values.mean(0)
+        table[name] = {"psnr": psnr, "1 - ssim": ssim, "hog": shape, "F-up better": better.tolist()}
+        shares = "" if name == "F-up" else "  ".join(f"{share:4.0%}" for share in better)
+        print(f"{name:20}{psnr:8.2f}{ssim:10.4f}{shape:8.4f}   {shares}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
+    if arguments.sheet:
+        fold(contact_sheet(rows[: 4 * 16], columns=8), 2).save(arguments.sheet, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

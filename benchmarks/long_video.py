@@ -1,0 +1,123 @@
+"""Long videos and loops: is there a seam, does the subject stay, does memory stay flat, do loops close?
+
+    python benchmarks/long_video.py seams [--prompts 8]     frame differences at the borders of windows, and of loops
+    python benchmarks/long_video.py drift [--seconds 60]    likeness to the prompt's embedding, window after window
+    python benchmarks/long_video.py memory                  peak memory and time of 1, 4 and 16 times the length
+
+Prompts are labels of the emoji set; a seam is where one window of F-up ends and the next begins.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.sampling import to_uint8
+from makeavideo.timeline import CONTEXT, FRAME_SKIP, KEY_FRAMES
+
+PROMPTS = ["dog face", "rocket", "red apple", "sun with face", "ghost", "frog", "birthday cake", "blue heart"]
+
+
+def load(model: Path) -> MakeAVideoPipeline:
+    disable_loading_bars()
+    pipe = MakeAVideoPipeline.load(model)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make(pipe, prompt: str, seed: int, **options) -> np.ndarray:
+    """uint8 (frames, h, w, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    chunks = pipe(prompt, size=pipe.sizes[0], generator=generator, output_type="stream", **options).frames
+    return np.concatenate([to_uint8(chunk)[0] for chunk in chunks])
+
+
+def steps(frames: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of consecutive frames, in levels of 255; the last one from the last to the first."""
+    return np.abs(np.roll(frames, -1, 0).astype(np.float32) - frames).mean((1, 2, 3))
+
+
+def seams(pipe, prompts: list[str]) -> dict:
+    """The step from the last frame of a window to the first of the next, against the median step of the video."""
+    count = 4 * (KEY_FRAMES - CONTEXT) * FRAME_SKIP
+    borders = [(KEY_FRAMES - 1 + n * (KEY_FRAMES - CONTEXT)) * FRAME_SKIP for n in range(4)]
+    rows = {}
+    for seed, prompt in enumerate(prompts):
+        open_end, loop = make(pipe, prompt, seed, num_frames=count), make(pipe, prompt, seed, num_frames=76, loop=True)
+        moved, looped = steps(open_end)[:-1], steps(loop)
+        at = [moved[border] for border in borders if border < len(moved)]
+        rows[prompt] = {
+            "median step": float(np.median(moved)),
+            "largest seam / median": float(max(at) / np.median(moved)),
+            "loop: last to first / median": float(looped[-1] / np.median(looped)),
+        }
+        print(f"{prompt:16}" + "".join(f"{value:10.2f}" for value in rows[prompt].values()), flush=True)
+    print("columns: " + ", ".join(next(iter(rows.values()))))
+    return rows
+
+
+def drift(pipe, prompts: list[str], seconds: float) -> dict:
+    """Cosine of the frames' embeddings, averaged over a window, with the prompt's."""
+    rows = {}
+    length = (KEY_FRAMES - CONTEXT) * FRAME_SKIP
+    for seed, prompt in enumerate(prompts):
+        frames = make(pipe, prompt, seed, seconds=seconds)
+        wanted = pipe.embed_prompts([prompt], torch.Generator().manual_seed(seed))[0]
+        pixels = torch.from_numpy(frames[::FRAME_SKIP].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+        likeness = torch.cosine_similarity(pipe.embed_pictures(pixels), wanted[None]).numpy()
+        windows = np.array_split(likeness, max(1, len(frames) // length))
+        rows[prompt] = [float(window.mean()) for window in windows]
+        first, last = rows[prompt][0], rows[prompt][-1]
+        curve = " ".join(f"{value:.2f}" for value in rows[prompt])
+        print(f"{prompt:16} change {last / first - 1:+.0%}   {curve}", flush=True)
+    return rows
+
+
+def memory(model: Path) -> dict:
+    """Each length in a process of its own, whose peak memory the system tells."""
+    rows = {}
+    code = (
+        "import resource, runpy, sys; sys.argv = ['make-a-video', *sys.argv[1:]]\n"
+        "try:\n    runpy.run_module('makeavideo.cli', run_name='__main__')\n"
+        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for times in (1, 4, 16):
+            options = ["generate", "dog face", "-o", f"{folder}/a.mp4", "--model", str(model), "-q", "--seed", "0"]
+            options += ["--size", "256", "--steps", "4", "--num-frames", str(76 * times)]
+            start = time.perf_counter()
+            done = subprocess.run([sys.executable, "-c", code, *options], check=True, capture_output=True, text=True)
+            peak = int(done.stdout.split()[-1]) / 2**20
+            rows[times] = {"frames": 76 * times, "GiB": peak, "seconds": time.perf_counter() - start}
+            print("{frames:6} frames  {GiB:6.2f} GiB  {seconds:7.1f} s".format(**rows[times]), flush=True)
+    return rows
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["seams", "drift", "memory"])
+    parser.add_argument("--model", type=Path, default=default_model())
+    parser.add_argument("--prompts", type=int, default=len(PROMPTS))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--json", type=Path, help="write the figures")
+    arguments = parser.parse_args()
+    if arguments.what == "memory":
+        rows = memory(arguments.model)
+    else:
+        pipe, prompts = load(arguments.model), PROMPTS[: arguments.prompts]
+        rows = seams(pipe, prompts) if arguments.what == "seams" else drift(pipe, prompts, arguments.seconds)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""The networks of the cascade and what each of them does (figure 2 of the paper): P, D_t, F-up, SR_l_t and SR_h."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
+from .errors import UserError
+from .inflate import VideoUNet
+from .sampling import FILL_SCALE, TIMESTEPS, add_noise, cross_fade, frame_noise, guide, sample, upsample
+from .timeline import FRAME_SKIP, spans
+
+SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
+SR_OVERLAP = 4
+"""Frames that two stretches of a long video share in SR_l_t; there one passes into the other."""
+PRIOR_CANDIDATES = 4
+"""Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
+
+
+def weights_hash(folder: str | Path) -> str:
+    """First 16 hexadecimal digits of a hash over all weights of a pipeline folder."""
+    digest = hashlib.blake2b()
+    for file in sorted(Path(folder).rglob("*.safetensors")):
+        digest.update(file.relative_to(folder).as_posix().encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Cascade(DiffusionPipeline):
+    """The networks, and one method for what each of them does.
+
+    Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers. Frames are
+    (batch, frames, 3, height, width) in [-1, 1], image embeddings y_e (batch, dim) or, one a frame, (batch, frames,
+    dim).
+
+    Args:
+        tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings. None: the packaged all-MiniLM-L6-v2.
+        text_projection: from the text encoder's space to the image tower's.
+        image_encoder: the image tower: pictures to embeddings, for the uses that start from pictures.
+        prior: P; a PriorTransformer that predicts the clean image embedding.
+        decoder: D_t, frames from an image embedding.
+        interpolator: F-up, four more input channels: masked frames and mask.
+        super_resolution_low: SR_l_t, x4, all frames together.
+        super_resolution_high: SR_h, x3, each frame by itself.
+        *_scheduler: flow-matching schedulers of diffusers.
+    """
+
+    _callback: Callable | None = None
+    _optional_components = ["tokenizer", "text_encoder"]  # noqa: RUF012
+    model_cpu_offload_seq = "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
+
+    def __init__(
+        self,
+        tokenizer,
+        text_encoder,
+        text_projection: TextProjection,
+        image_encoder,
+        prior,
+        prior_scheduler,
+        decoder: VideoUNet,
+        decoder_scheduler,
+        interpolator: VideoUNet,
+        interpolator_scheduler,
+        super_resolution_low: VideoUNet,
+        super_resolution_low_scheduler,
+        super_resolution_high: VideoUNet,
+        super_resolution_high_scheduler,
+    ):
+        super().__init__()
+        if text_encoder is None:
+            tokenizer, text_encoder = load_text_encoder()
+        self.register_modules(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            text_projection=text_projection,
+            image_encoder=image_encoder,
+            prior=prior,
+            prior_scheduler=prior_scheduler,
+            decoder=decoder,
+            decoder_scheduler=decoder_scheduler,
+            interpolator=interpolator,
+            interpolator_scheduler=interpolator_scheduler,
+            super_resolution_low=super_resolution_low,
+            super_resolution_low_scheduler=super_resolution_low_scheduler,
+            super_resolution_high=super_resolution_high,
+            super_resolution_high_scheduler=super_resolution_high_scheduler,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Cascade":
+        """`from_pretrained` from a folder on disk, on the best device and in the precision that it is fast in.
+
+        Raises:
+            UserError: no such folder, no pipeline in it, weights missing or pickled.
+        """
+        folder = Path(folder)
+        if not (folder / "model_index.json").is_file():
+            raise UserError(
+                f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline."
+            )
+        pickles = [p for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.rglob(ending)]
+        if pickles and not any(folder.rglob("*.safetensors")):
+            raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
+        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior"), torch.float32)
+        try:
+            pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None
+        for network in (pipe.decoder, pipe.interpolator, pipe.super_resolution_low, pipe.super_resolution_high):
+            network.to(memory_format=torch.channels_last)
+        return pipe.to(device)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Pixels a side after D_t, after SR_l_t and after SR_h."""
+        config = self.decoder.config
+        base = config.unet_config["sample_size"] * config.space_to_depth
+        return base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR
+
+    def embed_prompts(
+        self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0
+    ) -> Tensor:
+        """P (section 3.1): image embeddings (batch, dim) for the prompts, the best of a few draws each."""
+        text = embed_text(self.tokenizer, self.text_encoder, prompts)
+        repeated = text.repeat_interleave(PRIOR_CANDIDATES, 0)
+        null = torch.zeros_like(repeated)
+
+        def predict(x_t, t):
+            time = (t * TIMESTEPS).expand(len(x_t))
+            known = self.prior(x_t, time, proj_embedding=repeated).predicted_image_embedding
+            return guide(known, self.prior(x_t, time, proj_embedding=null).predicted_image_embedding, guidance_scale)
+
+        shape = (len(repeated), self.prior.config.embedding_dim)
+        x = self.run("prior", predict, shape, self.prior_scheduler, 16, generator)
+        candidates = F.normalize(self.prior.post_process_latents(x), dim=-1)
+        candidates = candidates.unflatten(0, (len(prompts), PRIOR_CANDIDATES))
+        likeness = (candidates @ self.text_projection(text)[:, :, None])[..., 0]
+        best = candidates[torch.arange(len(prompts)), likeness.argmax(1)]
+        return best * math.sqrt(best.shape[-1])
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        """The image tower's y_e of pictures (batch, 3, h, w) in [-1, 1], any size: (batch, dim)."""
+        return embed_images(self.image_encoder, pictures.to(self.image_encoder.device))
+
+    def decode(self, y_e, negative, num_frames, fps, steps, guidance_scale, generator) -> Tensor:
+        """D_t: (batch, num_frames, 3, h, w) at `fps` frames a second, from y_e (batch, dim)."""
+        base = self.sizes[0]
+        rates = torch.full((len(y_e),), float(fps), device=y_e.device)
+        negative = torch.zeros_like(y_e) if negative is None else negative.expand_as(y_e)
+
+        def predict(x_t, t):
+            known = self.denoise(self.decoder, x_t, t, rates, y_e)
+            if guidance_scale == 1:
+                return known
+            return guide(known, self.denoise(self.decoder, x_t, t, rates, negative), guidance_scale)
+
+        shape = (len(y_e), num_frames, 3, base, base)
+        return self.run("decoder", predict, shape, self.decoder_scheduler, steps, generator).clamp(-1, 1)
+
+    def fill(self, given: Tensor, mask: Tensor, y_e: Tensor, fps: float, steps: int, generator) -> Tensor:
+        """F-up (section 3.3): makes the frames that are not given.
+
+        Args:
+            given: (batch, frames, 3, h, w); what stands where `mask` is 0 does not matter.
+            mask: (batch, frames), 1 where a frame is given; that frame is kept as it is.
+            y_e: (batch, frames, dim).
+            fps: frames a second.
+        """
+        rates = torch.full((len(given),), float(fps), device=given.device)
+        blend = cross_fade(given, mask)
+        mask = mask[:, :, None, None, None].expand(-1, -1, 1, *given.shape[3:])
+        y_e = y_e.flatten(0, 1)
+
+        def predict(x_t, t):
+            seen = torch.cat([x_t, blend, mask], 2)
+            return self.denoise(self.interpolator, seen, t, rates, y_e) * (1 - mask)
+
+        def frames(added: Tensor) -> Tensor:
+            return torch.lerp((blend + FILL_SCALE * added).clamp(-1, 1), given, mask)
+
+        scheduler = self.interpolator_scheduler
+        return frames(self.run("interpolator", predict, given.shape, scheduler, steps, generator, frames))
+
+    def fill_between(self, keys: Tensor, last_gap: int, y_e: Tensor, fps: float, steps: int, generator) -> Tensor:
+        """F-up between key frames, on stretches of 16 frames that share key frames, side by side in the batch.
+
+        Args:
+            keys: (batch, k, 3, h, w), FRAME_SKIP frames apart, the last two `last_gap`.
+            y_e: (batch, k, dim).
+            fps: frames a second of the result.
+
+        Returns:
+            (batch, frames, 3, h, w), from the first key frame to the last.
+        """
+        batch, count = keys.shape[:2]
+        if count == 1:
+            return keys
+        length = (count - 2) * FRAME_SKIP + last_gap + 1
+        places = [*range(0, length - 1, FRAME_SKIP), length - 1]
+        given, mask = keys.new_zeros(batch, length, *keys.shape[2:]), keys.new_zeros(batch, length)
+        given[:, places], mask[:, places] = keys, 1
+        y_e = y_e[:, torch.arange(length, device=y_e.device) // FRAME_SKIP]
+        stretches = spans(length)
+
+        def cut(x: Tensor) -> Tensor:
+            return torch.stack([x[:, list(span)] for span in stretches], 1).flatten(0, 1)
+
+        made = self.fill(cut(given), cut(mask), cut(y_e), fps, steps, generator).unflatten(0, (batch, -1))
+        for number, span in enumerate(stretches):
+            given[:, list(span)] = made[:, number]
+        return given
+
+    def upscale_low(
+        self, chunks: Iterator[Tensor], fps: float, steps: int, generator, noise_level: float = 0.0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """SR_l_t: x4, all frames of a chunk together; yields (small frames, large frames).
+
+        A chunk sees the last frames of the one before, and where they overlap one passes into the other; the noise is
+        the same for all frames of all chunks. So there is no seam and memory does not grow with length.
+        """
+        net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
+        noise = large_noise = low = None
+        before = None  # the last frames: small, and large as made so far
+        for chunk in chunks:
+            if noise is None:
+                size = chunk.shape[-1] * SR_LOW_FACTOR
+                noise = frame_noise((len(chunk), 1, *chunk.shape[2:]), generator).to(chunk.device)
+                large_noise = frame_noise((len(chunk), 1, 3, size, size), generator).to(chunk.device)
+            low = chunk if before is None else torch.cat([before[0], chunk], 1)
+            rates = torch.full((len(low),), float(fps), device=low.device)
+            up = self.noised(low, noise, SR_LOW_FACTOR, noise_level)
+            predict = self.super_resolver(net, up, noise_level, rates)
+            made = self.run("super_resolution_low", predict, large_noise.expand_as(up), scheduler, steps).clamp(-1, 1)
+            if before is not None:
+                shared = before[1].shape[1]
+                share = torch.linspace(0, 1, shared + 2, device=made.device)[1:-1].view(1, -1, 1, 1, 1)
+                made = torch.cat([torch.lerp(before[1], made[:, :shared], share), made[:, shared:]], 1)
+            keep = min(SR_OVERLAP, low.shape[1])
+            before = low[:, -keep:], made[:, -keep:]
+            if made.shape[1] > keep:
+                yield low[:, :-keep], made[:, :-keep]
+        if before is not None:
+            yield before
+
+    def upscale_high(self, chunks: Iterator[tuple], steps: int, generator, noise_level: float = 0.0, part: int = 4):
+        """SR_h: x3, each frame by itself and from the same noise; takes and yields (small frames, frames), `part` at a
+        time."""
+        net, scheduler = self.super_resolution_high, self.super_resolution_high_scheduler
+        low_noise = noise = None
+        for low, video in chunks:
+            if noise is None:
+                side = video.shape[-1] * SR_HIGH_FACTOR
+                low_noise = frame_noise((len(video), 1, *video.shape[2:]), generator).to(video.device)
+                noise = frame_noise((len(video), 1, 3, side, side), generator).to(video.device)
+            with self.stage_bar("super_resolution_high", math.ceil(video.shape[1] / part)) as bar:
+                for start in range(0, video.shape[1], part):
+                    frames = video[:, start : start + part]
+                    up = self.noised(frames, low_noise, SR_HIGH_FACTOR, noise_level)
+                    predict = self.super_resolver(net, up, noise_level, None)
+                    made = sample(predict, noise.expand_as(up), scheduler, steps).clamp(-1, 1)
+                    bar.update()
+                    self.notify("super_resolution_high", start // part, scheduler.timesteps[-1], made)
+                    yield low[:, start : start + part], made
+
+    def noised(self, video: Tensor, noise: Tensor, factor: int, noise_level: float) -> Tensor:
+        """Noise-conditioning augmentation of small frames, then bilinear up-sampling."""
+        level = torch.full((len(video),), noise_level, device=video.device)
+        return upsample(add_noise(video, noise, level), video.shape[-1] * factor)
+
+    def super_resolver(self, network: VideoUNet, up: Tensor, noise_level: float, fps: Tensor | None):
+        level = torch.full((len(up),), noise_level * TIMESTEPS, device=up.device)
+
+        def predict(x_t, t):
+            x = torch.cat([x_t, up], 2).to(network.dtype)
+            return up + network(x, t * TIMESTEPS, fps=fps, class_labels=level).sample.float()
+
+        return predict
+
+    def denoise(self, network: VideoUNet, x_t: Tensor, t: Tensor, fps: Tensor, y_e: Tensor) -> Tensor:
+        conditions = {"image_embeds": y_e.to(network.dtype)}
+        return network(x_t.to(network.dtype), t * TIMESTEPS, fps=fps, added_cond_kwargs=conditions).sample.float()
+
+    def run(
+        self, stage: str, predict, noise: Tensor | tuple, scheduler, steps: int, generator=None, frames=None
+    ) -> Tensor:
+        """One stage of the cascade from noise (given, or of this shape) to sample, with progress bar and callback.
+
+        frames: what the callback is shown of a prediction; the prediction itself if None.
+        """
+        if not torch.is_tensor(noise):
+            noise = frame_noise(tuple(noise), generator).to(self._execution_device)
+        with self.stage_bar(stage, steps) as bar:
+
+            def on_step(step, timestep, x_hat):
+                bar.update()
+                self.notify(stage, step, timestep, x_hat if frames is None else frames(x_hat))
+
+            return sample(predict, noise, scheduler, steps, on_step)
+
+    def stage_bar(self, stage: str, total: int):
+        self.set_progress_bar_config(**{**getattr(self, "_progress_bar_config", {}), "desc": stage.replace("_", " ")})
+        return self.progress_bar(total=total)
+
+    def notify(self, stage: str, step: int, timestep, sample: Tensor) -> None:
+        if self._callback is not None:
+            self._callback(self, step, timestep, {"stage": stage, "sample": sample})

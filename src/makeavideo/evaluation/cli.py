@@ -1,0 +1,318 @@
+"""`make-a-video evaluate`: the measures over folders of videos, and the paper's zero-shot protocols."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from ..errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help="Measure folders of videos (docs/evaluation.md).")
+console = Console(stderr=True)
+
+Made = Annotated[Path, typer.Argument(help="Folder of the videos to judge.")]
+Real = Annotated[Path, typer.Argument(help="Folder of the real videos to compare with.")]
+Network = Annotated[str, typer.Option("--network", help="The feature network: a file, a folder, or `emoji`.")]
+ClipFolder = Annotated[Path, typer.Option("--clip", help="Transformers CLIP folder; or a cascade's, as a stand-in.")]
+Captions = Annotated[
+    Path | None, typer.Option(help="csv with the columns file and caption; default: the prompt in each file's recipe.")
+]
+FrameCount = Annotated[int, typer.Option("--frames", min=1, help="Frames of each video, evenly spread.")]
+Limit = Annotated[int | None, typer.Option("--max-videos", min=2, help="At most so many of each set, drawn by seed.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the bootstrap.")]
+Draws = Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples for the intervals; 0: none.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result (JSON) to this file too.")]
+Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Clips or frames at a time.")]
+Model = Annotated[Path | None, typer.Option(help="Folder of the cascade; default: the emoji cascade.")]
+
+
+def checked(command: Callable) -> Callable:
+    """Turn a package that is not installed into one sentence."""
+
+    @functools.wraps(command)
+    def run(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in {"cv2", "scipy", "torchmetrics", "matplotlib"}:
+                raise
+            raise UserError(f'Evaluation needs {error.name}: run `pip install "makeavideo[evaluation]"`.') from None
+
+    return run
+
+
+def progress(bar: Progress) -> Callable[[str, int, int], None]:
+    tasks: dict[str, int] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    return tell
+
+
+def give(results: list, output: Path | None) -> None:
+    """Print the results as JSON; one is an object, several are a list."""
+    found = [result.as_dict() for result in results]
+    text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+@app.command()
+@checked
+def fvd(
+    real: Real,
+    made: Made,
+    network: Network = "emoji",
+    protocol: Annotated[
+        str | None, typer.Option(help="styleganv, original or emoji; default: styleganv, for emoji features emoji.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Instead of the protocol's frames.")] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Instead of the protocol's stride.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Take frames at this rate.")] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help="Clips of each real video.")] = None,
+    max_videos: Limit = None,
+    short: Annotated[str | None, typer.Option(help="Videos that are too short: skip or loop.")] = None,
+    seed: Seed = 0,
+    bootstrap: Draws = 100,
+    batch_size: Batch = 16,
+    output: Output = None,
+) -> None:
+    """Fréchet distance between videos: FVD with I3D (a .pt file) or VideoMAE (a folder), or with emoji features."""
+    from .frechet import fvd as measure
+    from .videos import protocol_named
+
+    if short not in (None, "skip", "loop"):
+        raise UserError(f"--short is skip or loop, not {short}.")
+    chosen = protocol_named(
+        protocol or ("emoji" if network == "emoji" else "styleganv"),
+        num_frames=frames,
+        stride=stride,
+        fps=fps,
+        clips=clips,
+        max_videos=max_videos,
+        short=short,
+    )
+    with Progress(console=console) as bar:
+        result = measure(real, made, network, chosen, seed, bootstrap, batch_size, progress(bar))
+    give([result], output)
+
+
+@app.command()
+@checked
+def fid(
+    real: Real,
+    made: Made,
+    network: Annotated[str, typer.Option(help="inception-2015-12-05.pt, or a transformers image model's folder.")],
+    frames: FrameCount = 16,
+    max_videos: Limit = None,
+    seed: Seed = 0,
+    bootstrap: Draws = 100,
+    batch_size: Batch = 32,
+    output: Output = None,
+) -> None:
+    """Fréchet distance between the frames of two folders of videos."""
+    from .measures import fid as measure
+
+    with Progress(console=console) as bar:
+        result = measure(real, made, network, frames, max_videos, seed, bootstrap, batch_size, progress(bar))
+    give([result], output)
+
+
+@app.command("is")
+@checked
+def inception_score(
+    made: Made,
+    network: Annotated[str, typer.Option(help="A classifier: a .pt file, a transformers folder, or `emoji`.")],
+    clips: Annotated[bool, typer.Option("--clips", help="The .pt file judges clips (C3D), not single frames.")] = False,
+    frames: FrameCount = 16,
+    splits: Annotated[int, typer.Option(min=1, help="Parts that the score is averaged over.")] = 10,
+    max_videos: Limit = None,
+    seed: Seed = 0,
+    bootstrap: Draws = 100,
+    batch_size: Batch = 32,
+    output: Output = None,
+) -> None:
+    """Inception Score of a folder of videos."""
+    from .measures import inception_score as measure
+
+    with Progress(console=console) as bar:
+        result = measure(made, network, clips, frames, splits, max_videos, seed, bootstrap, batch_size, progress(bar))
+    give([result], output)
+
+
+@app.command()
+@checked
+def clipsim(
+    made: Made,
+    clip: ClipFolder,
+    captions: Captions = None,
+    frames: FrameCount = 16,
+    seed: Seed = 0,
+    bootstrap: Draws = 1000,
+    batch_size: Batch = 32,
+    output: Output = None,
+) -> None:
+    """Likeness of text and frames by CLIP, mean over frames and videos."""
+    from .measures import clipsim as measure
+
+    with Progress(console=console) as bar:
+        result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, progress(bar))
+    give([result], output)
+
+
+@app.command()
+@checked
+def retrieval(
+    made: Made,
+    clip: ClipFolder,
+    captions: Captions = None,
+    frames: FrameCount = 16,
+    seed: Seed = 0,
+    bootstrap: Draws = 1000,
+    batch_size: Batch = 32,
+    output: Output = None,
+) -> None:
+    """Does a caption find its video among all? R@1, R@5, median rank."""
+    from .measures import retrieval as measure
+
+    with Progress(console=console) as bar:
+        result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, progress(bar))
+    give([result], output)
+
+
+@app.command()
+@checked
+def motion(
+    made: Made,
+    max_frames: Annotated[int | None, typer.Option(min=2, help="Only the first frames of each video.")] = None,
+    max_videos: Limit = None,
+    seed: Seed = 0,
+    bootstrap: Draws = 1000,
+    output: Output = None,
+) -> None:
+    """How much the videos move, how much what stands still flickers, how well they loop."""
+    from .measures import motion as measure
+
+    with Progress(console=console) as bar:
+        result = measure(made, max_frames, max_videos, seed, bootstrap, progress(bar))
+    give([result], output)
+
+
+def generator_of(model: Path | None, frames: int, size: int | None, fps: float, steps: int, guidance: float):
+    """`generate(prompts, seed)` by a cascade's folder."""
+    import numpy as np
+    import torch
+
+    from ..cli import default_model, disable_loading_bars
+    from ..pipeline import MakeAVideoPipeline
+
+    disable_loading_bars()
+    pipe = MakeAVideoPipeline.load(model or default_model())
+    pipe.set_progress_bar_config(disable=True)
+
+    def generate(prompts: list[str], seed: int) -> np.ndarray:
+        videos = pipe(
+            prompts,
+            num_frames=frames,
+            size=size or pipe.sizes[0],
+            fps=fps,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="np",
+        ).frames
+        return (np.asarray(videos) * 255).round().astype(np.uint8)
+
+    return generate
+
+
+Frames = Annotated[int, typer.Option("--frames", min=2, help="Frames to make.")]
+Size = Annotated[int | None, typer.Option(help="Pixels a side; default: the smallest the cascade makes.")]
+Fps = Annotated[float, typer.Option(help="Frames a second.")]
+Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
+Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")]
+MadeHere = Annotated[Path, typer.Argument(help="Folder for the videos made; those that are there already are kept.")]
+
+
+@app.command()
+@checked
+def ucf101(
+    root: Annotated[Path, typer.Argument(help="UCF-101: the folder with a folder of avi files a class.")],
+    made: MadeHere,
+    network: Annotated[str, typer.Option(help="For FVD: i3d_torchscript.pt, a VideoMAE folder, or `emoji`.")],
+    classifier: Annotated[str, typer.Option(help="For IS: a TorchScript C3D, a transformers folder, or `emoji`.")],
+    model: Model = None,
+    count: Annotated[int, typer.Option(min=2, help="Videos to make; the paper makes 10,000.")] = 10_000,
+    split: Annotated[int, typer.Option(min=1, max=3, help="Training list.")] = 1,
+    protocol: Annotated[str, typer.Option(help="styleganv, original or emoji.")] = "original",
+    sentences: Annotated[Path | None, typer.Option(help="csv with the columns class and sentence.")] = None,
+    frames: Frames = 16,
+    size: Size = None,
+    fps: Fps = 24.0,
+    steps: Steps = 16,
+    guidance: Guidance = 2.0,
+    seed: Seed = 0,
+    bootstrap: Draws = 100,
+    batch_size: Batch = 8,
+    output: Output = None,
+) -> None:
+    """The paper's zero-shot UCF-101: one sentence a class, the training set's distribution; IS and FVD."""
+    from .features import classifier as load_classifier
+    from .features import video_features
+    from .protocols import ucf101 as measure
+    from .videos import protocol_named
+
+    # before hours of generation: are they there?
+    features, (scorer, _) = video_features(network), load_classifier(classifier, clips=True)
+    chosen = protocol_named(protocol)
+    generate = generator_of(model, frames, size, fps, steps, guidance)
+    with Progress(console=console) as bar:
+        results = measure(
+            root, made, generate, features, scorer, count, split, chosen, sentences, seed, bootstrap, batch_size, fps,
+            progress(bar),
+        )  # fmt: skip
+    give(results, output)
+
+
+@app.command()
+@checked
+def msrvtt(
+    table: Annotated[Path, typer.Argument(help="MSR-VTT's json with the test split, test_videodatainfo.json.")],
+    videos: Annotated[Path, typer.Argument(help="Folder with video7010.mp4 and so on.")],
+    made: MadeHere,
+    network: Annotated[str, typer.Option(help="For FID: inception-2015-12-05.pt or a transformers folder.")],
+    clip: ClipFolder,
+    model: Model = None,
+    count: Annotated[int | None, typer.Option(min=2, help="Captions, drawn by seed; default: all.")] = None,
+    frames: Frames = 16,
+    size: Size = None,
+    fps: Fps = 24.0,
+    steps: Steps = 16,
+    guidance: Guidance = 2.0,
+    seed: Seed = 0,
+    bootstrap: Draws = 100,
+    batch_size: Batch = 8,
+    output: Output = None,
+) -> None:
+    """The paper's zero-shot MSR-VTT: a video for each caption of the test split; FID and CLIPSIM."""
+    from .features import image_features, text_image_network
+    from .protocols import msrvtt as measure
+
+    inception, text_image = image_features(network), text_image_network(clip)
+    generate = generator_of(model, frames, size, fps, steps, guidance)
+    with Progress(console=console) as bar:
+        results = measure(
+            table, videos, made, generate, inception, text_image, count, 16, seed, bootstrap, batch_size, fps,
+            progress(bar),
+        )  # fmt: skip
+    give(results, output)

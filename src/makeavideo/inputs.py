@@ -1,0 +1,297 @@
+"""Pictures and videos as people have them -> square RGB frames: any size, turn, depth, transparency and frame rate.
+
+Everything is uint8 RGB, as in `makeavideo.video`. A video is decoded frame by frame and is never in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, Literal
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from .errors import UserError
+from .video import TooManyPixels, open_clip, open_image, parse_background, to_rgb
+
+__all__ = ["Fit", "Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
+
+Picture = str | os.PathLike[str] | np.ndarray | Image.Image
+"""A file, a uint8 array (height, width, 3) or a PIL image."""
+Video = str | os.PathLike[str] | np.ndarray
+"""A file, or a uint8 array (frames, height, width, 3) of 24 frames a second unless another rate is given."""
+
+Fit = Literal["crop", "pad"]
+"""How a picture becomes a square: its centre, or the whole of it on a background."""
+
+
+class Unreadable(Exception):
+    """This file cannot be used; the message is the short reason. Never leaves the package."""
+
+
+def unreadable(error: Exception) -> Unreadable:
+    """The decoders raise nearly any exception on damaged files: all become one short reason."""
+    if isinstance(error, Unreadable):
+        return error
+    if isinstance(error, UnidentifiedImageError):
+        return Unreadable("not a picture")
+    if isinstance(error, TooManyPixels):
+        return Unreadable(str(error))
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return Unreadable("truncated" if "truncated" in text else f"damaged: {text[:80]}")
+
+
+def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int | None = None) -> Image.Image:
+    """The picture, or an animation's first frame, upright, as 8-bit sRGB, alpha composed on the background.
+
+    detail: pixels a side that are enough; a JPEG may then be decoded smaller, never below it.
+    Unreadable for anything that is not a whole picture of at most 64 megapixels.
+    """
+    try:
+        with open_image(file) as image:
+            if image.format == "EPS":  # Pillow would start Ghostscript, which runs the file's program
+                raise Unreadable("not a picture")
+            if detail is not None and image.format == "JPEG":
+                image.draft("RGB", (detail, detail))
+            image.load()
+            return to_rgb(_to_srgb(ImageOps.exif_transpose(image)), background)
+    except Exception as error:
+        raise unreadable(error) from error
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """A colour picture with a profile of its own (telephones: Display P3; print: CMYK) in the usual colours."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK") or "transparency" in image.info:
+        return image
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):  # a damaged profile: as if there were none
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "CMYK" or "sRGB" not in ImageCms.getProfileDescription(source):
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return converted or image
+    return image
+
+
+def to_square(
+    image: Image.Image, size: int, fit: Fit = "crop", background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """RGB image -> uint8 (size, size, 3) by antialiased Lanczos; `fit` as in `read_picture`."""
+    width, height = image.size
+    if fit == "pad":
+        scale = size / max(width, height)
+        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if inner != image.size:
+            image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        canvas = Image.new("RGB", (size, size), background)
+        canvas.paste(image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        return np.array(canvas)
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    if side != size:
+        box = (left, top, left + side, top + side)
+        image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+    elif image.size != (size, size):
+        image = image.crop((int(left), int(top), int(left) + size, int(top) + size))
+    return np.array(image)
+
+
+def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", background: str = "#ffffff") -> np.ndarray:
+    """A picture file of any kind that Pillow reads, as uint8 (height, width, 3) RGB; an animation's first frame.
+
+    A picture in memory, a PIL image or a uint8 array (height, width, 3), is taken as it is.
+
+    It is turned as its EXIF says, its colours go to sRGB, deeper ones than 8 bits are scaled, and transparent parts are
+    composed on the background before any resizing.
+
+    Args:
+        size: pixels a side of the square that is wanted; None: the picture as it is.
+        fit: "crop": the short side is scaled to `size` and the centre is cut out; "pad": the whole picture, with
+            `background` beside or above and below it.
+        background: a colour as Pillow understands it.
+
+    Raises:
+        UserError: no such file, not a picture, cut off, more than 64 megapixels; a wrong size, fit or background.
+    """
+    colour = parse_background(background)
+    _check_square(size, fit)
+    if isinstance(path, np.ndarray | Image.Image):
+        image = path if isinstance(path, Image.Image) else Image.fromarray(path)
+        image = to_rgb(_to_srgb(ImageOps.exif_transpose(image)), colour)
+        return np.array(image) if size is None else to_square(image, size, fit, colour)
+    text = os.fspath(path)
+    if not os.path.exists(text):
+        raise UserError(f"the picture {text} does not exist: check its name")
+    if os.path.isdir(text):
+        raise UserError(f"{text} is a folder, not a picture: name one picture in it")
+    if not os.path.isfile(text):  # reading a pipe could last for ever
+        raise UserError(f"{text} is not a file: give a picture file, such as png or jpg")
+    try:
+        if os.path.getsize(text) == 0:
+            raise UserError(f"the picture {text} is empty: copy or download it again")
+        with open(text, "rb") as file:
+            image = load_picture(file, colour, None if size is None else 2 * size)
+    except OSError as error:
+        raise UserError(f"the picture {text} cannot be opened: {(error.strerror or str(error)).lower()}") from error
+    except Unreadable as error:
+        raise UserError(_picture_problem(text, str(error))) from error
+    return np.array(image) if size is None else to_square(image, size, fit, colour)
+
+
+def _picture_problem(text: str, reason: str) -> str:
+    """One sentence: what is wrong with this file and what to do."""
+    if reason == "truncated":
+        return f"the picture {text} is cut off: its end is missing, copy or download it again"
+    if reason.startswith("more than"):
+        return f"the picture {text} has {reason}: make it smaller first"
+    if reason != "not a picture":
+        return f"the picture {text} cannot be read, it is cut off or {reason}: get a whole copy of it"
+    with open(text, "rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
+        return f"{text} is a HEIC picture, which cannot be read here: save it as jpg or png"
+    with contextlib.suppress(UserError), open_clip(text):
+        return f"{text} is a video, not a picture: give a picture, such as one frame of it"
+    return f"{text} is not a picture that can be read: give a png, jpg, webp or gif file"
+
+
+def _check_square(size: int | None, fit: str) -> None:
+    if size is not None and size < 1:
+        raise UserError(f"the size is {size} pixels: it must be at least 1")
+    if fit not in ("crop", "pad"):
+        raise UserError(f"the fit is {fit!r}: it must be crop or pad")
+
+
+class VideoInput:
+    """A video that is decoded while it is iterated over, frame by frame, as often as wanted; see `open_video`.
+
+    Iterating gives uint8 (size, size, 3) frames, `num_frames` of them, `1 / fps` seconds apart: each is the one nearest
+    in time. It raises UserError where the file turns out to be damaged.
+
+    Attributes:
+        fps: frames a second that iterating gives, constant.
+        num_frames: how many.
+        duration: seconds that the file lasts.
+    """
+
+    fps: float
+    num_frames: int
+    duration: float
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        size: int,
+        fps: float | None = None,
+        fit: Fit = "crop",
+        background: str = "#ffffff",
+    ) -> None:
+        self._path, self._size, self._fit = os.fspath(path), size, fit
+        self._background = parse_background(background)
+        _check_square(size, fit)
+        if fps is not None and not (math.isfinite(fps) and 0.01 <= fps <= 240):
+            raise UserError(f"the frame rate is {fps}: it must lie between 0.01 and 240")
+        with open_clip(path) as clip:
+            info = clip.info()
+        if not info.fps or not info.duration:
+            raise UserError(f"{self._path} is a single picture, not a video: give a file with moving pictures")
+        self._stored = info.num_frames
+        self.duration = info.duration
+        self.fps = float(fps or info.fps)
+        self.num_frames = max(1, round(self.duration * self.fps))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.at(index / self.fps for index in range(self.num_frames))
+
+    def at(self, times: Iterable[float]) -> Iterator[np.ndarray]:
+        """The frame nearest to each time, in ascending seconds after the first frame; the earlier of two equally near.
+
+        uint8 (size, size, 3) each; decoding stops after the last one.
+        """
+        wanted = iter(times)
+        target = next(wanted, None)
+        before: tuple[np.ndarray, float] | None = None  # the last frame decoded, and when it is shown
+        square: np.ndarray | None = None  # the same, fitted
+        count, start = 0, 0.0
+        with open_clip(self._path) as clip:
+            for frame, time in clip.frames(self._background):
+                start = time if before is None else start
+                time -= start
+                while before is not None and target is not None and target <= (before[1] + time) / 2 + 1e-6:
+                    square = self._square(before[0]) if square is None else square
+                    yield square.copy()
+                    target = next(wanted, None)
+                if target is None:
+                    return
+                before, square = (frame, time), None
+                count += 1
+        # One frame may be missing at the end (an encoder's trailing packet)
+        if before is None or count < self._stored - 1 - self._stored // 50:
+            raise UserError(f"{self._path} is cut off or damaged: get a whole copy of it")
+        while target is not None:
+            square = self._square(before[0]) if square is None else square
+            yield square.copy()
+            target = next(wanted, None)
+
+    def _square(self, frame: np.ndarray) -> np.ndarray:
+        return to_square(Image.fromarray(frame), self._size, self._fit, self._background)
+
+
+class _FrameArray(VideoInput):
+    """A clip in memory, uint8 (frames, height, width, 3), with the ways of a `VideoInput`."""
+
+    def __init__(self, frames: np.ndarray, size: int, fps: float | None, fit: Fit, background: str) -> None:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not len(frames):
+            raise UserError(
+                f"a video in memory must be uint8 (frames, height, width, 3), not {frames.dtype} {frames.shape}"
+            )
+        self._frames, self._size, self._fit = frames, size, fit
+        self._background = parse_background(background)
+        _check_square(size, fit)
+        self.fps = float(fps or 24)
+        self.num_frames = len(frames)
+        self.duration = self.num_frames / self.fps
+
+    def at(self, times: Iterable[float]) -> Iterator[np.ndarray]:
+        for time in times:
+            yield self._square(self._frames[min(max(round(time * self.fps), 0), self.num_frames - 1)])
+
+
+def open_video(
+    path: Video,
+    size: int,
+    fps: float | None = None,
+    fit: Fit = "crop",
+    background: str = "#ffffff",
+) -> VideoInput:
+    """A video of any kind that `makeavideo.video.read_video` reads, to be iterated over at a constant frame rate.
+
+    Its packets are looked through once for its length, without decoding them (a gif, webp or apng is decoded for it).
+
+    Args:
+        size: pixels a side of the square frames.
+        fps: frames a second that are wanted; None: the file's own, the mean where it varies.
+        fit, background: as in `read_picture`.
+
+    Raises:
+        UserError: no such file, not a video, no picture in it, cut off, frames of more than 64 megapixels; a wrong
+            size, rate, fit or background.
+    """
+    kind = _FrameArray if isinstance(path, np.ndarray) else VideoInput
+    return kind(path, size, fps, fit, background)
+
+
+def sample_frames(path: Video, count: int, size: int, fit: Fit = "crop", background: str = "#ffffff") -> np.ndarray:
+    """uint8 (count, size, size, 3): frames spread evenly over a whole video, each from the middle of an equal part.
+
+    Only the frames returned are ever in memory. Arguments and errors as in `open_video`; where the video has fewer
+    frames than `count`, they repeat.
+    """
+    if count < 1:
+        raise UserError(f"{count} frames are wanted: it must be at least 1")
+    video = open_video(path, size, None, fit, background)
+    half = 0.5 / video.fps  # a frame's time is when it begins
+    return np.stack(list(video.at(video.duration * (index + 0.5) / count - half for index in range(count))))

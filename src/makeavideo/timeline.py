@@ -1,0 +1,115 @@
+"""Which frames are made when: windows of F-up over videos of any length, as plain arithmetic and one generator.
+
+D_t and F-up work on 16 frames. A longer video is made of *key frames*, FRAME_SKIP frames apart, that F-up continues
+window after window; a second pass of F-up puts frames in between (section 3.3 of the paper). Every use of the cascade
+is a list of `Segment`: what is known at its start, what it shows, how long it lasts.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+KEY_FRAMES = 16
+"""Frames that D_t makes, and the window that F-up works on."""
+FRAME_SKIP = 5
+"""F-up puts FRAME_SKIP - 1 new frames between two key frames: 16 -> 76."""
+MAX_FRAMES = (KEY_FRAMES - 1) * FRAME_SKIP + 1
+"""Frames of a video that D_t covers with one window: the shape of the paper."""
+CONTEXT = 6
+"""Frames that a window of F-up sees of what exists when it continues a video."""
+TRANSITION = 4
+"""Key frames that F-up makes anew where one segment passes into the next, or a loop closes."""
+
+
+def frame_skip(num_frames: int, fps: float) -> int:
+    """Distance of key frames: 1 where D_t's own frames are enough, or where key frames would be over a second apart."""
+    return 1 if num_frames <= KEY_FRAMES or fps < FRAME_SKIP else FRAME_SKIP
+
+
+def spans(length: int) -> list[range]:
+    """Stretches of 16 frames over `length` that share their border frames; the last one is moved back to fit."""
+    if length <= KEY_FRAMES:
+        return [range(length)]
+    starts = [*range(0, length - KEY_FRAMES, KEY_FRAMES - 1), length - KEY_FRAMES]
+    return [range(start, start + KEY_FRAMES) for start in starts]
+
+
+@dataclass
+class Segment:
+    """A part of a video.
+
+    start: makes its first key frames (batch, k, 3, h, w); called when they are needed.
+    y_e: what it shows, (batch, dim).
+    count: key frames until the next segment starts.
+    """
+
+    start: Callable[[], Tensor]
+    y_e: Tensor
+    count: int
+
+
+Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(given (batch, frames, 3, h, w), mask (batch, frames), y_e (batch, frames, dim)) -> frames."""
+
+
+def key_frames(segments: list[Segment], loop: bool, fill: Fill) -> Iterator[tuple[Tensor, Tensor]]:
+    """The key frames of a video, with their embeddings, some at a time: (batch, k, 3, h, w) and (batch, k, dim).
+
+    A segment's start is kept as far as it fits; F-up makes the rest, window after window, so that the segment passes
+    into the first frame of the next one. With `loop` the last segment passes into the first frame of the video, which
+    is yielded once more at the end. Memory does not grow with the number of frames.
+    """
+    start = segments[0].start()
+    first = start[:, :1], segments[0].y_e
+    for number, segment in enumerate(segments):
+        end, y_end, next_start = None, segment.y_e, None
+        if number + 1 < len(segments):
+            next_start, y_end = segments[number + 1].start(), segments[number + 1].y_e
+            end = next_start[:, :1]
+        elif loop:
+            end, y_end = first
+        room = segment.count - (min(TRANSITION, segment.count - 1) if end is not None else 0)
+        start = start[:, : max(1, room)]
+        y_e = embedding_path(segment.y_e, y_end, start.shape[1], segment.count)
+        yield start, y_e[:, : start.shape[1]]
+        yield from continue_keys(start, end, y_e, fill)
+        if end is not None and number + 1 == len(segments):
+            yield end, y_end[:, None]
+        start = next_start
+
+
+def embedding_path(y_e: Tensor, y_end: Tensor, known: int, count: int) -> Tensor:
+    """One embedding a key frame (batch, count, dim): y_e, and over the last new ones, evenly, towards y_end."""
+    ramp = min(count - known, KEY_FRAMES - 2)
+    share = torch.zeros(count, device=y_e.device)
+    if ramp > 0:
+        share[count - ramp :] = torch.linspace(0, 1, ramp + 2, device=y_e.device)[1:-1]
+    path = torch.lerp(y_e[:, None], y_end[:, None], share[None, :, None])
+    return path * (y_e.norm(dim=-1)[:, None, None] / path.norm(dim=-1, keepdim=True).clamp(min=1e-6))
+
+
+def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, fill: Fill) -> Iterator[tuple[Tensor, Tensor]]:
+    """F-up extrapolates `start` (batch, k, ...) up to key frame y_e.shape[1] - 1, so that `end` may follow it."""
+    total, done = y_e.shape[1], start.shape[1]
+    recent = start[:, -CONTEXT:]
+    closing = 0 if end is None else 1
+    while done < total:
+        known = recent.shape[1]
+        new = min(total - done, KEY_FRAMES - known)
+        if closing and new < total - done <= new + TRANSITION:
+            new = total - done - TRANSITION  # so that the last window has frames enough to reach the end smoothly
+        last = closing and done + new == total
+        given = torch.cat([recent, recent[:, -1:].expand(-1, new, -1, -1, -1), *([end] if last else [])], 1)
+        mask = given.new_zeros(given.shape[:2])
+        mask[:, :known] = 1
+        first = done - known
+        y_window = y_e[:, first : done + new]
+        if last:
+            mask[:, -1] = 1
+            y_window = torch.cat([y_window, y_window[:, -1:]], 1)
+        made = fill(given, mask, y_window)[:, known : known + new]
+        yield made, y_e[:, done : done + new]
+        recent = torch.cat([recent, made], 1)[:, -CONTEXT:]
+        done += new

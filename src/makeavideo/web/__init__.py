@@ -1,0 +1,20 @@
+"""The studio: a page on which people make, animate, join, vary and continue videos (`make-a-video web`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["serve"]
+
+
+def serve(
+    host: str = "127.0.0.1", port: int = 7860, model: str | Path = "models/emoji", gallery: str | Path = "gallery"
+) -> None:
+    """Open the studio and serve it until Ctrl-C; Gradio and the model are loaded here, not before.
+
+    Raises:
+        UserError: no model, no Gradio, a gallery that cannot be written, an address that cannot be listened on.
+    """
+    from .server import serve as run
+
+    run(host, port, model, gallery)

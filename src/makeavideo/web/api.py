@@ -1,0 +1,171 @@
+"""The five uses over HTTP: named endpoints of Gradio's API, for curl and gradio_client. See docs/web.md."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ..errors import UserError
+from .requests import INPUTS, Request
+from .studio import Studio, new_seed
+from .uploads import Kind, Source
+
+__all__ = ["add_endpoints"]
+
+
+def source_of(studio: Studio, value: Any, kind: Kind) -> Source | None:
+    """An input as a client gives it: an uploaded file (gradio_client's `handle_file`) or the name of a gallery item."""
+    if isinstance(value, dict):
+        name = value.get("orig_name")
+        return studio.uploads.accept(value.get("path"), kind, name if isinstance(name, str) else None)
+    if isinstance(value, str) and value:
+        if kind == "picture":
+            return studio.frame(value, 0)
+        return Source("gallery", studio.gallery.find(value).name, value)
+    return None
+
+
+def add_endpoints(studio: Studio) -> None:
+    """Inside `gr.Blocks`: one endpoint a use, and stop, status and gallery."""
+    import gradio as gr
+
+    def told(job: Any, place: int = 0) -> dict[str, Any]:
+        answer = {
+            "job": job.token,
+            "state": job.state,
+            "position": place,
+            "stage": job.stage,
+            "percent": round(100 * job.share),
+            "seconds_left": None if job.seconds_left is None else round(job.seconds_left, 1),
+            "preview": f"media/job/{job.token}/{job.version}.mp4" if job.version else None,
+        }
+        if job.result:
+            item = studio.gallery.find(job.result)
+            answer |= {"name": item.name, "video": f"media/gallery/{item.name}", "recipe": item.recipe}
+        return answer
+
+    async def run(use: str, inputs: dict[str, Any], seed: int | None, **settings: Any) -> AsyncIterator[dict]:
+        try:
+            found = {name: source_of(studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
+            sources = {name: source for name, source in found.items() if source is not None}
+            if use == "extend" and not settings["fps"]:
+                settings["fps"] = studio.rate(sources["video"]) if "video" in sources else 24.0
+            settings["size"] = settings["size"] or None
+            job = studio.submit(Request(use, new_seed() if seed is None else seed, sources, **settings))
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except (TypeError, ValueError, OverflowError):
+            raise gr.Error("A setting has the wrong type: see docs/web.md.", print_exception=False) from None
+        async for place, _ in studio.watch(job):
+            if not job.over:
+                yield told(job, place)
+        if job.error:
+            raise gr.Error(job.error, print_exception=False)
+        yield told(job)
+
+    async def generate(
+        prompt: str,
+        seed: int | None = None,
+        num_frames: int = 76,
+        fps: float = 24.0,
+        size: int = 256,
+        loop: bool = False,
+        guidance_scale: float = 2.0,
+        num_inference_steps: int = 16,
+        negative_prompt: str = "",
+    ) -> AsyncIterator[dict]:
+        """Make a video from a sentence."""
+        options = {k: v for k, v in locals().items() if k not in ("seed",)}
+        async for answer in run("generate", {}, seed, **{k: options[k] for k in _GENERATE}):
+            yield answer
+
+    async def animate(
+        image: dict,
+        prompt: str = "",
+        seed: int | None = None,
+        num_frames: int = 76,
+        fps: float = 24.0,
+        size: int = 256,
+        loop: bool = False,
+        num_inference_steps: int = 16,
+        prompt_weight: float = 0.3,
+        fit: str = "crop",
+    ) -> AsyncIterator[dict]:
+        """Set a picture in motion."""
+        options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}
+        async for answer in run("animate", {"image": image}, seed, **options):
+            yield answer
+
+    async def interpolate(
+        first: dict,
+        last: dict,
+        seed: int | None = None,
+        num_frames: int = 76,
+        fps: float = 24.0,
+        size: int = 256,
+        loop: bool = False,
+        num_inference_steps: int = 16,
+        fit: str = "crop",
+    ) -> AsyncIterator[dict]:
+        """Pass from one picture to another."""
+        options = {k: v for k, v in locals().items() if k in (*_COMMON, "fit")}
+        async for answer in run("interpolate", {"first": first, "last": last}, seed, **options):
+            yield answer
+
+    async def vary(
+        video: dict,
+        seed: int | None = None,
+        num_frames: int = 76,
+        fps: float = 24.0,
+        size: int = 256,
+        loop: bool = False,
+        guidance_scale: float = 2.0,
+        num_inference_steps: int = 16,
+        fit: str = "crop",
+    ) -> AsyncIterator[dict]:
+        """Make another video of the same meaning."""
+        options = {k: v for k, v in locals().items() if k in (*_COMMON, "guidance_scale", "fit")}
+        async for answer in run("vary", {"video": video}, seed, **options):
+            yield answer
+
+    async def extend(
+        video: dict,
+        prompt: str = "",
+        seed: int | None = None,
+        num_frames: int = 76,
+        fps: float = 0.0,
+        size: int = 256,
+        loop: bool = False,
+        num_inference_steps: int = 16,
+        prompt_weight: float = 0.3,
+        fit: str = "crop",
+    ) -> AsyncIterator[dict]:
+        """Continue a video; fps 0 is the video's own."""
+        options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}
+        async for answer in run("extend", {"video": video}, seed, **options):
+            yield answer
+
+    def stop(job: str) -> dict:
+        """End a job; only who has its token can."""
+        found = studio.jobs.stop(job)
+        if found is None:
+            raise gr.Error("There is no such job.", print_exception=False)
+        return told(found)
+
+    def status() -> dict:
+        """How long the queue is."""
+        return {"waiting": studio.jobs.waiting, "limit": studio.jobs.limit}
+
+    def gallery() -> list[dict]:
+        """What was made, newest first."""
+        return [
+            {"name": item.name, "video": f"media/gallery/{item.name}", "recipe": item.recipe}
+            for item in studio.newest()
+        ]
+
+    for endpoint in (generate, animate, interpolate, vary, extend, stop, status, gallery):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+
+
+_COMMON = ("num_frames", "fps", "size", "loop", "num_inference_steps")
+_GENERATE = ("prompt", *_COMMON, "guidance_scale", "negative_prompt")

@@ -1,0 +1,278 @@
+"""One job of the queue: from a request to a file in the gallery, watched while it is made, and stopped when asked."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..pipeline import MakeAVideoPipeline, Settings, weights_hash
+from ..sampling import to_uint8
+from ..timeline import CONTEXT, KEY_FRAMES, frame_skip
+from ..video import VideoWriter, write_video
+from .gallery import Gallery
+from .jobs import Job, Stopped
+from .requests import Request
+from .uploads import Uploads
+
+__all__ = ["Maker"]
+
+STAGES = {
+    "prior": "Understanding the words",
+    "decoder": "Making a small clip",
+    "interpolator": "Making it move smoothly",
+    "super_resolution_low": "Adding detail",
+    "super_resolution_high": "Making it large",
+}
+# Seconds that a frame takes for a step, relative to each other; measured on a processor. The clock does the rest.
+_COST = {
+    "decoder": 0.085,
+    "interpolator": 0.056,
+    "super_resolution_low": 0.13,
+    "super_resolution_high": 0.6,
+}
+_PREVIEW_SIDE = 256
+_PREVIEW_PAUSE = 10
+"""Times as long as encoding a preview took, until the next one."""
+
+
+class WatchedPipeline(MakeAVideoPipeline):
+    """The pipeline, with a look at the small frames on their way to super-resolution."""
+
+    attempt: Attempt | None = None
+
+    def between(self, keys: Iterator, s: Settings, skip: int, last_gap: int) -> Iterator[Tensor]:
+        attempt = self.attempt
+        if attempt is None:
+            return super().between(keys, s, skip, last_gap)
+        return attempt.watch_smooth(super().between(attempt.watch_keys(keys), s, skip, last_gap))
+
+
+def shrink(frames: np.ndarray, side: int) -> list[np.ndarray]:
+    """uint8 (frames, height, width, 3) -> that many squares of `side` pixels."""
+    if frames.shape[1] == side:
+        return list(frames)
+    return [np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR)) for frame in frames]
+
+
+@dataclass
+class Attempt:
+    """What there is of a video so far, in the versions that it goes through.
+
+    All frames are uint8 (height, width, 3). `given` counts the frames of a video that is continued; they come first,
+    in the full size, and are in `large` only.
+    """
+
+    job: Job
+    settings: Settings
+    base: int
+    work: float
+    """All of it, in the units of _COST."""
+    continues: bool = False
+    """It continues a video, whose frames come first."""
+    sketch: list[np.ndarray] = field(default_factory=list)
+    keys: list[np.ndarray] = field(default_factory=list)
+    smooth: list[np.ndarray] = field(default_factory=list)
+    large: list[np.ndarray] = field(default_factory=list)
+    """As far as it is finished, for the preview: at most _PREVIEW_SIDE pixels a side."""
+    given: int = 0
+    done: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    _next_preview: float = 0.0
+    _shown: str = ""
+    _keys_begun: bool = False
+
+    @property
+    def key_rate(self) -> float:
+        return self.settings.fps / frame_skip(self.settings.num_frames, self.settings.fps)
+
+    # What the pipeline tells
+
+    def on_step(self, pipe: Any, step: int, timestep: Any, data: dict[str, Any]) -> None:
+        """The pipeline's `callback_on_step_end`."""
+        self.job.check()
+        stage, sample = data["stage"], data["sample"]
+        self.job.stage = STAGES[stage]
+        if stage in _COST:
+            frames = sample.shape[0] * sample.shape[1]
+            passes = max(1, self.settings.num_inference_steps // 8) if stage == "super_resolution_high" else 1
+            self.done += frames * passes * _COST[stage]
+        self.job.share = max(self.job.share, min(0.99, self.done / self.work))
+        passed = time.monotonic() - self.started
+        self.job.seconds_left = passed * (1 - self.job.share) / self.job.share if self.job.share > 0.02 else None
+        if stage == "decoder":
+            self.sketch = list(to_uint8(sample)[0])
+            self.show()
+
+    def watch_keys(self, keys: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        self._keys_begun = True
+        for number, (chunk, y_e) in enumerate(keys):
+            # when a video is continued, its last frame is the first key frame
+            new = chunk[:, 1:] if number == 0 and self.given else chunk
+            self.keys += list(to_uint8(new)[0])
+            self.show()
+            yield chunk, y_e
+
+    def watch_smooth(self, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+        for number, chunk in enumerate(chunks):
+            self.smooth += list(to_uint8(chunk)[0])[1 if number == 0 and self.given else 0 :]
+            self.show()
+            yield chunk
+
+    def add_large(self, frames: np.ndarray) -> None:
+        """uint8 (frames, size, size, 3), the next ones of the finished video."""
+        self.large += shrink(frames, min(_PREVIEW_SIDE, frames.shape[1]))
+        if self.continues and not self._keys_begun:  # the video itself, which is not news
+            self.given = len(self.large)
+            return
+        self.show()
+
+    # What people see, and what is kept
+
+    def small(self) -> tuple[list[np.ndarray], float, str]:
+        """The best small version: its frames, frames a second, and name."""
+        start = shrink(np.stack(self.large[: self.given]), self.base) if self.given else []
+        room = self.settings.num_frames
+        if len(self.smooth) > 1 or (self.smooth and not self.keys):
+            return start + self.smooth[:room], self.settings.fps, "smooth"
+        few, name = (self.keys, "first") if len(self.keys) > 1 or not self.sketch else (self.sketch, "sketch")
+        if not start:
+            return list(few), self.key_rate, name
+        skip = round(self.settings.fps / self.key_rate)
+        return start + [frame for frame in few for _ in range(skip)][:room], self.settings.fps, name
+
+    def large_is_best(self) -> bool:
+        """The large version is kept once it has half of the frames that the small one has."""
+        made = len(self.large) - self.given
+        return made > 0 and (
+            self.settings.size == self.base or 2 * made >= min(len(self.smooth), self.settings.num_frames)
+        )
+
+    def best(self) -> tuple[list[np.ndarray], float, str]:
+        """Every frame in the best version that there is, at the preview's size."""
+        if len(self.large) <= self.given:
+            return self.small()
+        rest = self.smooth[len(self.large) - self.given : self.settings.num_frames]
+        side = self.large[0].shape[0]
+        return self.large + (shrink(np.stack(rest), side) if rest else []), self.settings.fps, "large"
+
+    def show(self) -> None:
+        """A new preview: at once if it is a better version, otherwise now and then."""
+        frames, fps, name = self.best()
+        if len(frames) <= max(1, self.given) or (name == self._shown and time.monotonic() < self._next_preview):
+            return
+        before = time.monotonic()
+        self.job.show(encoded(frames, fps), name)
+        self._shown = name
+        self._next_preview = time.monotonic() + max(1.0, _PREVIEW_PAUSE * (time.monotonic() - before))
+
+
+def encoded(frames: list[np.ndarray], fps: float) -> bytes:
+    """The bytes of an mp4."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write_video(Path(folder) / "preview.mp4", frames, fps).read_bytes()
+
+
+def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...]) -> float:
+    """How much there is to do, in the units of _COST; right to some per cent, for the progress bar."""
+    skip = frame_skip(s.num_frames, s.fps)
+    keys = -(-s.num_frames // skip) + 1
+    half, low, high = (max(1, s.num_inference_steps // part) for part in (2, 4, 8))
+    first = min(keys, KEY_FRAMES) if use in ("generate", "vary") else 1
+    work = 0.0
+    if use in ("generate", "vary"):
+        work += first * s.num_inference_steps * _COST["decoder"] * (0.5 if s.guidance_scale == 1 else 1)
+    if keys > first + 1:
+        windows = -(-(keys - first) // (KEY_FRAMES - CONTEXT))
+        work += windows * KEY_FRAMES * half * _COST["interpolator"]
+    if skip > 1:
+        stretches = -(-s.num_frames // (KEY_FRAMES - 1))
+        work += stretches * KEY_FRAMES * half * _COST["interpolator"]
+    if s.size > sizes[0]:
+        work += 1.1 * s.num_frames * low * _COST["super_resolution_low"]
+    if s.size > sizes[1]:
+        work += s.num_frames * high * _COST["super_resolution_high"]
+    return max(work, 0.01)
+
+
+class Maker:
+    """Makes the videos of the queue, one after the other, with one model.
+
+    Args:
+        model: folder of the pipeline.
+    """
+
+    def __init__(self, model: Path, gallery: Gallery, uploads: Uploads) -> None:
+        self.gallery, self.uploads, self.model = gallery, uploads, model
+        self.pipe = WatchedPipeline.load(model)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.weights = weights_hash(model)
+        self._job: Job | None = None
+        # A step of a network may take many seconds: Stop is looked at before every layer.
+        for network in self.pipe.components.values():
+            if isinstance(network, nn.Module):
+                for module in network.modules():
+                    module.register_forward_pre_hook(lambda *_: self._check())
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.pipe.sizes
+
+    def _check(self) -> None:
+        if self._job is not None:
+            self._job.check()
+
+    def check(self, request: Request) -> Settings:
+        """Raises UserError for what cannot be made, before it waits in the queue."""
+        return self.pipe.settings(**request.options())
+
+    def make(self, job: Job) -> str | None:
+        """The work of `Jobs`: a file in the gallery, and its name."""
+        request: Request = job.request
+        settings = self.check(request)
+        job.stage = "Starting"
+        attempt = Attempt(job, settings, self.sizes[0], amount_of_work(request.use, settings, self.sizes))
+        attempt.continues = request.use == "extend"
+        generator = torch.Generator().manual_seed(request.seed)
+        path = self.gallery.new_path(request.label)
+        recipe = request.recipe(settings, self.model.name, self.weights)
+        self._job, self.pipe.attempt = job, attempt
+        writer = VideoWriter(path, settings.fps, recipe, keep_partial=False)
+        try:
+            options = {**request.options(), "generator": generator, "output_type": "stream"}
+            chunks = request.call(self.pipe, self.uploads, callback_on_step_end=attempt.on_step, **options).frames
+            for chunk in chunks:
+                frames = to_uint8(chunk)[0]
+                for frame in frames:
+                    writer.write(frame)
+                attempt.add_large(frames)
+                job.check()
+            writer.close()
+        except Stopped:
+            if attempt.large_is_best():
+                writer.close()
+                return path.name
+            writer.abort()
+            frames, fps, _ = attempt.small()
+            if not frames or len(frames) <= attempt.given:
+                return None
+            write_video(path, frames, fps, recipe)
+        except UserError as error:
+            writer.abort()
+            raise request.without_paths(error, self.uploads) from None
+        except BaseException:
+            writer.abort()
+            raise
+        finally:
+            self._job = self.pipe.attempt = None
+        job.share = 1.0
+        return path.name

@@ -1,0 +1,181 @@
+"""The web server: Gradio's page, the videos, and a guard before both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from ..errors import UserError
+from ..serving import address, guard_files, listen, run_app
+from .gallery import DOWNLOADS
+from .studio import QUEUE, Studio
+from .uploads import MAX_BYTES
+
+__all__ = ["make_app", "serve"]
+
+# Gradio can do much that this page does not need; what could fetch from elsewhere or run a program is not reachable.
+_CLOSED = (
+    "/gradio_api/proxy=",
+    "/gradio_api/file=http",
+    "/gradio_api/file/http",
+    "/gradio_api/vibe",
+    "/gradio_api/undo-vibe",
+    "/gradio_api/process_recording",
+    "/gradio_api/component_server",
+    "/gradio_api/custom_component",
+    "/gradio_api/stream",
+    "/gradio_api/deep_link",
+    "/gradio_api/dev",
+)
+# Whatever finds its way into the page, the browser asks no other host.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:;"
+    " worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
+)
+
+
+class Guard:
+    """ASGI middleware: closed addresses are not found, and all answers carry the browser's orders."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = "/" + unquote(scope["path"]).lower().replace("\\", "/").lstrip("/")
+        if path.startswith(_CLOSED):
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"Not found"})
+            return
+
+        async def send_on(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", _POLICY.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        await self.app(scope, receive, send_on)
+
+
+def _import_gradio(incoming: Path) -> Any:
+    """Gradio, told before its import where uploads go and that nobody is to hear of it."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = os.fspath(incoming)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        import gradio
+    except ImportError:
+        raise UserError("The page needs Gradio: run `pip install makeavideo[web]`.") from None
+    return gradio
+
+
+def make_app(studio: Studio) -> Any:
+    """The page, the API and the videos as an ASGI application (FastAPI)."""
+    gr = _import_gradio(studio.uploads.incoming)
+    from fastapi import FastAPI, HTTPException, Response
+    from fastapi.responses import FileResponse
+
+    from .html import CSS, HEAD
+    from .page import make_page
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard)
+
+    @app.get("/media/job/{token}/{version}.mp4")
+    def serve_preview(token: str, version: str) -> Response:
+        job = studio.jobs.find(token)
+        if job is None or not job.preview:
+            raise HTTPException(404)
+        return Response(job.preview, media_type="video/mp4", headers={"Cache-Control": "no-store"})
+
+    @app.get("/media/gallery/{stem}.{ending}")
+    def serve_item(stem: str, ending: str) -> Response:
+        try:
+            path = studio.gallery.download(f"{stem}.mp4", ending)
+        except UserError:
+            raise HTTPException(404) from None
+        return FileResponse(
+            path, media_type=DOWNLOADS[ending], content_disposition_type="inline", filename=f"{stem}.{ending}"
+        )
+
+    @app.get("/media/upload/{name}")
+    def serve_upload(name: str) -> Response:
+        try:
+            body, kind = studio.uploads.shown(name)
+        except UserError:
+            raise HTTPException(404) from None
+        return Response(body, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
+
+    page = make_page(studio)
+
+    def only_uploads(path: Any) -> None:
+        """Gradio, mounted as here, would copy any file and fetch any address that a client names as its upload."""
+        if path is not None:
+            try:
+                studio.uploads.received(path)
+            except UserError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+
+    for block in page.blocks.values():
+        guard_files(block, only_uploads)
+
+    # contrast of at least 4.5 to 1 everywhere
+    strong = {"button_primary_background_fill": "#1d4ed8", "button_primary_background_fill_hover": "#1e40af"}
+    strong |= {"block_label_text_color": "#374151", "block_title_text_color": "#374151"}
+    strong |= {
+        "input_placeholder_color": "#5b6068",
+        "color_accent": "#1d4ed8",
+        "input_border_width": "1px",
+        "button_cancel_text_color": "#ffffff",
+    }
+    strong |= {"button_cancel_background_fill": "#b91c1c", "button_cancel_background_fill_hover": "#991b1b"}
+    strong |= {"input_border_color": "#6b7280", "block_border_color": "#9ca3af"}
+    strong |= {"checkbox_background_color_selected": "#1d4ed8", "checkbox_border_color": "#6b7280"}
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    theme = gr.themes.Base(primary_hue="blue", **fonts).set(**strong)
+    return gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        theme=theme,
+        css=CSS,
+        head=HEAD,
+        allowed_paths=[],
+        max_file_size=MAX_BYTES,
+        footer_links=[],
+        show_error=True,
+        ssr_mode=False,
+        run_history=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+    )
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    model: str | Path = "models/emoji",
+    gallery: str | Path = "gallery",
+    queue: int = QUEUE,
+) -> None:
+    """Open the studio and serve it until Ctrl-C. Port 0 takes a free one.
+
+    Raises:
+        UserError: no model, no Gradio, a gallery that cannot be written, an address that cannot be listened on.
+    """
+    with listen(host, port) as listener:
+        _import_gradio(Path(gallery).resolve() / "uploads" / "incoming")
+        app = make_app(Studio(Path(model), Path(gallery), queue))
+        print(f"The studio is at {address(listener, host)} (Ctrl-C ends)")
+        print(f"What is made is kept in {Path(gallery).resolve()}", flush=True)
+        run_app(app, listener)
