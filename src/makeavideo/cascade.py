@@ -205,7 +205,7 @@ class Cascade(DiffusionPipeline):
         if count == 1:
             return keys
         length = (count - 2) * FRAME_SKIP + last_gap + 1
-        places = [*range(0, length - 1, FRAME_SKIP), length - 1]
+        places = [*range(0, FRAME_SKIP * (count - 1), FRAME_SKIP), length - 1]
         given, mask = keys.new_zeros(batch, length, *keys.shape[2:]), keys.new_zeros(batch, length)
         given[:, places], mask[:, places] = keys, 1
         y_e = y_e[:, torch.arange(length, device=y_e.device) // FRAME_SKIP]

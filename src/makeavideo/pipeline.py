@@ -208,7 +208,7 @@ class MakeAVideoPipeline(Cascade):
             )
         pictures = [self.picture(image, s, fit, background) for image in (first, last)]
         y_first, y_last = (self.embed_pictures(picture[:, 0]) for picture in pictures)
-        keys = self.key_count(s)
+        keys = self.key_count(s, last_is_given=True)
         turn = keys // 2 if s.loop else keys - 1
         segments = [
             Segment(lambda: self.small(pictures[0]), y_first, turn),
@@ -275,7 +275,7 @@ class MakeAVideoPipeline(Cascade):
         context = torch.cat(recent[::-1][::skip][::-1], 1)
         y_e = self.mixed(self.embed_clip(context[0]), prompt, weight, s)
         known = context.shape[1] - 1  # key frames before the one that the new frames follow
-        new_keys = math.ceil(s.num_frames / skip) if not s.loop else math.ceil((s.num_frames + 1) / skip) - 1
+        new_keys = math.ceil(s.num_frames / skip) if not s.loop else max(0, round((s.num_frames + 1) / skip) - 1)
         segments = [Segment(lambda: context, y_e, known + 1 + new_keys)]
         keys = key_frames(segments, False, self.filler(s, skip))
         anchors = [Anchor(0, last)]
@@ -291,10 +291,16 @@ class MakeAVideoPipeline(Cascade):
     # -----------------------------------------------------------------------------------------------------------------
     # What they share
 
-    def key_count(self, s: Settings) -> int:
-        """Key frames of a video, without the one that closes a loop."""
+    def key_count(self, s: Settings, last_is_given: bool = False) -> int:
+        """Key frames of a video, without the one that closes a loop.
+
+        Where the last frame is given, the last gap is about as long as the others, so that nothing jumps there.
+        """
         skip = frame_skip(s.num_frames, s.fps)
-        return math.ceil(s.num_frames / skip) if s.loop else math.ceil((s.num_frames - 1) / skip) + 1
+        if s.loop:
+            return max(1, round(s.num_frames / skip))
+        gaps = (s.num_frames - 1) / skip
+        return (max(1, round(gaps)) if last_is_given else math.ceil(gaps)) + 1
 
     def decoded(self, s: Settings, y_e: Tensor, negative: Tensor | None, count: int) -> Segment:
         """A segment that D_t starts."""
@@ -332,7 +338,7 @@ class MakeAVideoPipeline(Cascade):
         self, s: Settings, segments: list[Segment], anchors: Sequence[Anchor] = (), last_is_given: bool = False
     ) -> MakeAVideoOutput | tuple:
         """Key frames, frames between them, enlarged."""
-        skip, keys = frame_skip(s.num_frames, s.fps), self.key_count(s)
+        skip, keys = frame_skip(s.num_frames, s.fps), self.key_count(s, last_is_given)
         last_gap = skip
         if s.loop:
             last_gap = s.num_frames - (keys - 1) * skip

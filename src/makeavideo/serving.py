@@ -1,4 +1,4 @@
-"""What the pages share: an address to listen on, a server that Ctrl-C ends, a guard over the files that clients name."""
+"""What the pages share: an address to listen on, a server that Ctrl-C ends, a guard over files that clients name."""
 
 from __future__ import annotations
 
