@@ -4,8 +4,8 @@
 
 DATA is the folder that `make-a-video data emoji` built. The clips are those whose motion no network has seen. Four
 ways to fill the gaps: the nearest given frame, a linear cross-fade, warping along OpenCV's DIS optical flow (both ways,
-as in Super SloMo, section 3.2 there), and F-up. PSNR in dB, higher is better; 1 - SSIM and the distance of histograms of
-oriented gradients, lower is better.
+as in Super SloMo, section 3.2 there), and F-up. PSNR in dB, higher is better; 1 - SSIM and the distance of histograms
+of oriented gradients, lower is better.
 """
 
 import argparse
