@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..serving import address, guard_files, listen, run_app
+from ..serving import address, listen, run_app
 from ..video import read_video, write_video
 from .votes import QUESTIONS, Pair, Store
 
@@ -253,9 +253,6 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
         save.click(on_save, [saved, token, *radios], **quiet)
         leave.click(ask_name, None, **quiet)
 
-    for block in page.blocks.values():
-        guard_files(block, no_files)
-
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     return gr.mount_gradio_app(
         app,
@@ -271,11 +268,6 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
         mcp_server=False,
         enable_monitoring=False,
     )
-
-
-def no_files(path: Any) -> None:
-    """This page takes no files: Gradio would copy any that a client names to where it can be read."""
-    raise PermissionError(f"not a file of this page: {path}")
 
 
 def run(store: Store, pairs: list[Pair], host: str, port: int) -> None:
