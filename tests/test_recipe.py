@@ -34,7 +34,11 @@ def refused(path):
     return message
 
 
-@pytest.mark.parametrize("path", sorted(p for s in ("emoji", "paper") for p in (RECIPES / s).glob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for scale in ("emoji", "paper") for path in (RECIPES / scale).glob("*.yaml")),
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
 def test_the_repository_s_recipes_load(path):
     recipe = load_recipe(path)
     assert recipe.output and recipe.data.roots
