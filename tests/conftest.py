@@ -1,11 +1,18 @@
 """A whole cascade with tiny random networks: fast, offline, and built as the real one is."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(2)
+
+
+def interruptible() -> None:
+    """Popen's preexec_fn: the child hears Ctrl-C even where the tests run in the background, which ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 WORDS = [
     "[PAD]",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import interruptible
 from makeavideo.cli import default_model
 from makeavideo.inputs import read_picture
 from makeavideo.pipeline import MakeAVideoPipeline
@@ -123,7 +124,8 @@ def test_a_stopped_video_can_be_played(ending, tmp_path):
     """A long one, stopped while it is made: everything made so far is in the file."""
     target = tmp_path / "long.mp4"
     command = [sys.executable, "-m", "makeavideo.cli", "generate", "dog face", "-o", str(target), "--seconds", "600"]
-    process = subprocess.Popen([*command, "--size", "64", "--steps", "1", "-q"], stderr=subprocess.PIPE, text=True)
+    command += ["--size", "64", "--steps", "1", "-q"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not any(f.stat().st_size > 20_000 for f in tmp_path.iterdir()):
         time.sleep(0.2)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import interruptible
 from makeavideo import UserError, video
 from makeavideo.video import (
     FORMATS,
@@ -394,7 +395,8 @@ else:
 
 def start_endless(path: Path, mode: str) -> subprocess.Popen:
     command = [sys.executable, "-c", ENDLESS, str(path), mode, str(Path(__file__).parent)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=interruptible, **pipes)
 
 
 def assert_holds_the_first_frames(path: Path, count: int | None = None) -> int:
