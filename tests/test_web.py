@@ -546,9 +546,9 @@ def test_stop_keeps_the_best_version_within_two_seconds(browser, site):
     url, folder = site
     with person(browser, url) as ada:
         ada.page.locator("#generate-prompt textarea").fill("a rocket")
-        ada.settings("generate", seconds=3, fps=24, steps=8)
+        ada.settings("generate", seconds=3, fps=24, steps=32)  # four of F-up
         ada.make("generate")
-        # in the middle of a step of F-up, which takes longer than two seconds
+        # in the middle of F-up, whose steps take seconds
         ada.page.locator("#progress").get_by_text("move smoothly").wait_for(timeout=90_000)
         before = time.monotonic()
         ada.page.get_by_role("button", name="Stop").click()
