@@ -28,9 +28,14 @@ STILL = 8
 """A pixel is background where every frame is within this many of 255 levels of white."""
 
 
+def shape_of(picture: np.ndarray) -> np.ndarray:
+    """Histograms of oriented gradients of a (64, 64, 3) uint8 picture."""
+    return hog(picture, orientations=8, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1)
+
+
 def describe(picture: np.ndarray) -> np.ndarray:
     """Unit vector of a (64, 64, 3) uint8 picture: shape and colour, equally weighted."""
-    shape = hog(picture, orientations=8, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1)
+    shape = shape_of(picture)
     colour = np.asarray(Image.fromarray(picture).resize((12, 12), Image.Resampling.BOX), np.float32).ravel() / 255 - 1
     parts = [part / (np.linalg.norm(part) + 1e-6) for part in (shape, colour)]
     return np.concatenate(parts) / np.sqrt(2)

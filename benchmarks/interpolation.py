@@ -15,10 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from skimage.feature import hog
 from skimage.metrics import structural_similarity
 
-from emoji_bars import fold
+from emoji_bars import fold, shape_of
 from makeavideo.cli import default_model, disable_loading_bars
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.emoji import split
@@ -68,9 +67,7 @@ def distances(real: np.ndarray, made: np.ndarray) -> tuple[float, float, float]:
     error = np.square(real.astype(np.float32) - made).mean()
     psnr = 10 * np.log10(255**2 / max(error, 255**2 / 1e6))
     ssim = structural_similarity(real, made, channel_axis=-1)
-    shapes = [
-        hog(x, orientations=8, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for x in (real, made)
-    ]
+    shapes = [shape_of(x) for x in (real, made)]
     return psnr, 1 - ssim, float(np.linalg.norm(shapes[0] - shapes[1]) / np.sqrt(len(shapes[0])))
 
 

@@ -277,14 +277,13 @@ class MakeAVideoPipeline(Cascade):
         known = context.shape[1] - 1  # key frames before the one that the new frames follow
         new_keys = math.ceil(s.num_frames / skip) if not s.loop else max(0, round((s.num_frames + 1) / skip) - 1)
         segments = [Segment(lambda: context, y_e, known + 1 + new_keys)]
-        keys = key_frames(segments, False, self.filler(s, skip))
         anchors = [Anchor(0, last)]
         last_gap = skip
         if s.loop:
-            back = Segment(lambda: self.small(first), self.embed_pictures(first[:, 0]), 1)
-            keys = key_frames([*segments, back], False, self.filler(s, skip))
+            segments.append(Segment(lambda: self.small(first), self.embed_pictures(first[:, 0]), 1))
             last_gap = s.num_frames + 1 - new_keys * skip
             anchors.append(Anchor(s.num_frames + 1, first))
+        keys = key_frames(segments, False, self.filler(s, skip))
         small = self.between(without_first(keys, known), s, skip, last_gap)
         yield from without_first_frame(self.enlarge(take(small, s.num_frames + 1), s, anchors))
 

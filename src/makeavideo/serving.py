@@ -9,6 +9,18 @@ from typing import Any
 
 from .errors import UserError
 
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+"""Of the machine itself: Gradio's themes fetch theirs from another host."""
+PLAIN_PAGE: dict[str, Any] = {
+    "footer_links": [],
+    "ssr_mode": False,
+    "run_history": False,
+    "pwa": False,
+    "mcp_server": False,
+    "enable_monitoring": False,
+}
+"""Gradio's page and nothing besides, as arguments of its mount_gradio_app."""
+
 
 def guard_files(block: Any, check: Callable[[Any], None]) -> None:
     """Check every file that somebody names to a component, before Gradio touches it."""

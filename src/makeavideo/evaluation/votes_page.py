@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..serving import address, listen, run_app
+from ..serving import FONTS, PLAIN_PAGE, address, guard_files, listen, run_app
 from ..video import read_video, write_video
 from .votes import QUESTIONS, Pair, Store
 
@@ -253,21 +253,23 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
         save.click(on_save, [saved, token, *radios], **quiet)
         leave.click(ask_name, None, **quiet)
 
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    for block in page.blocks.values():
+        guard_files(block, no_files)
+
     return gr.mount_gradio_app(
         app,
         page,
         path="/",
-        theme=gr.themes.Base(**fonts),
+        theme=gr.themes.Base(**FONTS),
         css=_CSS,
         head=_JS,
-        footer_links=[],
-        ssr_mode=False,
-        run_history=False,
-        pwa=False,
-        mcp_server=False,
-        enable_monitoring=False,
+        **PLAIN_PAGE,
     )
+
+
+def no_files(path: Any) -> None:
+    """This page takes no files; Gradio would copy any that a client names to where it can be read."""
+    raise PermissionError(f"not a file of this page: {path}")
 
 
 def run(store: Store, pairs: list[Pair], host: str, port: int) -> None:

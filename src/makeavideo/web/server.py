@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import UserError
-from ..serving import address, guard_files, listen, run_app
+from ..serving import FONTS, PLAIN_PAGE, address, guard_files, listen, run_app
 from .gallery import DOWNLOADS
 from .studio import QUEUE, Studio
 from .uploads import MAX_BYTES
@@ -140,8 +140,7 @@ def make_app(studio: Studio) -> Any:
     strong |= {"button_cancel_background_fill": "#b91c1c", "button_cancel_background_fill_hover": "#991b1b"}
     strong |= {"input_border_color": "#6b7280", "block_border_color": "#9ca3af"}
     strong |= {"checkbox_background_color_selected": "#1d4ed8", "checkbox_border_color": "#6b7280"}
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    theme = gr.themes.Base(primary_hue="blue", **fonts).set(**strong)
+    theme = gr.themes.Base(primary_hue="blue", **FONTS).set(**strong)
     return gr.mount_gradio_app(
         app,
         page,
@@ -151,13 +150,8 @@ def make_app(studio: Studio) -> Any:
         head=HEAD,
         allowed_paths=[],
         max_file_size=MAX_BYTES,
-        footer_links=[],
+        **PLAIN_PAGE,
         show_error=True,
-        ssr_mode=False,
-        run_history=False,
-        pwa=False,
-        mcp_server=False,
-        enable_monitoring=False,
     )
 
 
