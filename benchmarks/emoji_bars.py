@@ -1,6 +1,6 @@
 """How good the emoji cascade is: is it the right thing, does it move, does its background stand still?
 
-    python benchmarks/emoji_bars.py DATA [--prompts 64] [--sheet docs/contact-sheet.png]
+    python benchmarks/emoji_bars.py DATA [--prompts 64] [--sheet docs/contact-sheet.png] [--json FILE]
 
 DATA is the folder that `make-a-video data emoji` built. Prompts are labels of training concepts, drawn by seed. The
 judge of likeness has learnt nothing, so it cannot share a fault with the networks: histograms of oriented gradients and
@@ -8,7 +8,6 @@ a colour thumbnail of the middle frame, compared with the stills of all concepts
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,8 @@ from makeavideo.cli import default_model, disable_loading_bars
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.emoji import split
 from makeavideo.data.images import CaptionedImages
-from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 from makeavideo.video import contact_sheet
 
@@ -126,18 +126,14 @@ def main() -> None:
         ),
         "background change, mean": float(np.mean([m for m, _ in flicker])),
         "background change, 99th percentile": float(np.mean([p for _, p in flicker])),
-        "steps": arguments.steps,
-        "guidance": arguments.guidance,
-        "fps": arguments.fps,
-        "seed": arguments.seed,
     }
     for name, value in figures.items():
         print(f"{name:38}{value:.3f}" if isinstance(value, float) else f"{name:38}{value}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        save_benchmark(arguments.json, "emoji_bars", arguments, figures, weights_hash(arguments.model))
     if arguments.sheet:
         fold(contact_sheet(rows, columns=4, labels=labels), 4).save(arguments.sheet, optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    one_sentence(main)

@@ -1,25 +1,22 @@
 """What a video costs: for each stage of the cascade the operations, the seconds and the share of the machine's rate.
 
-    python benchmarks/generate.py [--size 768] [--num-frames 76] [--steps 16]
+    python benchmarks/generate.py [--size 768] [--num-frames 76] [--steps 16] [--json FILE]
 
 The machine's rate is that of a 3x3 convolution of 192 channels in the precision that the pipeline uses, measured first.
 Also prints the seconds of a whole `make-a-video generate` in a fresh process, and its peak memory.
 """
 
 import argparse
-import platform
-import resource
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from long_video import fresh
 from makeavideo.cli import default_model, disable_loading_bars
-from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.evaluation.results import machine, one_sentence, save_benchmark
+from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 
 
 def convolution_rate(dtype: torch.dtype) -> float:
@@ -37,12 +34,6 @@ def convolution_rate(dtype: torch.dtype) -> float:
     return counter.get_total_flops() / min(seconds)
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0]}, {torch.get_num_threads()} threads" if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=default_model())
@@ -50,6 +41,8 @@ def main() -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--num-frames", type=int, default=76)
     parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
     disable_loading_bars()
@@ -57,9 +50,11 @@ def main() -> None:
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     size = arguments.size or pipe.sizes[-1]
-    print(f"machine: {processor()}; torch {torch.__version__}; {pipe.decoder.dtype}")
+    loading = time.perf_counter() - start
+    precision = str(pipe.decoder.dtype).removeprefix("torch.")
+    print("machine: {processor}, {threads} threads; torch {torch}".format(**machine()) + f"; {precision}")
     rate = convolution_rate(pipe.decoder.dtype)
-    print(f"3x3 convolution: {rate / 1e9:.0f} GFLOP/s; loading: {time.perf_counter() - start:.1f} s")
+    print(f"3x3 convolution: {rate / 1e9:.0f} GFLOP/s; loading: {loading:.1f} s")
 
     marks: dict[str, list[float]] = {}
     clock = [time.perf_counter()]
@@ -70,9 +65,16 @@ def main() -> None:
         clock[0] = now
 
     def run(callback=None):
-        generator = torch.Generator().manual_seed(0)
-        options = (arguments.prompt, None, arguments.num_frames, 24.0, size, arguments.steps, 2.0, generator)
-        for _ in pipe.stream(*options, callback):
+        video = pipe(
+            arguments.prompt,
+            num_frames=arguments.num_frames,
+            size=size,
+            num_inference_steps=arguments.steps,
+            generator=torch.Generator().manual_seed(arguments.seed),
+            callback_on_step_end=callback,
+            output_type="stream",
+        )
+        for _ in video.frames:
             pass
 
     run(seconds_of)
@@ -95,23 +97,29 @@ def main() -> None:
     run()
     print(f"\n{arguments.num_frames} frames, {size} pixels, {arguments.steps} steps")
     print(f"{'stage':24}{'GFLOP':>10}{'seconds':>10}{'GFLOP/s':>10}{'of rate':>10}")
+    stages = []
     for name, taken in marks.items():
         total, gflop = sum(taken), operations[name] / 1e9
-        print(f"{name:24}{gflop:10.0f}{total:10.2f}{gflop / total:10.0f}{gflop * 1e9 / total / rate:10.0%}")
+        stages.append({"stage": name, "GFLOP": gflop, "seconds": total, "of rate": gflop * 1e9 / total / rate})
+        print(f"{name:24}{gflop:10.0f}{total:10.2f}{gflop / total:10.0f}{stages[-1]['of rate']:10.0%}")
 
-    with tempfile.TemporaryDirectory() as folder:
-        for label, options in {
-            "--fast": ["--fast"],
-            f"--size {pipe.sizes[1]}": ["--size", str(pipe.sizes[1])],
-            f"--size {pipe.sizes[2]}": ["--size", str(pipe.sizes[2])],
-        }.items():
-            command = [sys.executable, "-m", "makeavideo.cli", "generate", arguments.prompt, "-q", "--seed", "0"]
-            start = time.perf_counter()
-            subprocess.run([*command, *options, "--model", arguments.model, "-o", f"{folder}/a.mp4"], check=True)
-            seconds = time.perf_counter() - start
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-            print(f"generate {label:12} start to file: {seconds:6.1f} s, peak memory so far {peak:.2f} GiB")
+    whole = []
+    sizes = [("--fast",), *(("--size", str(pixels)) for pixels in pipe.sizes[1:])]
+    for options in sizes:
+        seconds, peak = fresh(arguments.model, arguments.prompt, "--seed", str(arguments.seed), *options)
+        whole.append({"options": " ".join(options), "seconds": seconds, "GiB": peak})
+        print(f"generate {whole[-1]['options']:12} start to file: {seconds:6.1f} s, peak memory {peak:.2f} GiB")
+    if arguments.json:
+        figures = {
+            "precision": precision,
+            "convolution GFLOP/s": rate / 1e9,
+            "loading seconds": loading,
+            "size": size,
+            "stages": stages,
+            "generate": whole,
+        }
+        save_benchmark(arguments.json, "generate", arguments, figures, weights_hash(arguments.model))
 
 
 if __name__ == "__main__":
-    main()
+    one_sentence(main)

@@ -5,11 +5,10 @@
 DATA is the folder that `make-a-video data emoji` built. The clips are those whose motion no network has seen. Four
 ways to fill the gaps: the nearest given frame, a linear cross-fade, warping along OpenCV's DIS optical flow (both ways,
 as in Super SloMo, section 3.2 there), and F-up. PSNR in dB, higher is better; 1 - SSIM and the distance of histograms
-of oriented gradients, lower is better.
+of oriented gradients, lower is better. The clips in three parts, by how much they move, show where each way fails.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cv2
@@ -17,12 +16,13 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
-from emoji_bars import fold, shape_of
+from emoji_bars import fold, motion, shape_of
 from makeavideo.cli import default_model, disable_loading_bars
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.emoji import split
 from makeavideo.encoders import embed_images
-from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES
 from makeavideo.video import contact_sheet
@@ -96,7 +96,7 @@ def main() -> None:
     keys = torch.zeros(KEY_FRAMES)
     keys[::FRAME_SKIP] = 1
     scores: dict[str, list] = {}
-    rows = []
+    moved, rows = [], []
     count = min(arguments.clips, len(clips))
     for start in range(0, count, 8):
         part = range(start, min(start + 8, count))
@@ -113,6 +113,7 @@ def main() -> None:
             for name, video in ways.items():
                 gaps = [distances(real[i], video[i]) for i in range(len(real)) if i % FRAME_SKIP]
                 scores.setdefault(name, []).append(np.mean(gaps, axis=0))
+            moved.append(motion(real))
             rows += [real, ways["cross-fade"], ways["optical flow (DIS)"], ours]
     print(f"{count} held-out clips at {arguments.fps:g} frames a second, {arguments.steps} steps")
     print(f"{'':20}{'PSNR':>8}{'1 - SSIM':>10}{'HOG':>8}   clips where F-up has the better PSNR, 1 - SSIM, HOG")
@@ -125,11 +126,16 @@ def main() -> None:
         table[name] = {"psnr": psnr, "1 - ssim": ssim, "hog": shape, "F-up better": better.tolist()}
         shares = "" if name == "F-up" else "  ".join(f"{share:4.0%}" for share in better)
         print(f"{name:20}{psnr:8.2f}{ssim:10.4f}{shape:8.4f}   {shares}")
+    thirds = []
+    for part in np.array_split(np.argsort(moved), 3):
+        psnr = {name: np.array(values)[part, 0].mean() for name, values in scores.items()}
+        thirds.append({"clips": len(part), "motion": np.array(moved)[part].mean(), "psnr": psnr})
     if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
+        figures = {"clips": count, "ways": table, "by motion": thirds if count >= 3 else []}
+        save_benchmark(arguments.json, "interpolation", arguments, figures, weights_hash(arguments.model))
     if arguments.sheet:
         fold(contact_sheet(rows[: 4 * 16], columns=8), 2).save(arguments.sheet, optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    one_sentence(main)

@@ -4,11 +4,11 @@
     python benchmarks/long_video.py drift [--seconds 60]    likeness to the prompt's embedding, window after window
     python benchmarks/long_video.py memory                  peak memory and time of 1, 4 and 16 times the length
 
-Prompts are labels of the emoji set; a seam is where one window of F-up ends and the next begins.
+With --json FILE each writes its figures. Prompts are labels of the emoji set, prompt n has the seed plus n; a seam is
+where one window of F-up ends and the next begins.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 from makeavideo.cli import default_model, disable_loading_bars
-from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.errors import UserError
+from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import CONTEXT, FRAME_SKIP, KEY_FRAMES
 
@@ -45,12 +47,12 @@ def steps(frames: np.ndarray) -> np.ndarray:
     return np.abs(np.roll(frames, -1, 0).astype(np.float32) - frames).mean((1, 2, 3))
 
 
-def seams(pipe, prompts: list[str]) -> dict:
+def seams(pipe, prompts: list[str], first_seed: int) -> dict[str, dict[str, float]]:
     """The step from the last frame of a window to the first of the next, against the median step of the video."""
     count = 4 * (KEY_FRAMES - CONTEXT) * FRAME_SKIP
     borders = [(KEY_FRAMES - 1 + n * (KEY_FRAMES - CONTEXT)) * FRAME_SKIP for n in range(4)]
     rows = {}
-    for seed, prompt in enumerate(prompts):
+    for seed, prompt in enumerate(prompts, first_seed):
         open_end, loop = make(pipe, prompt, seed, num_frames=count), make(pipe, prompt, seed, num_frames=76, loop=True)
         moved, looped = steps(open_end)[:-1], steps(loop)
         at = [moved[border] for border in borders if border < len(moved)]
@@ -64,11 +66,11 @@ def seams(pipe, prompts: list[str]) -> dict:
     return rows
 
 
-def drift(pipe, prompts: list[str], seconds: float) -> dict:
-    """Cosine of the frames' embeddings, averaged over a window, with the prompt's."""
+def drift(pipe, prompts: list[str], first_seed: int, seconds: float) -> dict[str, list[float]]:
+    """Cosine of the frames' embeddings, averaged over a window, with the prompt's; windows of equal length."""
     rows = {}
     length = (KEY_FRAMES - CONTEXT) * FRAME_SKIP
-    for seed, prompt in enumerate(prompts):
+    for seed, prompt in enumerate(prompts, first_seed):
         frames = make(pipe, prompt, seed, seconds=seconds)
         wanted = pipe.embed_prompts([prompt], torch.Generator().manual_seed(seed))[0]
         pixels = torch.from_numpy(frames[::FRAME_SKIP].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -81,23 +83,46 @@ def drift(pipe, prompts: list[str], seconds: float) -> dict:
     return rows
 
 
-def memory(model: Path) -> dict:
-    """Each length in a process of its own, whose peak memory the system tells."""
-    rows = {}
+def fresh(model: Path, *options: str) -> tuple[float, float]:
+    """(seconds from start to file, peak memory in GiB) of `make-a-video generate` in a process of its own.
+
+    The system's "maximum resident set" would not do: a process inherits it from the one that started it.
+    """
     code = (
-        "import resource, runpy, sys; sys.argv = ['make-a-video', *sys.argv[1:]]\n"
+        "import runpy, sys; sys.argv = ['make-a-video', *sys.argv[1:]]\n"
         "try:\n    runpy.run_module('makeavideo.cli', run_name='__main__')\n"
-        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "finally:\n    print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
     with tempfile.TemporaryDirectory() as folder:
-        for times in (1, 4, 16):
-            options = ["generate", "dog face", "-o", f"{folder}/a.mp4", "--model", str(model), "-q", "--seed", "0"]
-            options += ["--size", "256", "--steps", "4", "--num-frames", str(76 * times)]
-            start = time.perf_counter()
-            done = subprocess.run([sys.executable, "-c", code, *options], check=True, capture_output=True, text=True)
-            peak = int(done.stdout.split()[-1]) / 2**20
-            rows[times] = {"frames": 76 * times, "GiB": peak, "seconds": time.perf_counter() - start}
-            print("{frames:6} frames  {GiB:6.2f} GiB  {seconds:7.1f} s".format(**rows[times]), flush=True)
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            "generate",
+            *options,
+            "--model",
+            str(model),
+            "-q",
+            "-o",
+            f"{folder}/a.mp4",
+        ]
+        start = time.perf_counter()
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        seconds = time.perf_counter() - start
+    if done.returncode:
+        raise UserError("`make-a-video generate` failed, so it was not measured; what it said stands above.")
+    return seconds, int(done.stdout.split()[-1]) / 2**20
+
+
+def memory(model: Path, seed: int) -> list[dict[str, float]]:
+    """Each length in a process of its own."""
+    rows = []
+    for times in (1, 4, 16):
+        frames = 76 * times
+        options = ["--seed", str(seed), "--size", "256", "--steps", "4", "--num-frames", str(frames)]
+        seconds, peak = fresh(model, PROMPTS[0], *options)
+        rows.append({"times": times, "frames": frames, "GiB": peak, "seconds": seconds})
+        print("{frames:6} frames  {GiB:6.2f} GiB  {seconds:7.1f} s".format(**rows[-1]), flush=True)
     return rows
 
 
@@ -108,16 +133,18 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=default_model())
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
-    if arguments.what == "memory":
-        rows = memory(arguments.model)
+    what, seed = arguments.what, arguments.seed
+    if what == "memory":
+        rows = memory(arguments.model, seed)
     else:
         pipe, prompts = load(arguments.model), PROMPTS[: arguments.prompts]
-        rows = seams(pipe, prompts) if arguments.what == "seams" else drift(pipe, prompts, arguments.seconds)
+        rows = seams(pipe, prompts, seed) if what == "seams" else drift(pipe, prompts, seed, arguments.seconds)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+        save_benchmark(arguments.json, what, arguments, rows, weights_hash(arguments.model))
 
 
 if __name__ == "__main__":
-    main()
+    one_sentence(main)

@@ -1,6 +1,6 @@
 """What does the third dimension cost? One clip of 16 frames of 64x64 through four networks, forward only, eager mode.
 
-    python benchmarks/space_time.py [--threads N] [--repetitions 9] [--cpu-time]
+    python benchmarks/space_time.py [--threads N] [--repetitions 9] [--cpu-time] [--json FILE]
 
     2-D, as built     diffusers' UNet2DModel, 64/128/192/256 channels, on 16 pictures
     2-D, channels-last  the same with weights and pictures in the memory layout that inflated networks use
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from makeavideo.evaluation.results import machine, one_sentence, save_benchmark
 from makeavideo.inflate import inflate
 
 FRAMES, SIZE = 16, 64
@@ -63,31 +63,28 @@ def networks() -> dict[str, tuple[torch.nn.Module, object]]:
     return all_networks | {"peer": (peer, lambda: peer(transposed, timestep.float()))}
 
 
-def processor() -> str:
-    """The machine's name for its processor."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    print(f"{processor()}, {arguments.threads} thread(s), torch {torch.__version__}, {clock.__name__}")
+    torch.manual_seed(arguments.seed)
+    print("{processor}, {threads} thread(s), torch {torch}, ".format(**machine()) + clock.__name__)
     rows = networks()
-    operations = {}
+    operations: dict[str, float] = {}
+    figures: dict[str, dict] = {"networks": {}, "seconds": {}}
     with torch.inference_mode():
         for name, (network, run) in rows.items():
             with FlopCounterMode(display=False) as counter:
                 run()
             operations[name] = counter.get_total_flops() / 1e9
             size = sum(p.numel() for p in network.parameters()) / 1e6
+            figures["networks"][name] = {"M parameters": size, "GFLOP": operations[name]}
             print(f"{name:20}{size:8.1f} M parameters {operations[name]:8.0f} GFLOP")
     for dtype in (torch.bfloat16, torch.float32):
         times = {name: [] for name in rows}
@@ -99,7 +96,9 @@ def main() -> None:
                     if repetition:  # the first is to warm up
                         times[name].append(clock() - start)
         medians = {name: statistics.median(values) for name, values in times.items()}
-        print(f"\n{str(dtype).removeprefix('torch.')}")
+        precision = str(dtype).removeprefix("torch.")
+        figures["seconds"][precision] = medians
+        print(f"\n{precision}")
         for name, seconds in medians.items():
             line = f"{name:20}{seconds:8.3f} s {operations[name] / seconds:8.0f} GFLOP/s"
             against = (f"{seconds / medians[other]:6.2f} x {other}" for other in rows if other.startswith("2-D"))
@@ -107,7 +106,9 @@ def main() -> None:
         if "peer" in rows:
             ours, theirs = (operations[name] / medians[name] for name in ("inflated", "peer"))
             print(f"inflated: {ours / theirs:.2f} times the peer's GFLOP/s")
+    if arguments.json:
+        save_benchmark(arguments.json, "space_time", arguments, figures)
 
 
 if __name__ == "__main__":
-    main()
+    one_sentence(main)

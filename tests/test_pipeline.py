@@ -190,7 +190,7 @@ def test_callback_sees_every_stage(pipe):
 
     make(pipe, num_frames=17, size=192, callback_on_step_end=callback)
     stages = list(dict.fromkeys(seen))
-    assert stages == ["prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high"]
+    assert stages == ["prior", "still", "decoder", "interpolator", "super_resolution_low", "super_resolution_high"]
 
 
 def test_save_and_load_give_the_same_video(pipe, tmp_path):

@@ -36,7 +36,7 @@ def refused(path):
 
 @pytest.mark.parametrize(
     "path",
-    sorted(path for scale in ("emoji", "paper") for path in (RECIPES / scale).glob("*.yaml")),
+    sorted(path for scale in ("emoji", "paper", "thesis") for path in (RECIPES / scale).glob("*.yaml")),
     ids=lambda p: f"{p.parent.name}/{p.stem}",
 )
 def test_the_repository_s_recipes_load(path):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -492,6 +493,75 @@ def test_a_killed_run_continues_bit_for_bit(data, tmp_path):
 
     # resuming a finished run trains no further and exports the same again
     assert same(load_file(train(load_recipe(path), resume=True) / name), load_file(unbroken / name))
+
+
+def test_frozen_spatial_weights_stay_bit_for_bit_and_resuming_is_exact(cascade, data, tmp_path):
+    """As CogVideo trains: no gradient, optimiser state or average is kept for what does not change."""
+    from makeavideo.inflate import is_temporal
+
+    values = settings(cascade[0], data, "decoder-video") | {"train": "temporal", "checkpoint_steps": 2}
+    runs = {name: recipe_of(values, output=str(tmp_path / name)) for name in ("whole", "cut")}
+    files = [train(recipe) / "decoder" / "diffusion_pytorch_model.safetensors" for recipe in runs.values()]
+    trained = load_file(files[0])
+    start = load_file(cascade[0] / "decoder-image" / "final" / "decoder" / files[0].name)
+    assert start and all(torch.equal(trained[name], start[name]) for name in start)
+    added = [name for name in trained if is_temporal(name)]
+    assert trained.keys() == start.keys() | set(added)
+    assert trained["conv_in.temporal.bias"].abs().max() > 0  # it starts as zero
+
+    fourth = checkpoints(tmp_path / "cut")[-1]
+    assert len(torch.load(fourth / "optimizer.bin", weights_only=False)["state"]) == len(added)
+    average = torch.load(fourth / "custom_checkpoint_0.pkl", weights_only=False)
+    assert len(average["shadow_params"]) == len(added)
+    shutil.rmtree(fourth)
+    shutil.rmtree(tmp_path / "cut" / "final")
+    train(runs["cut"], resume=True)
+    assert same(load_file(files[1]), trained)
+    with pytest.raises(UserError, match="was begun with train temporal, not all"):
+        train(recipe_of(values, output=str(tmp_path / "cut"), train="all"), resume=True)
+
+
+def test_attention_alone(cascade, data, tmp_path):
+    """As VDM: the convolutions stay 2-D; the network starts as the 2-D one."""
+    from makeavideo.inflate import VideoUNet
+
+    values = settings(cascade[0], data, "decoder-video") | {"temporal": "attention", "output": str(tmp_path / "run")}
+    torch.manual_seed(0)
+    network = STAGES["decoder-video"](recipe_of(values), torch.device("cpu")).network
+    image = VideoUNet.from_pretrained(values["init_from"]).float()
+    x, y_e = torch.randn(1, 3, 3, SIZE, SIZE), {"added_cond_kwargs": {"image_embeds": torch.randn(1, 8)}}
+    with torch.no_grad():
+        assert torch.allclose(image(x, 500, **y_e).sample, network(x, 500, **y_e).sample, atol=1e-4)
+    trained = VideoUNet.from_pretrained(train(recipe_of(values)) / "decoder")
+    assert trained.config.temporal == "attention"
+    names = {name.split(".temporal")[0] for name, _ in trained.named_parameters() if ".temporal." in name}
+    assert names and all("attention" in name or name == "time_embedding" for name in names)
+
+
+def test_a_video_network_from_random_weights(cascade, data, tmp_path):
+    """No text-to-image start: decoder-video takes the network from the recipe and inflates it."""
+    from makeavideo.inflate import VideoUNet
+
+    values = settings(cascade[0], data, "decoder-video") | {"init_from": None, "network": DECODER}
+    folder = train(recipe_of(values, output=str(tmp_path / "run"), sample_every=0)) / "decoder"
+    assert VideoUNet.from_pretrained(folder).config.temporal == "pseudo3d"
+    assert not (tmp_path / "run" / "samples").exists()
+
+
+@pytest.mark.parametrize(
+    "name, changes, sentence",
+    [
+        ("decoder-image", {"train": "temporal"}, "decoder-image has no temporal layers: take train out"),
+        ("prior", {"temporal": "attention"}, "prior has no temporal layers: take temporal out"),
+        ("decoder-video", {"train": "temporal", "init_from": None, "network": DECODER}, "random spatial weights"),
+        ("interpolator", {"train": "temporal"}, "new input channels are spatial weights"),
+        ("interpolator", {"temporal": "attention"}, "of the kind pseudo3d and the recipe asks for attention"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_one_sentence(cascade, data, tmp_path, name, changes, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        train(recipe_of(settings(cascade[0], data, name), output=str(tmp_path / "run"), **changes))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_resumed_with_another_learning_rate_uses_it(data, tmp_path):

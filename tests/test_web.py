@@ -1,6 +1,7 @@
 """The studio: queue, gallery and uploads by themselves, then the whole page in a real browser with the real weights."""
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -12,8 +13,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,17 +26,27 @@ from typer.testing import CliRunner
 from browser import find_browser, free_port, open_browser, outside, record_requests, serve
 from makeavideo import cli
 from makeavideo.errors import UserError
-from makeavideo.video import probe, read_recipe, read_video, write_video
+from makeavideo.inputs import open_video
+from makeavideo.video import interrupt, probe, read_recipe, read_video, write_video
 from makeavideo.web import uploads as uploads_module
 from makeavideo.web.gallery import Gallery
 from makeavideo.web.jobs import Job, Jobs, Stopped
 from makeavideo.web.maker import Attempt, Maker
-from makeavideo.web.requests import INPUTS, USES, Request, from_recipe
-from makeavideo.web.uploads import MAX_BYTES, Source, Uploads
+from makeavideo.web.requests import INPUTS, USES, Request, as_written, from_recipe, one_line, written
+from makeavideo.web.uploads import (
+    KEPT_PIXELS,
+    MAX_BYTES,
+    MAX_FRAMES,
+    MAX_SECONDS,
+    MAX_VIDEO_PIXELS,
+    Source,
+    Uploads,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 MARKUP = "<b>bold</b> ${1 + 1} {{value}} <img src=x onerror=alert(1)>"
+NAMES = {"generate": "Generate", "animate": "Animate", "interpolate": "Join", "vary": "Vary", "extend": "Continue"}
 PROGRAM = "import sys; from makeavideo.web.server import serve; serve('127.0.0.1', int(sys.argv[1]), sys.argv[2], "
 PROGRAM += "sys.argv[3], int(sys.argv[4]))"
 
@@ -88,6 +102,22 @@ def test_the_queue_is_bounded_in_order_and_one_persons_stop_is_nobody_elses():
     wait_until(lambda: third.over)
     assert (first.result, third.result) == ("first.mp4", "third.mp4")
     assert first.state == third.state == "done"
+
+
+def test_one_client_takes_at_most_half_of_the_queue():
+    works = Works()
+    jobs = Jobs(works, limit=4)
+    first = jobs.submit("generate", "first", "ada")
+    wait_until(lambda: first.state == "working")
+    second, third = (jobs.submit("vary", name, "ada") for name in ("second", "third"))
+    with pytest.raises(UserError, match="2 videos of yours are waiting"):
+        jobs.submit("generate", "fourth", "ada")
+    fifth = jobs.submit("generate", "fifth", "bob")
+    jobs.stop(second.token)
+    sixth = jobs.submit("generate", "sixth", "ada")
+    assert [jobs.position(job) for job in (third, fifth, sixth)] == [1, 2, 3]
+    works.go.set()
+    wait_until(lambda: sixth.over)
 
 
 def test_an_error_ends_only_its_own_job(capsys):
@@ -201,6 +231,18 @@ def test_uploads_are_bounded(uploads):
         uploads.accept(slow, "video")
 
 
+def test_large_pictures_are_kept_smaller_and_others_as_they_are(uploads):
+    large = uploads.incoming / "large.png"
+    Image.new("L", (16000, 4000), 90).save(large)
+    with Image.open(uploads.path(uploads.accept(large, "picture"))) as kept:
+        assert 0.99 * KEPT_PIXELS < kept.width * kept.height < 1.01 * KEPT_PIXELS
+        assert abs(kept.width / kept.height - 4) < 0.01 and kept.getpixel((9, 9)) == (90, 90, 90)
+    small = uploads.incoming / "small.png"
+    Image.new("RGBA", (40, 30)).save(small)
+    content = small.read_bytes()
+    assert uploads.path(uploads.accept(small, "picture")).read_bytes() == content
+
+
 def test_only_uploaded_files_are_accepted(uploads, gallery, tmp_path):
     secret = tmp_path / "secret.png"
     Image.new("RGB", (8, 8)).save(secret)
@@ -250,7 +292,12 @@ def test_recipes_make_requests_again_and_are_not_believed(uploads):
     sly += [
         {"use": "generate", "prompt": "a", "num_frames": 10**9},
         {"use": "generate", "prompt": "a", "fps": float("nan")},
+        {"use": "generate", "prompt": "a", "fps": 10**400},
     ]
+    stories = [[["a", 10**400]], [["a", float("nan")]], [["a", "1"]], [["a"]], [["", 1]], [[1, 1]], [["a", 0]]]
+    stories += [[["a", 1]] * 21, [["a", 29]] * 2, [["a" * 501, 1]], [["a", True]]]
+    sly += [{"use": "generate", "prompt": story} for story in stories]
+    sly += [{"use": "animate", "prompt": [["a", 1]]}]
     for recipe in sly:
         with pytest.raises(UserError):
             from_recipe(recipe, uploads)
@@ -263,6 +310,35 @@ def test_recipes_make_requests_again_and_are_not_believed(uploads):
         uploads,
     )
     assert missing == ["x"] and request.inputs == {}
+
+
+def test_stories_are_read_as_they_are_written(uploads):
+    def prompt(text: str):
+        return as_written(Request("generate", 1, prompt=text, num_frames=30, fps=10))
+
+    assert (prompt(" a dog \n\n").prompt, prompt("a dog").num_frames) == ("a dog", 30)
+    assert (prompt("a dog | 1.5 s").prompt, prompt("a dog|1.5").num_frames) == ("a dog", 15)
+    assert prompt("a | b").prompt == "a | b"
+    story = prompt("a dog | 2 s\n\na | b |0.5 seconds\r\na rocket")
+    assert story.prompt == (("a dog", 2.0), ("a | b", 0.5), ("a rocket", 3.0))
+    assert story.checked().seconds == 5.5 and "num_frames" not in story.options()
+    assert written(story) == "a dog | 2 s\na | b | 0.5 s\na rocket | 3 s"
+    assert one_line(story.prompt) == "a dog, then a | b, then a rocket"
+    thirds = as_written(Request("generate", 1, prompt="a\nb", num_frames=76, fps=24))
+    tricky = Request("generate", 1, prompt="a | 3 s", num_frames=30, fps=10)
+    for request in (story, thirds, tricky, prompt("a dog")):
+        again = as_written(
+            Request("generate", 1, prompt=written(request), num_frames=request.num_frames, fps=request.fps)
+        )
+        assert again == request
+    for text, problem in (("a | 29\nb | 2", "31 seconds"), ("a | 0\nb", "lasts 0.05 to 30"), ("| 2 s\nb", "empty")):
+        with pytest.raises(UserError, match=problem):
+            prompt(text).checked()
+    recipe = {"use": "generate", "prompt": [["a", 1], ["b", 2.5]], "num_frames": 7, "fps": 8.0, "seed": 3}
+    request, missing = from_recipe(recipe, uploads)
+    assert (request.prompt, request.seconds, missing) == ((("a", 1.0), ("b", 2.5)), 3.5, [])
+    for prompt_of_a_file in (None, 7, [], [[]], [[1, 2]], [None]):
+        assert one_line(prompt_of_a_file) == ""
 
 
 def test_the_oldest_uploads_make_room(uploads, monkeypatch):
@@ -331,6 +407,17 @@ def test_every_use_shows_better_and_better_versions(maker, use, tmp_path):
         assert maker.gallery.path(maker.make(Watched(request))).read_bytes() == path.read_bytes()
 
 
+def test_progress_goes_on_while_others_ask(maker):
+    class Crowded(Watched):
+        def show(self, preview, name):
+            super().show(preview, name)
+            maker.check(wish(maker, "generate"))
+
+    job = Crowded(wish(maker, "generate"))
+    maker.make(job)
+    assert job.shares[-1] > 0.4 and job.stage == "Making it large"
+
+
 def test_the_page_makes_what_the_command_line_makes(maker, tiny_model, tmp_path):
     made = maker.gallery.path(maker.make(Watched(wish(maker, "generate"))))
     command = (
@@ -339,6 +426,22 @@ def test_the_page_makes_what_the_command_line_makes(maker, tiny_model, tmp_path)
     done = CliRunner().invoke(cli.app, shlex.split(f"{command} 192 --steps 2 -q"))
     assert done.exit_code == 0, done.output
     assert (tmp_path / "x.mp4").read_bytes() == made.read_bytes()
+
+
+def test_the_page_tells_stories_as_the_command_line_does(maker, tiny_model, tmp_path):
+    story = as_written(
+        Request("generate", 5, prompt="a red rocket | 1 s\na cat | 1.1 s", fps=10.0, num_inference_steps=2)
+    )
+    job = Watched(story.checked())
+    made = maker.gallery.path(maker.make(job))
+    assert job.versions == ["sketch", "first", "smooth", "large"] and job.shares == sorted(job.shares)
+    (tmp_path / "story.yaml").write_text("- {prompt: a red rocket, seconds: 1}\n- {prompt: a cat, seconds: 1.1}")
+    command = f"generate --prompts {tmp_path}/story.yaml -o {tmp_path}/x.mp4 --model {tiny_model} --seed 5 --fps 10"
+    done = CliRunner().invoke(cli.app, shlex.split(f"{command} --steps 2 -q"))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "x.mp4").read_bytes() == made.read_bytes() and probe(made).num_frames == 21
+    request, _ = from_recipe(read_recipe(made), maker.uploads)
+    assert (request.prompt, written(request)) == (story.prompt, "a red rocket | 1 s\na cat | 1.1 s")
 
 
 @pytest.mark.parametrize("use", USES)
@@ -369,6 +472,61 @@ def test_stop_keeps_the_large_version_once_it_is_half(maker, monkeypatch):
     monkeypatch.setattr(Attempt, "add_large", stop_after_half)
     info = probe(maker.gallery.path(maker.make(job)))
     assert (info.num_frames, info.width) == (12, 192)
+
+
+@pytest.fixture(scope="module")
+def largest_video(tmp_path_factory) -> Path:
+    """The largest video that may be uploaded: one second of it is encoded, and repeated."""
+    path = tmp_path_factory.mktemp("largest") / "largest.mp4"
+    blocks = np.random.default_rng(0).integers(0, 255, (30, 48, 3), np.uint8).repeat(40, 0).repeat(40, 1)
+    with av.open(os.fspath(path), "w") as file:
+        stream = file.add_stream("libx264", 60, options={"preset": "ultrafast", "tune": "zerolatency", "g": "60"})
+        stream.width, stream.height, stream.pix_fmt = 1920, 1200, "yuv420p"
+        pictures = (av.VideoFrame.from_ndarray(np.roll(blocks, 40 * i, 1), "rgb24") for i in range(60))
+        second = [bytes(packet) for picture in pictures for packet in stream.encode(picture)]
+        for i in range(MAX_FRAMES):
+            packet = av.Packet(second[i % 60])
+            packet.pts = packet.dts = i
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 60), i % 60 == 0
+            file.mux(packet)
+    info = probe(path)
+    assert (info.width * info.height, info.num_frames) == (MAX_VIDEO_PIXELS, MAX_FRAMES)
+    assert info.duration == MAX_SECONDS and path.stat().st_size <= MAX_BYTES
+    return path
+
+
+@pytest.mark.parametrize("use", ["vary", "extend"])
+def test_stop_is_heard_while_the_largest_upload_is_read(maker, largest_video, use):
+    source = maker.uploads.keep(largest_video, "largest.mp4")
+    # at one frame a second, sixty are read for each that is used
+    request = Request(use, 5, {"video": source}, num_frames=20, fps=1.0, size=192, num_inference_steps=2)
+    before = set(maker.gallery.folder.iterdir())
+    jobs = Jobs(maker.make, 1)
+    job = jobs.submit(use, request.checked())
+    wait_until(lambda: job.state == "working")
+    time.sleep(1)
+    assert not job.over and not job.version, "it still reads"
+    jobs.stop(job.token)
+    wait_until(lambda: job.over, 2)
+    assert (job.state, job.result, job.error) == ("stopped", None, None)
+    assert set(maker.gallery.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webm", "gif", "webp"])
+def test_reading_can_be_ended_between_any_two_frames(tmp_path, ending):
+    path = clip(tmp_path / f"clip.{ending}", 24)
+    for steps in (1, 20, 28, 36):  # once through for its length, then for its frames
+        left = iter(range(steps))
+
+        def stop(left=left):
+            if next(left, None) is None:
+                raise Stopped
+
+        token = interrupt.set(stop)
+        with pytest.raises(Stopped):
+            list(open_video(path, 8, fps=0.5))
+        interrupt.reset(token)
+    assert len(list(open_video(path, 8))) == 24
 
 
 def test_errors_while_making_leave_nothing_and_name_no_path(maker):
@@ -415,9 +573,9 @@ def browser():
 class Person:
     """A page of its own browser profile: what it asked other hosts for, and what went wrong on it."""
 
-    def __init__(self, browser, url: str, width: int = 1280, height: int = 900):
+    def __init__(self, browser, url: str, width: int = 1280, height: int = 900, scheme: str = "light"):
         self.url, self.port = url, urllib.parse.urlsplit(url).port
-        self.context = browser.new_context(viewport={"width": width, "height": height})
+        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         self.requests, self.errors = record_requests(self.context), []
         local = re.compile(rf"^(https?|wss?)://(?!(127\.0\.0\.1|localhost):{self.port}/)")
         self.context.route(local, lambda route: route.abort())
@@ -606,24 +764,98 @@ def test_animate_an_upload_then_go_on_from_the_gallery(browser, site, tmp_path):
         assert ada.panel("animate").get_by_label("Seed").input_value() == str(info.recipe["seed"])
 
 
-def test_every_example_runs_on_a_click(browser, tiny_model, tmp_path):
-    """Also: the gallery is there again after a restart."""
-    names = {"generate": "Generate", "animate": "Animate", "interpolate": "Join", "vary": "Vary", "extend": "Continue"}
+def test_every_example_runs_on_a_click(browser, site):
+    url, folder = site
     made = []
-    with studio(tmp_path / "gallery", model=tiny_model) as url, person(browser, url) as ada:
-        for use, name in names.items():
+    with person(browser, url) as ada:
+        for use, name in NAMES.items():
             ada.tab(name)
             ada.page.locator(f"#{use}-example").click()
             ada.page.wait_for_function(
                 "known => [...document.querySelectorAll('#view .card')].some(one => !known.includes(one.dataset.item))",
                 arg=made,
+                timeout=120_000,
             )
             made.append(ada.result())
-            assert probe(tmp_path / "gallery" / made[-1]).recipe["use"] == use
-    with studio(tmp_path / "gallery", model=tiny_model) as url, person(browser, url) as ada:
+            info = probe(folder / made[-1])
+            assert (info.recipe["use"], info.width) == (use, 64)
+            assert info.num_frames == (24 + 16 if use == "extend" else 16)
+            assert read_video(folder / made[-1]).frames.std() > 20, "it shows something"
+
+
+def test_the_small_clip_is_seen_before_the_large_one(browser, site):
+    url, folder = site
+    with person(browser, url) as ada:
+        page = ada.page
+        page.locator("#generate-prompt textarea").fill("a happy dog")
+        ada.settings("generate", seconds=5, fps=4, steps=4, size="256")  # F-up and SR have two windows of frames
+        ada.make("generate")
+        seen = []
+        while not page.locator("#view .card").count():
+            shown = page.evaluate("""() => {
+                const [box, video] = ["figure", "video"].map(one => document.querySelector("#view " + one));
+                return box && video?.videoWidth ? [box.dataset.version, video.videoWidth] : null;
+            }""")
+            if shown and shown not in seen:
+                seen.append(shown)
+            page.wait_for_timeout(50)
+        assert [width for _, width in seen] == [64] * (len(seen) - 1) + [256], seen
+        assert seen[0][0] == "sketch" and seen[-1][0] == "large"
+        info = probe(folder / ada.result())
+        assert (info.num_frames, info.width) == (20, 256)
+
+
+@pytest.fixture(scope="module")
+def restarted(site, tiny_model):
+    """Another studio with the gallery of the first, and a model that is quick."""
+    _, folder = site
+    with studio(folder, 4, tiny_model) as url:
+        yield url, folder
+
+
+def test_the_gallery_is_there_again_after_a_restart(browser, restarted):
+    url, folder = restarted
+    with person(browser, url) as ada:
         ada.page.locator("#gallery .card").first.wait_for()
         shown = ada.page.eval_on_selector_all("#gallery .card", "all => all.map(one => one.dataset.item)")
-        assert shown == made[::-1]
+        made = [item.name for item in Gallery(folder).items()]
+        assert len(made) >= 5 and shown == made[:12]
+
+
+def test_a_story_is_told_and_restored(browser, restarted):
+    url, folder = restarted
+    with person(browser, url) as ada:
+        page, prompt = ada.page, ada.page.locator("#generate-prompt textarea")
+        prompt.fill("a red rocket\n<i>a cat</i> | 1.5 s")
+        ada.settings("generate", seconds=1, fps=10, size="16 (quick)")
+        ada.make("generate")
+        ada.said("Your video is ready.")
+        assert page.locator("#view .card .title").inner_text() == "a red rocket, then <i>a cat</i>"
+        info = probe(folder / ada.result())
+        assert info.recipe["prompt"] == [["a red rocket", 1.0], ["<i>a cat</i>", 1.5]] and info.num_frames == 25
+        prompt.fill("")
+        page.locator("#view").get_by_role("button", name="Use its settings").click()
+        ada.said("The settings are as they were.")
+        assert prompt.input_value() == "a red rocket | 1 s\n<i>a cat</i> | 1.5 s"
+        assert ada.panel("generate").get_by_label("Length in seconds").input_value() == "2.5"
+
+
+def test_a_client_of_the_api_leaves_room_for_others(restarted):
+    url, _ = restarted
+    wish = ["a cat", 1, 720, 60, 192, False, 2.0, 100, ""]
+    mine = [begin(url, "generate", *wish) for _ in range(3)]
+    tokens = [told(url, "generate", one)["job"] for one in mine]
+    refused = told_all(url, "generate", begin(url, "generate", *wish))
+    assert "event: error" in refused and "2 videos of yours are waiting already" in refused
+    others = http.client.HTTPConnection(*url[7:-1].split(":"), source_address=("127.0.0.2", 0))
+    others.request(
+        "POST", "/gradio_api/call/generate", json.dumps({"data": wish}), {"Content-Type": "application/json"}
+    )
+    tokens.append(told(url, "generate", json.loads(others.getresponse().read())["event_id"])["job"])
+    assert json.loads(call(url, "status").split("data: ")[1])[0] == {"waiting": 3, "limit": 4}
+    for token in reversed(tokens):
+        assert "event: complete" in call(url, "stop", token)
+    assert "There is no such job" in call(url, "stop", "unknown")
 
 
 def test_too_large_an_upload_is_refused_while_it_arrives(site):
@@ -671,13 +903,30 @@ def get(url: str, **kwargs) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
-def call(url: str, endpoint: str, *data) -> str:
-    """What an endpoint of the API streams."""
+def begin(url: str, endpoint: str, *data) -> str:
+    """The event of a call to the API."""
     body = json.dumps({"data": data}).encode()
     headers = {"Content-Type": "application/json"}
     status, reply = get(f"{url}gradio_api/call/{endpoint}", data=body, headers=headers)
     assert status == 200, reply
-    return get(f"{url}gradio_api/call/{endpoint}/{json.loads(reply)['event_id']}")[1].decode()
+    return json.loads(reply)["event_id"]
+
+
+def told(url: str, endpoint: str, event: str) -> dict:
+    """The first that an event tells."""
+    with urllib.request.urlopen(f"{url}gradio_api/call/{endpoint}/{event}") as lines:
+        return json.loads(
+            next(line for line in lines if line.startswith(b"data: {") or line.startswith(b"data: ["))[6:]
+        )[0]
+
+
+def told_all(url: str, endpoint: str, event: str) -> str:
+    return get(f"{url}gradio_api/call/{endpoint}/{event}")[1].decode()
+
+
+def call(url: str, endpoint: str, *data) -> str:
+    """What an endpoint of the API streams."""
+    return told_all(url, endpoint, begin(url, endpoint, *data))
 
 
 def test_nothing_outside_the_gallery_can_be_read(site, tmp_path):
@@ -760,65 +1009,116 @@ def test_the_documented_examples_run(site, tmp_path):
 # For everybody
 
 CONTRAST = """() => {
-  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const parse = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = ([r, g, b, a], under) => [r, g, b].map((c, i) => a * c + (1 - a) * under[i]);
   const light = (rgb) => {
     const [r, g, b] = rgb.map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b;
   };
-  const behind = (one) => {
-    for (; one; one = one.parentElement) {
-      const [r, g, b, a = 1] = parse(getComputedStyle(one).backgroundColor);
-      if (a > .9) return [r, g, b];
-    }
-    return [255, 255, 255];
-  };
+  const up = (one) => one ? [one, ...up(one.parentElement)] : [];
   const low = [];
+  const look = (one, text, colour) => {
+    const {width, height} = one.getBoundingClientRect();
+    if (!text.trim() || width < 2 || height < 2 || one.closest(":disabled, script, style")) return;
+    if (!one.checkVisibility({opacityProperty: true, visibilityProperty: true})) return;
+    const styles = up(one).map(one => getComputedStyle(one));
+    const behind = styles.reduceRight((under, style) => over(parse(style.backgroundColor), under), [255, 255, 255]);
+    const [r, g, b, a] = parse(colour), opacity = styles.reduce((all, style) => all * style.opacity, 1);
+    const [x, y] = [light(over([r, g, b, a * opacity], behind)), light(behind)];
+    const ratio = (Math.max(x, y) + .05) / (Math.min(x, y) + .05);
+    if (ratio < 4.5) low.push(`${text.trim().slice(0, 30)}: ${ratio.toFixed(2)}`);
+  };
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
-    const one = walk.currentNode.parentElement, text = walk.currentNode.textContent.trim();
-    if (!text || !one.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
-    if (["SCRIPT", "STYLE"].includes(one.tagName)) continue;
-    const [a, b] = [light(parse(getComputedStyle(one).color).slice(0, 3)), light(behind(one))];
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    if (ratio < 4.5) low.push(`${text.slice(0, 30)}: ${ratio.toFixed(2)}`);
+    const one = walk.currentNode.parentElement;
+    look(one, walk.currentNode.textContent, getComputedStyle(one).color);
+  }
+  for (const one of document.querySelectorAll("input:not([type=radio], [type=checkbox]), textarea")) {
+    look(one, one.value, getComputedStyle(one).color);
+    if (one.placeholder) look(one, one.placeholder, getComputedStyle(one, "::placeholder").color);
   }
   return low;
 }"""
 
-NAMELESS = """() => [...document.querySelectorAll("button, input, textarea, video, a[href], [role=tab]")]
-  .filter(one => one.checkVisibility({visibilityProperty: true}) && one.type !== "hidden")
-  .filter(one => !(one.getAttribute("aria-label") || one.getAttribute("aria-labelledby") || one.textContent.trim()
-    || one.labels?.length || one.title))
-  .map(one => one.outerHTML.slice(0, 150))"""
+CONTROLS = {"button", "checkbox", "combobox", "link", "progressbar", "radio", "slider", "spinbutton", "tab", "textbox"}
+CONTROLS |= {"searchbox", "video"}
 
 
-def test_everybody_can_use_it_and_its_pictures_are_in_the_documentation(browser, site):
+def nameless(page) -> list[str]:
+    """The controls for which the browser tells a screen reader no name."""
+    session = page.context.new_cdp_session(page)
+    nodes = [one for one in session.send("Accessibility.getFullAXTree")["nodes"] if not one["ignored"]]
+    session.detach()
+    controls = [one for one in nodes if one["role"]["value"].lower() in CONTROLS]
+    assert len(controls) > 15
+    return [str(one) for one in controls if not one.get("name", {}).get("value", "").strip()]
+
+
+@pytest.mark.parametrize(
+    ("device", "width", "height", "scheme"),
+    [("desktop", 1280, 900, "light"), ("phone", 390, 844, "light"), ("desktop", 1280, 900, "dark")],
+)
+def test_everybody_can_use_it_and_its_pictures_are_in_the_documentation(browser, site, device, width, height, scheme):
     url, _ = site
-    names = {"generate": "Generate", "animate": "Animate", "interpolate": "Join", "vary": "Vary", "extend": "Continue"}
     (DOCS / "web").mkdir(exist_ok=True)
-    for device, width, height in (("desktop", 1280, 900), ("phone", 390, 844)):
-        with person(browser, url, width=width, height=height) as ada:
-            page = ada.page
-            for use, name in names.items():
-                ada.tab(name)
-                page.locator(f"#{use}-make").wait_for()
-                page.wait_for_timeout(500)
+    with person(browser, url, width=width, height=height, scheme=scheme) as ada:
+        page, wrong = ada.page, set()
+
+        def check() -> None:
+            wrong.update(page.evaluate(CONTRAST), nameless(page))
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                wrong.add("cut off at the side")
+
+        assert page.evaluate("document.documentElement.lang") == "en"
+        assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+        for use, name in NAMES.items():
+            ada.tab(name)
+            page.locator(f"#{use}-make").wait_for()
+            page.wait_for_timeout(500)
+            if scheme == "light":
                 shot = DOCS / "web" / f"{use}-{device}.png"
                 page.evaluate("scrollTo(0, 0)")
                 page.screenshot(path=shot)
                 Image.open(shot).quantize(128).save(shot, optimize=True)
                 assert shot.stat().st_size < 150_000
-                assert page.evaluate(CONTRAST) == []
-                assert page.evaluate(NAMELESS) == []
-                assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing is cut off at the side"
-            assert page.evaluate("document.documentElement.lang") == "en"
+            ada.panel(use).get_by_role("button", name="More").click()
+            ada.panel(use).get_by_label("number input for Steps").wait_for()
+            check()
+        ada.tab("Animate")
+        ada.make("animate")
+        ada.said("The picture is missing")
+        check()
+        ada.tab("Generate")  # this one takes long enough to be looked at
+        page.locator("#generate-example").click()
+        page.locator("#progress progress").wait_for()
+        check()
+        page.get_by_role("button", name="Stop").click()
+        page.locator("#message [role=status]").wait_for(timeout=60_000)
+        check()
+        assert wrong == set()
 
 
 FOCUSED = """() => {
   const at = document.activeElement;
   const name = at.textContent || at.getAttribute("aria-label") || at.labels?.[0]?.textContent || "";
-  return `${at.closest("[id]")?.id || ""} ${name.trim()}`;
+  const box = (at.type === "file" ? at.parentElement : at).getBoundingClientRect();
+  return {
+    name: `${at.closest("[id]")?.id || ""} ${name.trim()}`,
+    box: [box.left + scrollX, box.top + scrollY, box.bottom + scrollY],
+    inside: Boolean(at.closest("[role=tabpanel]")),
+    seen: getComputedStyle(at).outlineStyle !== "none",
+  };
 }"""
+
+STOPS = """panel => [...panel.querySelectorAll("button, input, textarea, video")].filter(one =>
+  one.checkVisibility({visibilityProperty: true}) && !one.disabled && one.tabIndex >= 0).length"""
 
 
 def test_it_works_by_keyboard(browser, site):
@@ -826,27 +1126,45 @@ def test_it_works_by_keyboard(browser, site):
     with person(browser, url) as ada:
         page = ada.page
         page.locator("[role=tab][aria-selected=true]").focus()
+        for key, name in (
+            ("ArrowRight", "Animate"),
+            ("End", "Continue"),
+            ("ArrowRight", "Generate"),
+            ("ArrowLeft", "Continue"),
+            ("Home", "Generate"),
+        ):
+            page.keyboard.press(key)
+            tab = page.get_by_role("tab", name=name, exact=True)
+            page.wait_for_function("one => one.ariaSelected === 'true'", arg=tab.element_handle())
+            assert tab.evaluate("one => one === document.activeElement")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         assert page.get_by_role("tab", name="Animate").get_attribute("aria-selected") == "true"
-        page.keyboard.press("Shift+Tab")
-        page.keyboard.press("Enter")
-        order = []
-        for _ in range(40):
-            page.keyboard.press("Tab")
-            order.append(page.evaluate(FOCUSED))
-            if order[-1].startswith("generate-example"):
-                break
-        wanted = (
-            "generate-prompt",
-            "Length",
-            "Frames",
-            "64",
-            "generate-seed",
-            "generate-dice",
-            "Loop",
-            "More",
-            "generate-make",
-        )
-        places = [next((i for i, one in enumerate(order) if word in one), None) for word in wanted]
-        assert None not in places and places == sorted(places), (order, places)
+        for use, name in NAMES.items():
+            ada.tab(name)
+            panel = ada.panel(use)
+            panel.get_by_role("button", name="More").click()
+            panel.get_by_label("number input for Steps").wait_for()
+            page.get_by_role("tab", name="Continue").focus()
+            order = []
+            while not order or (order[-1]["inside"] and len(order) < 40):
+                page.keyboard.press("Tab")
+                order.append(page.evaluate(FOCUSED))
+            assert not order.pop()["inside"]
+            names = [one["name"] for one in order]
+            assert len(order) == panel.evaluate(STOPS), names
+            assert all(one["seen"] for one in order), names
+            for before, after in pairwise(order):
+                (left, top, bottom), (next_left, next_top, _) = before["box"], after["box"]
+                assert next_top >= bottom - 1 or (next_left > left and next_top >= top - 40), (before, after)
+            wanted = {
+                "generate": [f"{use}-prompt"],
+                "animate": [f"{use}-image", f"{use}-prompt"],
+                "interpolate": [f"{use}-first", f"{use}-last"],
+                "vary": [f"{use}-video"],
+                "extend": [f"{use}-video", f"{use}-prompt"],
+            }[use]
+            wanted += ["Length", "Frames", "256", f"{use}-seed", f"{use}-dice", "Loop", "More", "Steps"]
+            wanted += [f"{use}-make", f"{use}-example"]
+            places = [next((i for i, one in enumerate(names) if word in one), None) for word in wanted]
+            assert None not in places and places == sorted(places), (names, places)

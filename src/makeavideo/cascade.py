@@ -14,11 +14,17 @@ from .encoders import TextProjection, embed_images, embed_text, load_text_encode
 from .errors import UserError
 from .inflate import VideoUNet
 from .sampling import FILL_SCALE, TIMESTEPS, add_noise, cross_fade, frame_noise, guide, sample, upsample
-from .timeline import FRAME_SKIP, spans
+from .timeline import FRAME_SKIP, TRANSITION, spans
 
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 SR_OVERLAP = 4
 """Frames that two stretches of a long video share in SR_l_t; there one passes into the other."""
+SR_FRAMES = 38
+"""Frames that SR_l_t enlarges together, beside those that it shares with the stretch before."""
+STILL_CANDIDATES = 4
+"""Pictures that D_t draws before a clip; the clip grows from the one most like the image embedding."""
+GROW_STRENGTH, REFINE_STRENGTH = 0.75, 0.5
+"""Part of D_t's steps that make a clip of a picture, and that mend what F-up extrapolated."""
 PRIOR_CANDIDATES = 4
 """Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
 
@@ -151,20 +157,81 @@ class Cascade(DiffusionPipeline):
         """The image tower's y_e of pictures (batch, 3, h, w) in [-1, 1], any size: (batch, dim)."""
         return embed_images(self.image_encoder, pictures.to(self.image_encoder.device))
 
-    def decode(self, y_e, negative, num_frames, fps, steps, guidance_scale, generator) -> Tensor:
-        """D_t: (batch, num_frames, 3, h, w) at `fps` frames a second, from y_e (batch, dim)."""
+    def decode(
+        self,
+        y_e: Tensor,
+        negative: Tensor | None,
+        num_frames: int,
+        fps: float,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator | None,
+        start: Tensor | None = None,
+        strength: float = 1.0,
+        mask: Tensor | None = None,
+        stage: str = "decoder",
+    ) -> Tensor:
+        """D_t (section 3.2): frames from an image embedding.
+
+        Args:
+            y_e: (batch, dim), or one a frame, (batch, num_frames, dim); `negative` (1, dim) in place of the null one.
+            fps: frames a second; 0 if it does not matter.
+            start, strength: frames to begin with, as in `sampling.sample`.
+            mask: (batch, num_frames), 1 where a frame of `start` is kept; the others are made to go with it.
+            stage: what progress is shown as.
+
+        Returns:
+            (batch, num_frames, 3, h, w).
+        """
         base = self.sizes[0]
         rates = torch.full((len(y_e),), float(fps), device=y_e.device)
         negative = torch.zeros_like(y_e) if negative is None else negative.expand_as(y_e)
+        shape = (len(y_e), num_frames, 3, base, base)
+        if y_e.ndim == 3:
+            y_e, negative = y_e.flatten(0, 1), negative.flatten(0, 1)
 
         def predict(x_t, t):
-            known = self.denoise(self.decoder, x_t, t, rates, y_e)
-            if guidance_scale == 1:
-                return known
-            return guide(known, self.denoise(self.decoder, x_t, t, rates, negative), guidance_scale)
+            x_hat = self.denoise(self.decoder, x_t, t, rates, y_e)
+            if guidance_scale != 1:
+                x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, negative), guidance_scale)
+            # a kept frame's prediction is itself, so that it moves along its own line from noise to picture
+            return x_hat if mask is None else torch.lerp(x_hat, start, mask[:, :, None, None, None])
 
-        shape = (len(y_e), num_frames, 3, base, base)
-        return self.run("decoder", predict, shape, self.decoder_scheduler, steps, generator).clamp(-1, 1)
+        made = self.run(stage, predict, shape, self.decoder_scheduler, steps, generator, None, start, strength)
+        return made.clamp(-1, 1)
+
+    def draw_still(self, y_e: Tensor, negative: Tensor | None, steps: int, guidance_scale: float, generator) -> Tensor:
+        """D_t on clips of one frame, that is, text to image: the best of a few draws, (batch, 1, 3, h, w)."""
+        repeated = y_e.repeat_interleave(STILL_CANDIDATES, 0)
+        drawn = self.decode(repeated, negative, 1, 0, steps, guidance_scale, generator, stage="still")
+        likeness = F.cosine_similarity(self.embed_pictures(drawn[:, 0]), repeated).unflatten(0, (len(y_e), -1))
+        return drawn.unflatten(0, (len(y_e), -1))[torch.arange(len(y_e)), likeness.argmax(1)]
+
+    def grow(self, y_e, negative, num_frames: int, fps: float, steps: int, guidance_scale: float, generator) -> Tensor:
+        """A picture, and then D_t's clip of it: (batch, num_frames, 3, h, w) from y_e (batch, dim).
+
+        One frame is easier to get right than sixteen at once, and cheap enough to choose among several.
+        """
+        still = self.draw_still(y_e, negative, steps, guidance_scale, generator)
+        if num_frames == 1:
+            return still
+        start = still.expand(-1, num_frames, -1, -1, -1)
+        return self.decode(y_e, negative, num_frames, fps, steps, guidance_scale, generator, start, GROW_STRENGTH)
+
+    def extrapolate(
+        self, given: Tensor, mask: Tensor, y_e, fps, steps, fill_steps, guidance_scale, generator
+    ) -> Tensor:
+        """F-up over a window of key frames; D_t then mends what it made, so that faults do not add up over windows.
+
+        Arguments as those of `fill`. Next to a given frame F-up's own frames stay, and pass into D_t's over a few.
+        """
+        filled = self.fill(given, mask, y_e, fps, fill_steps, generator)
+        options = (fps, steps, guidance_scale, generator, filled, REFINE_STRENGTH, mask, "extrapolate")
+        mended = self.decode(y_e, None, filled.shape[1], *options)
+        places = torch.arange(filled.shape[1], device=mask.device)
+        away = (places[:, None] - places).abs()[None].masked_fill(mask[:, None] < 0.5, len(places)).amin(2)
+        share = (away / (TRANSITION + 1)).clamp(max=1)
+        return torch.lerp(filled, mended, share[:, :, None, None, None].to(filled))
 
     def fill(self, given: Tensor, mask: Tensor, y_e: Tensor, fps: float, steps: int, generator) -> Tensor:
         """F-up (section 3.3): makes the frames that are not given.
@@ -230,7 +297,7 @@ class Cascade(DiffusionPipeline):
         net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
         noise = large_noise = low = None
         before = None  # the last frames: small, and large as made so far
-        for chunk in chunks:
+        for chunk in (part for whole in chunks for part in whole.split(SR_FRAMES, 1)):
             if noise is None:
                 size = chunk.shape[-1] * SR_LOW_FACTOR
                 noise = frame_noise((len(chunk), 1, *chunk.shape[2:]), generator).to(chunk.device)
@@ -290,21 +357,31 @@ class Cascade(DiffusionPipeline):
         return network(x_t.to(network.dtype), t * TIMESTEPS, fps=fps, added_cond_kwargs=conditions).sample.float()
 
     def run(
-        self, stage: str, predict, noise: Tensor | tuple, scheduler, steps: int, generator=None, frames=None
+        self,
+        stage: str,
+        predict,
+        noise: Tensor | tuple,
+        scheduler,
+        steps: int,
+        generator=None,
+        frames=None,
+        start: Tensor | None = None,
+        strength: float = 1.0,
     ) -> Tensor:
         """One stage of the cascade from noise (given, or of this shape) to sample, with progress bar and callback.
 
         frames: what the callback is shown of a prediction; the prediction itself if None.
+        start, strength: as in `sampling.sample`.
         """
         if not torch.is_tensor(noise):
             noise = frame_noise(tuple(noise), generator).to(self._execution_device)
-        with self.stage_bar(stage, steps) as bar:
+        with self.stage_bar(stage, steps if start is None else max(1, round(steps * strength))) as bar:
 
             def on_step(step, timestep, x_hat):
                 bar.update()
                 self.notify(stage, step, timestep, x_hat if frames is None else frames(x_hat))
 
-            return sample(predict, noise, scheduler, steps, on_step)
+            return sample(predict, noise, scheduler, steps, on_step, start, strength)
 
     def stage_bar(self, stage: str, total: int):
         self.set_progress_bar_config(**{**getattr(self, "_progress_bar_config", {}), "desc": stage.replace("_", " ")})

@@ -307,7 +307,7 @@ class MakeAVideoPipeline(Cascade):
         steps, guidance = s.num_inference_steps, s.guidance_scale
 
         def start() -> Tensor:
-            return self.decode(y_e, negative, min(count, KEY_FRAMES), fps, steps, guidance, s.generator)
+            return self.grow(y_e, negative, min(count, KEY_FRAMES), fps, steps, guidance, s.generator)
 
         return Segment(start, y_e, count)
 
@@ -324,9 +324,9 @@ class MakeAVideoPipeline(Cascade):
         return [self.decoded(s, y_e[i : i + 1], negative, count) for i, count in enumerate(counts)]
 
     def filler(self, s: Settings, skip: int):
-        """F-up at the rate of the key frames."""
-        steps = self.fill_steps(s)
-        return lambda given, mask, y_e: self.fill(given, mask, y_e, s.fps / skip, steps, s.generator)
+        """F-up, and D_t after it, at the rate of the key frames."""
+        options = (s.fps / skip, s.num_inference_steps, self.fill_steps(s), s.guidance_scale, s.generator)
+        return lambda given, mask, y_e: self.extrapolate(given, mask, y_e, *options)
 
     @staticmethod
     def fill_steps(s: Settings) -> int:

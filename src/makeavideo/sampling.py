@@ -121,6 +121,8 @@ def sample(
     scheduler,
     num_inference_steps: int,
     on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    start: Tensor | None = None,
+    strength: float = 1.0,
 ) -> Tensor:
     """Run a flow-matching scheduler of diffusers with a clean-picture network.
 
@@ -130,14 +132,20 @@ def sample(
         scheduler: DPMSolverMultistepScheduler (`prediction_type="flow_prediction"`) or FlowMatchEulerDiscreteScheduler.
         num_inference_steps: network evaluations.
         on_step: called after each step with (step, timestep, x_hat).
+        start, strength: a clean sample to begin with and the part of the steps, the last ones, that are run on it after
+            noise has been added to it (SDEdit); with strength 1 it is hardly seen.
 
     Returns:
         The clean sample, shaped as `noise`.
     """
     scheduler.set_timesteps(num_inference_steps)
-    x_t = noise
-    for step, timestep in enumerate(scheduler.timesteps):
-        t = scheduler.sigmas[step].to(x_t)
+    x_t, begin = noise, 0
+    if start is not None:
+        begin = num_inference_steps - max(1, round(num_inference_steps * strength))
+        scheduler.set_begin_index(begin)
+        x_t = add_noise(start, noise, scheduler.sigmas[begin].to(start).expand(len(start)))
+    for step, timestep in enumerate(scheduler.timesteps[begin:]):
+        t = scheduler.sigmas[begin + step].to(x_t)
         x_hat = predict(x_t, t)
         x_t = scheduler.step((x_t - x_hat) / t, timestep, x_t, return_dict=False)[0]
         if on_step is not None:

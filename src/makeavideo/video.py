@@ -31,6 +31,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, Protocol
@@ -97,6 +98,9 @@ _BT709 = 1
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _FRAME_NAME = re.compile(r"frame_\d+\.png")
 _TEMPORARY = ".makeavideo-"
+
+interrupt: ContextVar[Callable[[], None]] = ContextVar("interrupt", default=lambda: None)
+"""Called at every step through a file that is read, which can take long: what it raises ends the reading."""
 
 MAX_PIXELS = 64_000_000  # of one picture or frame to be read: larger ones are decompression bombs or mistakes
 # Only these demuxers: a playlist that calls itself .mp4 must not make FFmpeg open other files or the network.
@@ -1222,6 +1226,7 @@ class _ContainerClip:
 
     def _packets(self) -> Iterator[av.Packet]:
         for packet in self._container.demux(self._stream):
+            interrupt.get()()
             if packet.is_corrupt:
                 raise UserError(f"{self._shown} is cut off or damaged: get a whole copy of it")
             yield packet
@@ -1325,6 +1330,7 @@ class _PictureClip:
         first = 1 if count > 1 and image.info.get("default_image") else 0
         self._delays = []
         for index in range(first, count):
+            interrupt.get()()
             image.seek(index)
             image.load()
             delay = round(image.info.get("duration", 0) or 0)

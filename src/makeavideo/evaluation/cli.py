@@ -26,7 +26,7 @@ FrameCount = Annotated[int, typer.Option("--frames", min=1, help="Frames of each
 Limit = Annotated[int | None, typer.Option("--max-videos", min=2, help="At most so many of each set, drawn by seed.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the bootstrap.")]
 Draws = Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples for the intervals; 0: none.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result (JSON) to this file too.")]
+Output = Annotated[Path | None, typer.Option("--json", "--output", "-o", help="Write the result to this file too.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Clips or frames at a time.")]
 Model = Annotated[Path | None, typer.Option(help="Folder of the cascade; default: the emoji cascade.")]
 

@@ -1,15 +1,83 @@
-"""What a measure gives back: values with their intervals, and all that they depend on, as one JSON file."""
+"""What a measure or a benchmark gives back: figures and all that they depend on, as one JSON file."""
 
+import argparse
 import json
+import os
+import platform
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+from ..errors import UserError
 
 LEVEL = 0.95
+
+
+def machine() -> dict[str, Any]:
+    """What times depend on, and roundings: the processor, its cores, the threads used, and torch's version."""
+    info = Path("/proc/cpuinfo")
+    lines = [line.partition(":") for line in info.read_text().splitlines()] if info.exists() else []
+    facts = {name.strip(): value.strip() for name, _, value in reversed(lines)}
+    processor = facts.get("model name", platform.processor() or platform.machine())
+    # rented machines often hide which processor of the maker it is; its family and model tell
+    if "cpu family" in facts:
+        processor += f" (family {facts['cpu family']}, model {facts['model']})"
+    cores = os.cpu_count()
+    return {"processor": processor, "cores": cores, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def command_line() -> str:
+    """What was typed, without the folders of this machine."""
+    program = Path(sys.argv[0])
+    start = ["python", os.path.relpath(program)] if program.suffix == ".py" else [program.name]
+    if program.parent.name == "makeavideo":  # python -m makeavideo.cli
+        start = ["make-a-video"]
+    return shlex.join([*start, *(argument.removeprefix(f"{Path.cwd()}/") for argument in sys.argv[1:])])
+
+
+def today() -> str:
+    return date.today().isoformat()
+
+
+def save_benchmark(
+    path: Path, benchmark: str, arguments: argparse.Namespace, figures: Any, weights: str | None = None
+) -> None:
+    """Write a benchmark's figures as JSON, in the form that benchmarks/results_page.py reads.
+
+    arguments: the command line's; what is no path becomes "settings", and "seed".
+    weights: the hash of the cascade's, None where it has no part.
+    """
+    settings = {name: value for name, value in vars(arguments).items() if not isinstance(value, Path | None)}
+    record = {
+        "benchmark": benchmark,
+        "command": command_line(),
+        "date": today(),
+        "machine": machine(),
+        "makeavideo": version("makeavideo"),
+        "weights": weights,
+        "seed": settings.pop("seed", None),
+        "settings": settings,
+        "figures": figures,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False, default=plain) + "\n", encoding="utf-8")
+
+
+def one_sentence(main: Callable[[], None]) -> None:
+    """Run a script whose UserError becomes one line and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 @dataclass
@@ -30,6 +98,7 @@ class Result:
     settings: protocol, folders, everything that was chosen.
     counts: videos, clips, frames, and what was left out.
     network: name and hash of the weights; None where there is no network.
+    command, date, machine: where the figures come from.
     """
 
     measure: str
@@ -40,6 +109,9 @@ class Result:
     network: dict[str, str] | None = None
     bootstrap: dict[str, Any] | None = None
     makeavideo: str = field(default_factory=lambda: version("makeavideo"))
+    command: str = field(default_factory=command_line)
+    date: str = field(default_factory=today)
+    machine: dict[str, Any] = field(default_factory=machine)
 
     def as_dict(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self), default=plain))

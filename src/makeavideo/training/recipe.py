@@ -82,6 +82,10 @@ class Recipe(Strict):
     image_encoder: str | None = Field(None, description="folder of the trained image tower")
     text_encoder: str | None = Field(None, description="transformers folder; none: the packaged MiniLM")
     network: dict[str, Any] = Field(default_factory=dict, description="configuration of a network from scratch")
+    temporal: Literal["pseudo3d", "attention"] | None = Field(
+        None, description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d"
+    )
+    train: Literal["all", "temporal"] = Field("all", description="temporal: the spatial weights stay as they are")
     noise: NoiseRecipe = NoiseRecipe()
     optim: OptimRecipe = OptimRecipe()
     gradient_accumulation: int = Field(1, gt=0)
@@ -91,7 +95,7 @@ class Recipe(Strict):
     condition_dropout: float = Field(0.1, ge=0, le=1, description="chance that a condition is replaced by the null one")
     checkpoint_minutes: float = Field(5.0, gt=0)
     checkpoint_steps: int | None = Field(None, gt=0, description="also write a checkpoint every so many steps")
-    sample_every: int = Field(500, gt=0, description="steps between contact sheets")
+    sample_every: int = Field(500, ge=0, description="steps between contact sheets, the last one at the end; 0: none")
     log_every: int = Field(10, gt=0)
 
     @field_validator("mixed_precision", mode="before")

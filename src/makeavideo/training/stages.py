@@ -94,8 +94,16 @@ class Stage:
 
     network: nn.Module
     dataset: torch.utils.data.Dataset
+    video = False
 
     def __init__(self, recipe: Recipe, device: torch.device):
+        if not self.video and (recipe.temporal or recipe.train == "temporal"):
+            key = "temporal" if recipe.temporal else "train"
+            raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
+        if recipe.train == "temporal" and recipe.init_from is None:
+            raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
+        if recipe.train == "temporal" and recipe.stage == "interpolator":
+            raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
         self.recipe, self.device = recipe, device
         # unreadable files that did not come with a batch; the trainer empties it
         self.skipped: list[tuple[str, str]] = []
@@ -321,13 +329,15 @@ def build_unet(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
 class PixelStage(Stage):
     """What the decoder, the interpolator and the super-resolution stages share: a video network and its noise."""
 
-    video = False
     in_channels = 3  # of a network from scratch, in pixels
 
     def __init__(self, recipe: Recipe, device: torch.device):
         super().__init__(recipe, device)
         self.dataset = unlabelled_clips(recipe.data) if self.video else captioned_images(recipe.data, captions=False)
         self.network = self.start()
+        if recipe.train == "temporal":
+            for parameter in self.network.spatial_parameters():
+                parameter.requires_grad_(False)
         if recipe.gradient_checkpointing:
             self.network.enable_gradient_checkpointing()
 
@@ -336,18 +346,25 @@ class PixelStage(Stage):
             network = build_unet(self.recipe, self.in_channels)
         else:
             network = load_folder(VideoUNet, self.recipe.init_from, "network to start from").float()
-        if self.video and network.config.temporal == "none":
-            network = inflate(network)
+        has, wanted = network.config.temporal, self.recipe.temporal
+        if self.video and has == "none":
+            network = inflate(network, wanted or "pseudo3d")
+        elif wanted not in (None, has):
+            raise UserError(
+                f"The network in {self.recipe.init_from} has temporal layers of the kind {has} and the recipe asks for "
+                f"{wanted}: start from a 2-D network, or take temporal out of the recipe."
+            )
         return network.to(memory_format=torch.channels_last)
 
     def parameter_groups(self):
         optim = self.recipe.optim
         if not self.video:
             return super().parameter_groups()
-        return [
-            {"params": list(self.network.temporal_parameters()), "lr": optim.learning_rate},
-            {"params": list(self.network.spatial_parameters()), "lr": optim.learning_rate * optim.spatial_scale},
-        ]
+        temporal = {"params": list(self.network.temporal_parameters()), "lr": optim.learning_rate}
+        if self.recipe.train == "temporal":
+            return [temporal]
+        rate = optim.learning_rate * optim.spatial_scale
+        return [temporal, {"params": list(self.network.spatial_parameters()), "lr": rate}]
 
     def diffuse(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         noise_recipe = self.recipe.noise
@@ -473,9 +490,9 @@ class InterpolatorStage(DecoderVideoStage):
         network = super().start()
         if network.config.extra_channels == 0:
             network = widen_input(network, 4).to(memory_format=torch.channels_last)
-            last = network.unet.conv_out
-            for parameter in (last.weight, last.bias, last.temporal.bias):
-                nn.init.zeros_(parameter)
+            for name, parameter in network.unet.conv_out.named_parameters():
+                if name != "temporal.weight":
+                    nn.init.zeros_(parameter)
         return network
 
     def target(self, batch, generator):

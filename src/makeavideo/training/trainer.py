@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from ..data.files import SkipReport
 from ..errors import UserError
-from .recipe import Recipe
+from .recipe import Recipe, load_recipe
 from .stages import STAGES, Stage
 
 CHECKPOINTS_KEPT = 2
@@ -130,11 +130,18 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
 
     Raises:
         UserError: the output folder holds another run and `resume` is off, the data cannot be read, a network that the
-            stage starts from is missing, or the loss is no longer a number.
+            stage starts from is missing, the run was begun with other weights to train, or the loss is no longer a
+            number.
     """
     output = Path(recipe.output)
     if checkpoints(output) and not resume:
         raise UserError(f"{output} already holds a run: add --resume to continue it, or choose another output.")
+    if checkpoints(output):
+        begun = load_recipe(output / "recipe.yaml")
+        for key in ("temporal", "train"):  # they decide which weights there are, and which the optimiser knows
+            before, now = (getattr(r, key) or "none" for r in (begun, recipe))
+            if before != now:
+                raise UserError(f"{output} was begun with {key} {before}, not {now}: keep it or choose another output.")
     if recipe.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("mixed_precision fp16 needs a GPU: use bf16 or no.")
     accelerator = Accelerator(
@@ -252,7 +259,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
             if due:
                 save_checkpoint(accelerator, output, step)
                 saved = time.monotonic()
-            if step % recipe.sample_every == 0 or step == recipe.steps:
+            if recipe.sample_every and (step % recipe.sample_every == 0 or step == recipe.steps):
                 write_samples(accelerator, stage, average, output / "samples" / f"step-{step:08d}.png")
             logged += time.monotonic() - before  # not training: samples/s leaves it out
         tell_skipped(accelerator, report, bar.console, again=True)

@@ -1,12 +1,10 @@
 """The five uses over HTTP: named endpoints of Gradio's API, for curl and gradio_client. See docs/web.md."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from typing import Any
 
 from ..errors import UserError
-from .requests import INPUTS, Request
+from .requests import INPUTS, Request, as_written
 from .studio import Studio, new_seed
 from .uploads import Kind, Source
 
@@ -44,17 +42,20 @@ def add_endpoints(studio: Studio) -> None:
             answer |= {"name": item.name, "video": f"media/gallery/{item.name}", "recipe": item.recipe}
         return answer
 
-    async def run(use: str, inputs: dict[str, Any], seed: int | None, **settings: Any) -> AsyncIterator[dict]:
+    async def run(
+        caller: gr.Request, use: str, inputs: dict[str, Any], seed: int | None, **settings: Any
+    ) -> AsyncIterator[dict]:
         try:
             found = {name: source_of(studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
             sources = {name: source for name, source in found.items() if source is not None}
             if use == "extend" and not settings["fps"]:
                 settings["fps"] = studio.rate(sources["video"]) if "video" in sources else 24.0
             settings["size"] = settings["size"] or None
-            job = studio.submit(Request(use, new_seed() if seed is None else seed, sources, **settings))
+            request = as_written(Request(use, new_seed() if seed is None else seed, sources, **settings))
+            job = studio.submit(request, caller.client.host)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, AttributeError):
             raise gr.Error("A setting has the wrong type: see docs/web.md.", print_exception=False) from None
         async for place, _ in studio.watch(job):
             if not job.over:
@@ -64,6 +65,7 @@ def add_endpoints(studio: Studio) -> None:
         yield told(job)
 
     async def generate(
+        caller: gr.Request,
         prompt: str,
         seed: int | None = None,
         num_frames: int = 76,
@@ -74,12 +76,13 @@ def add_endpoints(studio: Studio) -> None:
         num_inference_steps: int = 16,
         negative_prompt: str = "",
     ) -> AsyncIterator[dict]:
-        """Make a video from a sentence."""
+        """Make a video from a sentence, or from a story: a sentence a line, each may end in "| 3 s"."""
         options = {k: v for k, v in locals().items() if k not in ("seed",)}
-        async for answer in run("generate", {}, seed, **{k: options[k] for k in _GENERATE}):
+        async for answer in run(caller, "generate", {}, seed, **{k: options[k] for k in _GENERATE}):
             yield answer
 
     async def animate(
+        caller: gr.Request,
         image: dict,
         prompt: str = "",
         seed: int | None = None,
@@ -93,10 +96,11 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Set a picture in motion."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}
-        async for answer in run("animate", {"image": image}, seed, **options):
+        async for answer in run(caller, "animate", {"image": image}, seed, **options):
             yield answer
 
     async def interpolate(
+        caller: gr.Request,
         first: dict,
         last: dict,
         seed: int | None = None,
@@ -109,10 +113,11 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Pass from one picture to another."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "fit")}
-        async for answer in run("interpolate", {"first": first, "last": last}, seed, **options):
+        async for answer in run(caller, "interpolate", {"first": first, "last": last}, seed, **options):
             yield answer
 
     async def vary(
+        caller: gr.Request,
         video: dict,
         seed: int | None = None,
         num_frames: int = 76,
@@ -125,10 +130,11 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Make another video of the same meaning."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "guidance_scale", "fit")}
-        async for answer in run("vary", {"video": video}, seed, **options):
+        async for answer in run(caller, "vary", {"video": video}, seed, **options):
             yield answer
 
     async def extend(
+        caller: gr.Request,
         video: dict,
         prompt: str = "",
         seed: int | None = None,
@@ -142,7 +148,7 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Continue a video; fps 0 is the video's own."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}
-        async for answer in run("extend", {"video": video}, seed, **options):
+        async for answer in run(caller, "extend", {"video": video}, seed, **options):
             yield answer
 
     def stop(job: str) -> dict:

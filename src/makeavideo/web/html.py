@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..evaluation.votes_page import text
 from .gallery import DOWNLOADS, Item
 from .jobs import Job
+from .requests import one_line
 from .uploads import Source
 
 __all__ = ["CSS", "HEAD", "PICK", "card", "gallery", "notice", "preview", "progress", "result", "shown_source", "text"]
@@ -56,7 +57,8 @@ CSS = """
 """
 
 # A file that is dropped beside the upload fields is one whose settings are wanted. Videos play when they are looked at;
-# where less motion is wanted, only on the controls. Gradio gives its file fields no name: they get that of their label.
+# where less motion is wanted, only on the controls. Gradio gives its file fields no name: they get that of their label;
+# and its tabs do not hear the arrow keys, Home and End.
 HEAD = """
 <meta name="color-scheme" content="light dark">
 <script>
@@ -77,6 +79,17 @@ HEAD = """
     event.preventDefault();
     restore().files = event.dataTransfer.files;
     restore().dispatchEvent(new Event("change", {bubbles: true}));
+  });
+  document.addEventListener("keydown", (event) => {
+    const tab = event.target.closest?.("[role=tab]");
+    const tabs = tab ? [...tab.parentElement.querySelectorAll("[role=tab]")] : [];
+    const at = tabs.indexOf(tab), last = tabs.length - 1;
+    const places = {ArrowRight: at < last ? at + 1 : 0, ArrowLeft: at > 0 ? at - 1 : last, Home: 0, End: last};
+    const to = tabs[places[event.key]];
+    if (!to) return;
+    event.preventDefault();
+    to.click();
+    to.focus();
   });
   const seen = new IntersectionObserver(entries => entries.forEach(({target, isIntersecting}) => {
     isIntersecting && !calm.matches ? target.play().catch(() => {}) : target.pause();
@@ -187,10 +200,8 @@ def card(item: Item, level: str = "h3") -> str:
     """A finished video with everything that can be done with it."""
     recipe = item.recipe
     use = _USES.get(str(recipe.get("use")), "Video")
-    words = recipe.get("prompt")
-    words = words if isinstance(words, str) and words else ""
     inputs = [recipe[name] for name in ("image", "first", "last", "video") if isinstance(recipe.get(name), str)]
-    title = words or " to ".join(inputs) or item.name
+    title = one_line(recipe.get("prompt")) or " to ".join(inputs) or item.name
     picks = (
         ("extend", "Continue this"),
         ("vary", "Vary this"),
@@ -203,7 +214,7 @@ def card(item: Item, level: str = "h3") -> str:
     )
     links = "".join(f'<a href="media/gallery/{item.name[:-4]}.{ending}" download>{ending}</a>' for ending in DOWNLOADS)
     return (
-        f'<article class="card" data-item="{name}">'
+        f'<article class="card" data-item="{name}" aria-label="{text(title)}">'
         f'<video src="media/gallery/{name}" {_PLAYS} controls preload="metadata"'
         f' aria-label="{use}: {text(title)}"></video><div class="words">'
         f'<p class="title">{text(title)}</p><p class="facts">{use} · {_facts(item)}</p>'

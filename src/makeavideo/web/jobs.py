@@ -31,6 +31,7 @@ class Job:
     The token is all that a page or a client needs to watch and to stop it, so it cannot be guessed.
 
     Attributes:
+        client: who asked, as far as the server can tell.
         stage: what is being done, in words.
         share: how much of the work is done, 0 to 1.
         seconds_left: an estimate, None before there is one.
@@ -41,9 +42,9 @@ class Job:
         error: one sentence, for the person who asked.
     """
 
-    def __init__(self, use: str, request: Any) -> None:
+    def __init__(self, use: str, request: Any, client: str = "") -> None:
         self.token = secrets.token_urlsafe(16)
-        self.use, self.request = use, request
+        self.use, self.request, self.client = use, request, client
         self.state: State = "waiting"
         self.stage, self.share, self.seconds_left = "", 0.0, None
         self.version, self.preview, self.preview_name = 0, b"", ""
@@ -72,7 +73,7 @@ class Jobs:
     Args:
         work: makes one job's video and returns its name in the gallery, None if there is nothing to keep. Where
             `job.check` raises Stopped, it keeps what there is and returns as usual.
-        limit: how many may wait.
+        limit: how many may wait; half of them may be of one client, so that there is room for others.
     """
 
     def __init__(self, work: Callable[[Job], str | None], limit: int) -> None:
@@ -82,18 +83,21 @@ class Jobs:
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="studio-worker", daemon=True).start()
 
-    def submit(self, use: str, request: Any) -> Job:
+    def submit(self, use: str, request: Any, client: str = "") -> Job:
         """Put a job at the end of the queue.
 
         Raises:
-            UserError: as many are waiting as may.
+            UserError: as many are waiting as may, of all or of this client.
         """
         with self._changed:
             if len(self._waiting) >= self.limit:
                 raise UserError(
                     f"The queue is full: {self.limit} videos are waiting already, please try again in a few minutes."
                 )
-            job = Job(use, request)
+            mine = sum(job.client == client for job in self._waiting)
+            if client and mine >= max(1, self.limit // 2):
+                raise UserError(f"{mine} videos of yours are waiting already: wait for one of them, or stop it.")
+            job = Job(use, request, client)
             self._jobs[job.token] = job
             self._waiting.append(job)
             self._changed.notify_all()

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..cascade import GROW_STRENGTH, REFINE_STRENGTH, STILL_CANDIDATES
 from ..errors import UserError
 from ..pipeline import MakeAVideoPipeline, Settings, weights_hash
 from ..sampling import to_uint8
 from ..timeline import CONTEXT, KEY_FRAMES, frame_skip
-from ..video import VideoWriter, write_video
+from ..video import VideoWriter, interrupt, write_video
 from .gallery import Gallery
 from .jobs import Job, Stopped
 from .requests import Request
@@ -28,19 +29,25 @@ __all__ = ["Maker"]
 
 STAGES = {
     "prior": "Understanding the words",
+    "still": "Choosing a picture",
     "decoder": "Making a small clip",
+    "extrapolate": "Going on",
     "interpolator": "Making it move smoothly",
     "super_resolution_low": "Adding detail",
     "super_resolution_high": "Making it large",
 }
 # Seconds that a frame takes for a step, relative to each other; measured on a processor. The clock does the rest.
 _COST = {
+    "still": 0.085,
     "decoder": 0.085,
+    "extrapolate": 0.085,
     "interpolator": 0.056,
     "super_resolution_low": 0.13,
     "super_resolution_high": 0.6,
 }
 _PREVIEW_SIDE = 256
+_BEFORE = 48
+"""Frames of a video that is continued, its last ones, with which the preview begins."""
 _PREVIEW_PAUSE = 10
 """Times as long as encoding a preview took, until the next one."""
 
@@ -56,6 +63,11 @@ class WatchedPipeline(MakeAVideoPipeline):
             return super().between(keys, s, skip, last_gap)
         return attempt.watch_smooth(super().between(attempt.watch_keys(keys), s, skip, last_gap))
 
+    def notify(self, stage: str, step: int, timestep: Any, sample: Tensor) -> None:
+        # not by `callback_on_step_end`: whoever asks what is possible meanwhile would take it away
+        if self.attempt is not None:
+            self.attempt.on_step(stage, step, sample)
+
 
 def shrink(frames: np.ndarray, side: int) -> list[np.ndarray]:
     """uint8 (frames, height, width, 3) -> that many squares of `side` pixels."""
@@ -66,11 +78,7 @@ def shrink(frames: np.ndarray, side: int) -> list[np.ndarray]:
 
 @dataclass
 class Attempt:
-    """What there is of a video so far, in the versions that it goes through.
-
-    All frames are uint8 (height, width, 3). `given` counts the frames of a video that is continued; they come first,
-    in the full size, and are in `large` only.
-    """
+    """What there is of a video so far, in the versions that it goes through; frames are uint8 (height, width, 3)."""
 
     job: Job
     settings: Settings
@@ -84,12 +92,16 @@ class Attempt:
     smooth: list[np.ndarray] = field(default_factory=list)
     large: list[np.ndarray] = field(default_factory=list)
     """As far as it is finished, for the preview: at most _PREVIEW_SIDE pixels a side."""
-    given: int = 0
+    given: list[np.ndarray] = field(default_factory=list)
+    """The frames of a video that is continued, small."""
+    before: list[np.ndarray] = field(default_factory=list)
+    """The last of them, as `large`."""
     done: float = 0.0
     started: float = field(default_factory=time.monotonic)
     _next_preview: float = 0.0
     _shown: str = ""
     _keys_begun: bool = False
+    _sketched: list[np.ndarray] = field(default_factory=list)
 
     @property
     def key_rate(self) -> float:
@@ -97,10 +109,8 @@ class Attempt:
 
     # What the pipeline tells
 
-    def on_step(self, pipe: Any, step: int, timestep: Any, data: dict[str, Any]) -> None:
-        """The pipeline's `callback_on_step_end`."""
+    def on_step(self, stage: str, step: int, sample: Tensor) -> None:
         self.job.check()
-        stage, sample = data["stage"], data["sample"]
         self.job.stage = STAGES[stage]
         if stage in _COST:
             frames = sample.shape[0] * sample.shape[1]
@@ -110,7 +120,9 @@ class Attempt:
         passed = time.monotonic() - self.started
         self.job.seconds_left = passed * (1 - self.job.share) / self.job.share if self.job.share > 0.02 else None
         if stage == "decoder":
-            self.sketch = list(to_uint8(sample)[0])
+            if step == 0:  # of a story, the parts follow each other
+                self._sketched = self.sketch
+            self.sketch = self._sketched + list(to_uint8(sample)[0])
             self.show()
 
     def watch_keys(self, keys: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -130,73 +142,83 @@ class Attempt:
 
     def add_large(self, frames: np.ndarray) -> None:
         """uint8 (frames, size, size, 3), the next ones of the finished video."""
-        self.large += shrink(frames, min(_PREVIEW_SIDE, frames.shape[1]))
+        looks = shrink(frames, min(_PREVIEW_SIDE, frames.shape[1]))
         if self.continues and not self._keys_begun:  # the video itself, which is not news
-            self.given = len(self.large)
+            self.given += shrink(frames, self.base)
+            self.before = [*self.before, *looks][-_BEFORE:]
             return
+        self.large += looks
         self.show()
 
     # What people see, and what is kept
 
     def small(self) -> tuple[list[np.ndarray], float, str]:
-        """The best small version: its frames, frames a second, and name."""
-        start = shrink(np.stack(self.large[: self.given]), self.base) if self.given else []
+        """The best small version of what is new: its frames, frames a second, and name."""
         room = self.settings.num_frames
         if len(self.smooth) > 1 or (self.smooth and not self.keys):
-            return start + self.smooth[:room], self.settings.fps, "smooth"
+            return self.smooth[:room], self.settings.fps, "smooth"
         few, name = (self.keys, "first") if len(self.keys) > 1 or not self.sketch else (self.sketch, "sketch")
-        if not start:
+        if not self.given:
             return list(few), self.key_rate, name
         skip = round(self.settings.fps / self.key_rate)
-        return start + [frame for frame in few for _ in range(skip)][:room], self.settings.fps, name
+        return [frame for frame in few for _ in range(skip)][:room], self.settings.fps, name
 
     def large_is_best(self) -> bool:
         """The large version is kept once it has half of the frames that the small one has."""
-        made = len(self.large) - self.given
+        made = len(self.large)
         return made > 0 and (
             self.settings.size == self.base or 2 * made >= min(len(self.smooth), self.settings.num_frames)
         )
 
-    def best(self) -> tuple[list[np.ndarray], float, str]:
-        """Every frame in the best version that there is, at the preview's size."""
-        if len(self.large) <= self.given:
-            return self.small()
-        rest = self.smooth[len(self.large) - self.given : self.settings.num_frames]
-        side = self.large[0].shape[0]
-        return self.large + (shrink(np.stack(rest), side) if rest else []), self.settings.fps, "large"
-
     def show(self) -> None:
-        """A new preview: at once if it is a better version, otherwise now and then."""
-        frames, fps, name = self.best()
-        if len(frames) <= max(1, self.given) or (name == self._shown and time.monotonic() < self._next_preview):
+        """A new preview, every frame in its best version: at once if it is a better one, otherwise now and then."""
+        if self.large:
+            rest = self.smooth[len(self.large) : self.settings.num_frames]
+            more = shrink(np.stack(rest), self.large[0].shape[0]) if rest else []
+            before, new, fps, name = self.before, self.large + more, self.settings.fps, "large"
+        else:
+            before, (new, fps, name) = self.given[-_BEFORE:], self.small()
+        too_few = not new or len(before) + len(new) < 2
+        if too_few or (name == self._shown and time.monotonic() < self._next_preview):
             return
-        before = time.monotonic()
-        self.job.show(encoded(frames, fps), name)
+        started = time.monotonic()
+        self.job.show(self.encoded(before + new, fps), name)
         self._shown = name
-        self._next_preview = time.monotonic() + max(1.0, _PREVIEW_PAUSE * (time.monotonic() - before))
+        self._next_preview = time.monotonic() + max(1.0, _PREVIEW_PAUSE * (time.monotonic() - started))
+
+    def encoded(self, frames: list[np.ndarray], fps: float) -> bytes:
+        """The bytes of an mp4."""
+
+        def until_stop() -> Iterator[np.ndarray]:
+            for frame in frames:
+                self.job.check()
+                yield frame
+
+        with tempfile.TemporaryDirectory() as folder:
+            return write_video(Path(folder) / "preview.mp4", until_stop(), fps).read_bytes()
 
 
-def encoded(frames: list[np.ndarray], fps: float) -> bytes:
-    """The bytes of an mp4."""
-    with tempfile.TemporaryDirectory() as folder:
-        return write_video(Path(folder) / "preview.mp4", frames, fps).read_bytes()
+def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1) -> float:
+    """How much there is to do, in the units of _COST; right to some per cent, for the progress bar.
 
-
-def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...]) -> float:
-    """How much there is to do, in the units of _COST; right to some per cent, for the progress bar."""
+    parts: of a story.
+    """
     skip = frame_skip(s.num_frames, s.fps)
     keys = -(-s.num_frames // skip) + 1
-    half, low, high = (max(1, s.num_inference_steps // part) for part in (2, 4, 8))
-    first = min(keys, KEY_FRAMES) if use in ("generate", "vary") else 1
+    fill, low, high = MakeAVideoPipeline.fill_steps(s), *(max(1, s.num_inference_steps // part) for part in (4, 8))
+    first = min(keys, KEY_FRAMES * parts) if use in ("generate", "vary") else 1
+    decode = s.num_inference_steps * _COST["decoder"] * (0.5 if s.guidance_scale == 1 else 1)
+    window = KEY_FRAMES * (fill * _COST["interpolator"] + REFINE_STRENGTH * decode)
     work = 0.0
     if use in ("generate", "vary"):
-        work += first * s.num_inference_steps * _COST["decoder"] * (0.5 if s.guidance_scale == 1 else 1)
+        work += (parts * STILL_CANDIDATES + first * GROW_STRENGTH) * decode
     if keys > first + 1:
         windows = -(-(keys - first) // (KEY_FRAMES - CONTEXT))
-        work += windows * KEY_FRAMES * half * _COST["interpolator"]
+        work += windows * window
+    work += (parts - 1) * window
     if skip > 1:
         stretches = -(-s.num_frames // (KEY_FRAMES - 1))
-        work += stretches * KEY_FRAMES * half * _COST["interpolator"]
+        work += stretches * KEY_FRAMES * fill * _COST["interpolator"]
     if s.size > sizes[0]:
         work += 1.1 * s.num_frames * low * _COST["super_resolution_low"]
     if s.size > sizes[1]:
@@ -240,16 +262,18 @@ class Maker:
         request: Request = job.request
         settings = self.check(request)
         job.stage = "Starting"
-        attempt = Attempt(job, settings, self.sizes[0], amount_of_work(request.use, settings, self.sizes))
+        work = amount_of_work(request.use, settings, self.sizes, len(request.story) or 1)
+        attempt = Attempt(job, settings, self.sizes[0], work)
         attempt.continues = request.use == "extend"
         generator = torch.Generator().manual_seed(request.seed)
         path = self.gallery.new_path(request.label)
         recipe = request.recipe(settings, self.model.name, self.weights)
         self._job, self.pipe.attempt = job, attempt
+        reading = interrupt.set(job.check)
         writer = VideoWriter(path, settings.fps, recipe, keep_partial=False)
         try:
             options = {**request.options(), "generator": generator, "output_type": "stream"}
-            chunks = request.call(self.pipe, self.uploads, callback_on_step_end=attempt.on_step, **options).frames
+            chunks = request.call(self.pipe, self.uploads, **options).frames
             for chunk in chunks:
                 frames = to_uint8(chunk)[0]
                 for frame in frames:
@@ -263,9 +287,9 @@ class Maker:
                 return path.name
             writer.abort()
             frames, fps, _ = attempt.small()
-            if not frames or len(frames) <= attempt.given:
+            if not frames:
                 return None
-            write_video(path, frames, fps, recipe)
+            write_video(path, attempt.given + frames, fps, recipe)
         except UserError as error:
             writer.abort()
             raise request.without_paths(error, self.uploads) from None
@@ -273,6 +297,7 @@ class Maker:
             writer.abort()
             raise
         finally:
+            interrupt.reset(reading)
             self._job = self.pipe.attempt = None
         job.share = 1.0
         return path.name

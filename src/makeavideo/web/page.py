@@ -8,7 +8,7 @@ from ..errors import UserError
 from . import html
 from .api import add_endpoints
 from .jobs import Job
-from .requests import INPUTS, MAX_SECONDS, USES, Request
+from .requests import INPUTS, MAX_SECONDS, MIN_SECONDS, USES, Request, as_written, one_line, written
 from .studio import Studio, new_seed
 from .uploads import Source
 
@@ -28,6 +28,7 @@ _ABOUT = {
     "vary": "Upload a video: another one is made that shows the same kind of thing.",
     "extend": "Upload a video: it goes on from its last frame.",
 }
+_STORY = "Several lines tell a story, one part passing into the next; a line may end in its length, as in | 3 s"
 _MAKE = {
     "generate": "Generate",
     "animate": "Animate the picture",
@@ -86,11 +87,23 @@ def make_page(studio: Studio) -> Any:
         if use in ("generate", "animate", "extend"):
             label = "What the video shows" if use == "generate" else "Words to mix in (may be empty)"
             tab.fields["prompt"] = gr.Textbox(
-                label=label, placeholder="a happy dog", lines=2, max_lines=4, max_length=500, elem_id=f"{use}-prompt"
+                label=label,
+                info=_STORY if use == "generate" else None,
+                placeholder="a happy dog",
+                lines=2,
+                max_lines=8,
+                max_length=2000 if use == "generate" else 500,
+                elem_id=f"{use}-prompt",
             )
         with gr.Row():
             tab.fields["seconds"] = gr.Number(
-                1.0, label="Length in seconds", minimum=0.05, maximum=MAX_SECONDS, step=0.1, precision=2, min_width=120
+                1.0,
+                label="Length in seconds",
+                minimum=MIN_SECONDS,
+                maximum=MAX_SECONDS,
+                step=0.1,
+                precision=2,
+                min_width=120,
             )
             tab.fields["fps"] = gr.Number(
                 24, label="Frames a second", minimum=1, maximum=60, step=1, precision=3, min_width=120
@@ -196,14 +209,15 @@ def make_page(studio: Studio) -> Any:
             for name in ("prompt", "negative_prompt"):
                 if name in given:
                     given[name] = given[name] or ""
-            return Request(tab.use, inputs={name: one for name, one in sources.items() if one is not None}, **given)
+            inputs = {name: one for name, one in sources.items() if one is not None}
+            return as_written(Request(tab.use, inputs=inputs, **given))
 
         def settings_of(request: Request) -> dict[Any, Any]:
             """Updates that put a request into its tab."""
             tab = built[request.use]
-            seconds = round(request.num_frames / request.fps, 2)
             values = {name: getattr(request, name, None) for name in tab.fields}
-            values |= {"seconds": seconds, "size": request.size or sizes[-1]}
+            values |= {"seconds": round(request.seconds, 2), "size": request.size or sizes[-1]}
+            values["prompt"] = written(request)
             news: dict[Any, Any] = {component: values[name] for name, component in tab.fields.items()}
             for name in tab.sources:
                 news |= chosen(tab, name, request.inputs.get(name))
@@ -218,13 +232,13 @@ def make_page(studio: Studio) -> Any:
                 tab.uploads[name]: None,
             }
 
-        async def start(request: Request, token: str, count: int) -> AsyncIterator[dict[Any, Any]]:
+        async def start(request: Request, token: str, count: int, client: str) -> AsyncIterator[dict[Any, Any]]:
             job = studio.jobs.find(token)
             if job is not None and not job.over:
                 yield {message: html.notice("Your other video is still being made: wait for it, or stop it.")}
                 return
             try:
-                job = studio.submit(request)
+                job = studio.submit(request, client)
             except UserError as error:
                 yield complain(error)
                 return
@@ -233,7 +247,9 @@ def make_page(studio: Studio) -> Any:
                 yield news
 
         def wire(tab: Tab) -> None:
-            async def on_make(token: str, count: int, *values: Any) -> AsyncIterator[dict[Any, Any]]:
+            async def on_make(
+                caller: gr.Request, token: str, count: int, *values: Any
+            ) -> AsyncIterator[dict[Any, Any]]:
                 try:
                     request = request_of(tab, values)
                 except UserError as error:
@@ -241,13 +257,13 @@ def make_page(studio: Studio) -> Any:
                     return
                 # a seed that was drawn is shown, so that the video can be made again
                 yield {tab.fields["seed"]: request.seed}
-                async for news in start(request, token, count):
+                async for news in start(request, token, count, caller.client.host):
                     yield news
 
-            async def on_example(token: str, count: int) -> AsyncIterator[dict[Any, Any]]:
+            async def on_example(caller: gr.Request, token: str, count: int) -> AsyncIterator[dict[Any, Any]]:
                 request = example(tab.use)
                 yield settings_of(request)
-                async for news in start(request, token, count):
+                async for news in start(request, token, count, caller.client.host):
                     yield news
 
             everything = [*outputs, *tab.fields.values(), *tab.sources.values(), *tab.looks.values()]
@@ -330,8 +346,7 @@ def make_page(studio: Studio) -> Any:
                 item = studio.gallery.find(name)
                 if pick == "restore":
                     return restored(*studio.restore(studio.gallery.path(name), item.name))
-                title = item.recipe.get("prompt")
-                title = title if isinstance(title, str) and title else item.name
+                title = one_line(item.recipe.get("prompt")) or item.name
                 if pick == "animate":
                     source = studio.frame(name, float(when) if isinstance(when, int | float) else 0.0)
                     news = chosen(built["animate"], "image", source)

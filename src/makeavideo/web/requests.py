@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import UserError
 from .uploads import Kind, Source, Uploads
 
-__all__ = ["INPUTS", "USES", "Request", "from_recipe"]
+__all__ = ["INPUTS", "USES", "Request", "as_written", "from_recipe", "one_line", "written"]
 
 USES = ("generate", "animate", "interpolate", "vary", "extend")
 
@@ -23,25 +24,32 @@ INPUTS: dict[str, dict[str, Kind]] = {
 }
 """Use -> name of the input in recipes -> what it is."""
 
+Story = tuple[tuple[str, float], ...]
+"""(prompt, seconds) each; one passes into the next."""
+
 MAX_PROMPT = 500
-MAX_SECONDS = 30.0
+MAX_PARTS = 20
+MIN_SECONDS, MAX_SECONDS = 0.05, 30.0
 MAX_NEW_FRAMES = 720
 MAX_STEPS = 100
 """Bounds of one job, because all wait for it."""
+
+_TIMED = re.compile(r"(.*)\|\s*(\d{1,4}(?:\.\d+)?)\s*(?:s|seconds?)?")
+"""A line of a story that says how long it lasts."""
 
 
 @dataclass(frozen=True)
 class Request:
     """A video that somebody wants; `options` and `call` are what the pipeline gets.
 
-    fps: None: the video's own, only for `extend`.
+    prompt: a sentence, or, to generate, a story, whose parts say how long it lasts.
     size: pixels a side; None: the largest.
     """
 
     use: str
     seed: int
     inputs: dict[str, Source] = field(default_factory=dict)
-    prompt: str = ""
+    prompt: str | Story = ""
     negative_prompt: str = ""
     prompt_weight: float = 0.3
     fit: str = "crop"
@@ -55,7 +63,18 @@ class Request:
     @property
     def label(self) -> str:
         """A few words for the name of the file."""
-        return self.prompt or f"{self.use} {' '.join(os.path.splitext(one.shown)[0] for one in self.inputs.values())}"
+        inputs = " ".join(os.path.splitext(one.shown)[0] for one in self.inputs.values())
+        return one_line(self.prompt) or f"{self.use} {inputs}"
+
+    @property
+    def story(self) -> Story:
+        """Empty for a prompt of one sentence."""
+        return () if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def seconds(self) -> float:
+        """How long the video is, or what is added to one."""
+        return sum(seconds for _, seconds in self.story) or self.num_frames / self.fps
 
     def checked(self) -> Request:
         """The request itself, if it is possible.
@@ -63,19 +82,27 @@ class Request:
         Raises:
             UserError: one sentence about what is not.
         """
-        if self.use == "generate" and not self.prompt.strip():
+        prompts = [self.prompt] if isinstance(self.prompt, str) else [text for text, _ in self.prompt]
+        if self.use == "generate" and not all(text.strip() for text in prompts):
             raise UserError("The prompt is empty: say in a few words what the video should show.")
-        for text in (self.prompt, self.negative_prompt):
+        for text in (*prompts, self.negative_prompt):
             if len(text) > MAX_PROMPT:
                 raise UserError(f"The prompt has {len(text)} characters: use at most {MAX_PROMPT}.")
+        if len(prompts) > MAX_PARTS:
+            raise UserError(f"The story has {len(prompts)} parts: use at most {MAX_PARTS}.")
+        if not all(MIN_SECONDS <= seconds <= MAX_SECONDS for _, seconds in self.story):
+            raise UserError(f"Every part of a story lasts {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds.")
         for name, kind in INPUTS[self.use].items():
             if name not in self.inputs:
                 which = f"{name} {kind}" if name in ("first", "last") else kind
                 raise UserError(f"The {which} is missing: upload one, or take one from the gallery.")
         if not (math.isfinite(self.fps) and 1 <= self.fps <= 60):
             raise UserError("The frame rate must lie between 1 and 60 frames a second.")
-        if not 1 <= self.num_frames <= MAX_NEW_FRAMES:
-            raise UserError(f"The length is {self.num_frames} frames: choose 1 to {MAX_NEW_FRAMES}.")
+        if self.seconds > MAX_SECONDS:
+            raise UserError(f"The length is {self.seconds:.4g} seconds: choose at most {MAX_SECONDS:.0f}.")
+        frames = round(self.seconds * self.fps) if self.story else self.num_frames
+        if not 1 <= frames <= MAX_NEW_FRAMES:
+            raise UserError(f"The length is {frames} frames: choose 1 to {MAX_NEW_FRAMES}.")
         if not 1 <= self.num_inference_steps <= MAX_STEPS:
             raise UserError(f"The steps must lie between 1 and {MAX_STEPS}.")
         if not 1 <= self.guidance_scale <= 20:
@@ -90,14 +117,17 @@ class Request:
 
     def options(self) -> dict[str, Any]:
         """For the pipeline, without the generator."""
-        names = ("num_frames", "fps", "num_inference_steps", "guidance_scale", "loop")
+        length = "seconds" if self.story else "num_frames"
+        names = (length, "fps", "num_inference_steps", "guidance_scale", "loop")
         options = {name: getattr(self, name) for name in names}
         return options if self.size is None else {**options, "size": self.size}
 
     def call(self, pipe: Any, uploads: Uploads, **options: Any) -> Any:
         paths = [uploads.path(self.inputs[name]) for name in INPUTS[self.use]]
-        words = (self.prompt.strip() or None, self.prompt_weight)
+        words = (self.prompt or None, self.prompt_weight)
         if self.use == "generate":
+            if self.story:
+                options.pop("seconds")  # the pipeline adds them up itself
             return pipe(self.prompt, self.negative_prompt.strip() or None, **options)
         if self.use in ("animate", "extend"):
             return getattr(pipe, self.use)(*paths, *words, self.fit, **options)
@@ -143,9 +173,10 @@ def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Reques
     if not isinstance(recipe, dict) or recipe.get("use") not in USES:
         raise UserError("This file carries no settings of a video: choose one that was made here and not changed.")
     use = recipe["use"]
-    if not isinstance(recipe.get("prompt") or "", str):
-        raise UserError("This file tells a story of several prompts: make it again on the command line.")
     request = Request(use, 0)
+    if use == "generate" and isinstance(recipe.get("prompt"), list):
+        request = replace(request, prompt=_story_of(recipe["prompt"]))
+        recipe = {**recipe, "prompt": None}
     for name, kind in (
         ("seed", int),
         ("prompt", str),
@@ -162,7 +193,7 @@ def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Reques
         value = recipe.get(name)
         if value is None:
             continue
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if type(value) is not kind:
             raise UserError(f"The settings in this file are damaged ({name}): choose another file.")
@@ -183,3 +214,54 @@ def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Reques
     stand_in = Source("upload", "", "")
     replace(request, inputs=dict.fromkeys(INPUTS[use], stand_in)).checked()
     return request, missing
+
+
+def _story_of(parts: list[Any]) -> Story:
+    """The story of a recipe, as `Request` has it."""
+    story = []
+    for part in parts:
+        text, seconds = part if isinstance(part, list) and len(part) == 2 else (None, None)
+        if not isinstance(text, str) or type(seconds) not in (int, float) or not abs(seconds) < 2**53:
+            raise UserError("The settings in this file are damaged (prompt): choose another file.")
+        story.append((text, float(seconds)))
+    return tuple(story)
+
+
+def one_line(prompt: Any) -> str:
+    """The prompt of a recipe, in which anything may stand, for a title; "" where it has none."""
+    if isinstance(prompt, str):
+        return prompt
+    parts = prompt if isinstance(prompt, list | tuple) else []
+    texts = (part[0] for part in parts if isinstance(part, list | tuple) and part)
+    return ", then ".join(text for text in texts if isinstance(text, str))
+
+
+def as_written(request: Request) -> Request:
+    """The request, its prompt read as people write it: several lines are a story, "| 3 s" at the end is their length.
+
+    A line that does not say its length has that of the request.
+    """
+    if request.use != "generate" or not math.isfinite(request.fps) or not request.fps > 0:
+        return request  # `checked` will say what is wrong
+    parts = []
+    for line in filter(None, map(str.strip, request.prompt.splitlines())):
+        timed = _TIMED.fullmatch(line)
+        parts.append((timed[1].strip(), float(timed[2])) if timed else (line, request.seconds))
+    if len(parts) > 1:
+        return replace(request, prompt=tuple(parts))
+    if parts and parts[0][1] != request.seconds:
+        request = replace(request, num_frames=max(1, round(parts[0][1] * request.fps)))
+    return replace(request, prompt=parts[0][0] if parts else "")
+
+
+def written(request: Request) -> str:
+    """The prompt as `as_written` reads it back."""
+    parts = request.story
+    if not parts:
+        plain = " ".join(request.prompt.splitlines())
+        if not _TIMED.fullmatch(plain):
+            return plain
+        parts = ((plain, request.seconds),)
+    lines = (" ".join(text.splitlines()) for text, _ in parts)
+    times = (repr(seconds).removesuffix(".0") for _, seconds in parts)
+    return "\n".join(f"{line} | {time} s" for line, time in zip(lines, times, strict=True))

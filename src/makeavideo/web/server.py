@@ -131,8 +131,11 @@ def make_app(studio: Studio) -> Any:
     # contrast of at least 4.5 to 1 everywhere
     strong = {"button_primary_background_fill": "#1d4ed8", "button_primary_background_fill_hover": "#1e40af"}
     strong |= {"block_label_text_color": "#374151", "block_title_text_color": "#374151"}
+    strong |= {"block_info_text_color": "#374151", "block_info_text_color_dark": "#e5e7eb"}
+    strong |= {"body_text_color_subdued": "#374151", "body_text_color_subdued_dark": "#d1d5db"}
     strong |= {
         "input_placeholder_color": "#5b6068",
+        "input_placeholder_color_dark": "#b6bac2",
         "color_accent": "#1d4ed8",
         "input_border_width": "1px",
         "button_cancel_text_color": "#ffffff",

@@ -51,8 +51,8 @@ class Studio:
         self.maker = Maker(model, self.gallery, self.uploads)
         self.jobs = Jobs(self.maker.make, queue)
 
-    def submit(self, request: Request) -> Job:
-        """Queue a request, if it is possible.
+    def submit(self, request: Request, client: str) -> Job:
+        """Queue a request of a client, if it is possible.
 
         Raises:
             UserError: one sentence about what is not.
@@ -61,7 +61,7 @@ class Studio:
         for source in request.inputs.values():
             self.uploads.path(source)
         self.maker.check(request)
-        return self.jobs.submit(request.use, request)
+        return self.jobs.submit(request.use, request, client)
 
     async def watch(self, job: Job) -> AsyncIterator[tuple[int, int]]:
         """(place in the queue, version of the preview) whenever something has changed, and once when all is over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import math
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ MAX_SECONDS = 60.0
 MAX_FRAMES = 3600
 MAX_VIDEO_PIXELS = 1920 * 1200
 """Of one frame; pictures have the limit of `makeavideo.inputs`, 64 megapixels."""
+KEPT_PIXELS = 8_000_000
+"""Larger pictures are kept smaller: reading them again would take seconds in which nothing could stop it."""
 
 Kind = Literal["picture", "video"]
 
@@ -70,8 +73,10 @@ class Uploads:
         """
         file = self.received(path)
         shown = _shown(name or file.name)
-        self.inspect(file, kind, shown)
-        source = self.keep(file, shown)
+        try:
+            source = self._keep_picture(file, shown) if kind == "picture" else self._keep_video(file, shown)
+        except UserError as error:
+            raise UserError(str(error).replace(str(file), shown)) from None
         file.unlink(missing_ok=True)
         return source
 
@@ -88,24 +93,25 @@ class Uploads:
             raise UserError(f"The file is larger than {MAX_BYTES // 2**20} MB: choose a smaller one.")
         return file
 
-    def inspect(self, file: Path, kind: Kind, shown: str) -> None:
-        try:
-            if kind == "picture":
-                read_picture(file, 8)
-                return
-            info = probe(file)
-            if info.width * info.height > MAX_VIDEO_PIXELS:
-                raise UserError(
-                    f"The video has {info.width} x {info.height} pixels: choose one of at most 1920 x 1200."
-                )
-            if info.duration > MAX_SECONDS or info.num_frames > MAX_FRAMES:
-                raise UserError(
-                    f"The video lasts {info.duration:.0f} seconds ({info.num_frames} frames): "
-                    f"choose one of at most {MAX_SECONDS:.0f} seconds and {MAX_FRAMES} frames."
-                )
-            sample_frames(file, 3, 8)
-        except UserError as error:
-            raise UserError(str(error).replace(str(file), shown)) from None
+    def _keep_picture(self, file: Path, shown: str) -> Source:
+        picture = Image.fromarray(read_picture(file))
+        scale = math.sqrt(KEPT_PIXELS / (picture.width * picture.height))
+        if scale >= 1:
+            return self.keep(file, shown)
+        size = tuple(max(1, round(side * scale)) for side in picture.size)
+        return self.keep_frame(np.asarray(picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)), shown)
+
+    def _keep_video(self, file: Path, shown: str) -> Source:
+        info = probe(file)
+        if info.width * info.height > MAX_VIDEO_PIXELS:
+            raise UserError(f"The video has {info.width} x {info.height} pixels: choose one of at most 1920 x 1200.")
+        if info.duration > MAX_SECONDS or info.num_frames > MAX_FRAMES:
+            raise UserError(
+                f"The video lasts {info.duration:.0f} seconds ({info.num_frames} frames): "
+                f"choose one of at most {MAX_SECONDS:.0f} seconds and {MAX_FRAMES} frames."
+            )
+        sample_frames(file, 3, 8)
+        return self.keep(file, shown)
 
     def keep(self, file: Path, shown: str) -> Source:
         with open(file, "rb") as content:
@@ -134,10 +140,10 @@ class Uploads:
             total -= stat.st_size
 
     def keep_frame(self, frame: np.ndarray, shown: str) -> Source:
-        """A picture that was made here, uint8 (height, width, 3)."""
+        """A picture as it is, uint8 (height, width, 3)."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "frame.png"
-            Image.fromarray(frame).save(file)
+            Image.fromarray(frame).save(file, compress_level=1)
             return self.keep(file, shown)
 
     def path(self, source: Source) -> Path:

@@ -1,0 +1,77 @@
+"""Does the decoder follow the frame rate it is told? The lower the rate, the more must move from frame to frame.
+
+    python benchmarks/frame_rate.py DATA [--prompts 16] [--rates 3 6 12 24] [--json FILE]
+
+DATA is the folder that `make-a-video data emoji` built. The same prompts and seeds at every rate, 16 frames by the
+decoder alone; beside them clips of the data, read at the same rates. Motion: mean change from frame to frame, in levels
+of 255.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from emoji_bars import motion
+from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.data.clips import UnlabelledClips
+from makeavideo.data.emoji import split
+from makeavideo.data.images import CaptionedImages
+from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.sampling import to_uint8
+
+FRAMES = 16
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", type=Path, default=default_model())
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--rates", type=float, nargs="+", default=[3.0, 6.0, 12.0, 24.0], help="frames a second")
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures")
+    arguments = parser.parse_args()
+
+    disable_loading_bars()
+    pipe = MakeAVideoPipeline.load(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
+    size = pipe.sizes[0]
+    stills = CaptionedImages(arguments.data / "images", size)
+    rng = np.random.default_rng(arguments.seed)
+    trained = [i for i, key in enumerate(stills.keys) if key not in split().held_out_all]
+    prompts = [stills.captions(int(i))[0] for i in rng.choice(trained, arguments.prompts, replace=False)]
+    rows = []
+    for rate in sorted(arguments.rates):
+        clips = UnlabelledClips(arguments.data / "clips", size, FRAMES, fps=rate, cache_bytes=0)
+        drawn = np.random.default_rng(arguments.seed).choice(
+            len(clips), min(arguments.clips, len(clips)), replace=False
+        )
+        real = [motion(to_uint8(clips[(int(i), arguments.seed)]["pixels"][None])[0]) for i in drawn]
+        made = []
+        for start in range(0, len(prompts), 8):
+            videos = pipe(
+                prompts[start : start + 8],
+                num_frames=FRAMES,
+                size=size,
+                fps=rate,
+                num_inference_steps=arguments.steps,
+                guidance_scale=arguments.guidance,
+                generator=torch.Generator().manual_seed(arguments.seed + start),
+                output_type="pt",
+            ).frames
+            made += [motion(frames) for frames in to_uint8(videos * 2 - 1)]
+        rows.append({"fps": rate, "made": float(np.mean(made)), "real": float(np.mean(real))})
+        print("{fps:6g} frames a second  made {made:6.2f}  real {real:6.2f}".format(**rows[-1]), flush=True)
+    if arguments.json:
+        save_benchmark(arguments.json, "frame_rate", arguments, rows, weights_hash(arguments.model))
+
+
+if __name__ == "__main__":
+    one_sentence(main)
