@@ -23,8 +23,8 @@ SR_FRAMES = 38
 """Frames that SR_l_t enlarges together, beside those that it shares with the stretch before."""
 STILL_CANDIDATES = 4
 """Pictures that D_t draws before a clip; the clip grows from the one most like the image embedding."""
-GROW_STRENGTH, REFINE_STRENGTH = 0.75, 0.5
-"""Part of D_t's steps that make a clip of a picture, and that mend what F-up extrapolated."""
+REFINE_STRENGTH = 0.5
+"""Part of D_t's steps that mend what F-up extrapolated."""
 PRIOR_CANDIDATES = 4
 """Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
 
@@ -36,6 +36,11 @@ def weights_hash(folder: str | Path) -> str:
         digest.update(file.relative_to(folder).as_posix().encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def grow_strength(fps: float) -> float:
+    """Part of D_t's steps that make a clip of a picture: more at a low frame rate, where frames differ more."""
+    return min(0.9, max(0.6, 0.75 + 0.05 * math.log2(8 / fps)))
 
 
 class Cascade(DiffusionPipeline):
@@ -216,7 +221,8 @@ class Cascade(DiffusionPipeline):
         if num_frames == 1:
             return still
         start = still.expand(-1, num_frames, -1, -1, -1)
-        return self.decode(y_e, negative, num_frames, fps, steps, guidance_scale, generator, start, GROW_STRENGTH)
+        options = (num_frames, fps, steps, guidance_scale, generator)
+        return self.decode(y_e, negative, *options, start, grow_strength(fps))
 
     def extrapolate(
         self, given: Tensor, mask: Tensor, y_e, fps, steps, fill_steps, guidance_scale, generator

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..cascade import GROW_STRENGTH, REFINE_STRENGTH, STILL_CANDIDATES
+from ..cascade import REFINE_STRENGTH, STILL_CANDIDATES, grow_strength
 from ..errors import UserError
 from ..pipeline import MakeAVideoPipeline, Settings, weights_hash
 from ..sampling import to_uint8
@@ -211,7 +211,7 @@ def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1
     window = KEY_FRAMES * (fill * _COST["interpolator"] + REFINE_STRENGTH * decode)
     work = 0.0
     if use in ("generate", "vary"):
-        work += (parts * STILL_CANDIDATES + first * GROW_STRENGTH) * decode
+        work += (parts * STILL_CANDIDATES + first * grow_strength(s.fps / skip)) * decode
     if keys > first + 1:
         windows = -(-(keys - first) // (KEY_FRAMES - CONTEXT))
         work += windows * window
