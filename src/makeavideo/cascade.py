@@ -23,7 +23,7 @@ SR_FRAMES = 38
 """Frames that SR_l_t enlarges together, beside those that it shares with the stretch before."""
 STILL_CANDIDATES = 4
 """Pictures that D_t draws before a clip; the clip grows from the one most like the image embedding."""
-REFINE_STRENGTH = 0.5
+REFINE_STRENGTH = 0.625
 """Part of D_t's steps that mend what F-up extrapolated."""
 PRIOR_CANDIDATES = 4
 """Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
