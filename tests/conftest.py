@@ -1,5 +1,6 @@
 """A whole cascade with tiny random networks: fast, offline, and built as the real one is."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 torch.set_num_threads(2)
+
+slow = pytest.mark.skipif(os.environ.get("MAKEAVIDEO_SLOW_TESTS") != "1", reason="slow: set MAKEAVIDEO_SLOW_TESTS=1")
 
 
 def interruptible() -> None:

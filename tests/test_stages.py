@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from conftest import tiny_text_encoder
+from conftest import slow, tiny_text_encoder
 from makeavideo import UserError
 from makeavideo.sampling import cross_fade
 from makeavideo.training.assemble import assemble
@@ -625,7 +625,7 @@ def test_bf16_and_gradient_checkpointing(cascade, data, tmp_path, bf16_state, ch
     assert (train(recipe_of(values)) / "decoder").is_dir()
 
 
-@pytest.mark.skipif(os.environ.get("MAKEAVIDEO_SLOW_TESTS") != "1", reason="slow: set MAKEAVIDEO_SLOW_TESTS=1")
+@slow
 def test_two_processes(data, tmp_path):
     """Data parallel on two processes (gloo), as `accelerate launch` starts them on two GPUs."""
     values = settings(tmp_path, data, "sr-low-image") | {"steps": 2, "log_every": 1, "batch_size": 2}

@@ -24,6 +24,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from browser import find_browser, free_port, open_browser, outside, record_requests, serve
+from conftest import slow
 from makeavideo import cli
 from makeavideo.errors import UserError
 from makeavideo.inputs import open_video
@@ -764,6 +765,7 @@ def test_animate_an_upload_then_go_on_from_the_gallery(browser, site, tmp_path):
         assert ada.panel("animate").get_by_label("Seed").input_value() == str(info.recipe["seed"])
 
 
+@slow
 def test_every_example_runs_on_a_click(browser, site):
     url, folder = site
     made = []
@@ -783,6 +785,7 @@ def test_every_example_runs_on_a_click(browser, site):
             assert read_video(folder / made[-1]).frames.std() > 20, "it shows something"
 
 
+@slow
 def test_the_small_clip_is_seen_before_the_large_one(browser, site):
     url, folder = site
     with person(browser, url) as ada:
