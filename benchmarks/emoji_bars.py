@@ -8,6 +8,7 @@ a colour thumbnail of the middle frame, compared with the stills of all concepts
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,24 @@ def background(frames: np.ndarray) -> tuple[float, float]:
     return float(change.mean()), float(np.percentile(change, 99))
 
 
+def make_videos(
+    pipe: MakeAVideoPipeline, prompts: list[str], num_frames: int, fps: float, steps: int, guidance: float, seed: int
+) -> Iterator[np.ndarray]:
+    """uint8 (frames, h, w, 3) for each prompt, at the smallest size."""
+    for start in range(0, len(prompts), 8):
+        videos = pipe(
+            prompts[start : start + 8],
+            num_frames=num_frames,
+            size=pipe.sizes[0],
+            fps=fps,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=torch.Generator().manual_seed(seed + start),
+            output_type="pt",
+        ).frames
+        yield from to_uint8(videos * 2 - 1)
+
+
 def fold(sheet: Image.Image, columns: int) -> Image.Image:
     """A long sheet as several columns side by side."""
     height = -(-sheet.height // columns)
@@ -87,29 +106,18 @@ def main() -> None:
     moving = {key: i for i, key in enumerate(clips.keys)}
 
     ranks, made_motion, real_motion, flicker, rows, labels = [], [], [], [], [], []
-    for start in range(0, len(chosen), 8):
-        part = chosen[start : start + 8]
-        prompts = [stills.captions(int(i))[0] for i in part]
-        videos = pipe(
-            prompts,
-            num_frames=16,
-            size=size,
-            fps=arguments.fps,
-            num_inference_steps=arguments.steps,
-            guidance_scale=arguments.guidance,
-            generator=torch.Generator().manual_seed(arguments.seed + start),
-            output_type="pt",
-        ).frames
-        for index, prompt, frames in zip(part, prompts, to_uint8(videos * 2 - 1), strict=True):
-            likeness = known @ describe(frames[8])
-            ranks.append(int((likeness > likeness[index]).sum()))
-            made_motion.append(motion(frames))
-            flicker.append(background(frames))
-            if stills.keys[index] in moving:
-                real = to_uint8(clips[(moving[stills.keys[index]], 0)]["pixels"][None])[0]
-                real_motion.append((motion(real), made_motion[-1]))
-            rows.append(frames)
-            labels.append(prompt)
+    prompts = [stills.captions(int(i))[0] for i in chosen]
+    videos = make_videos(pipe, prompts, 16, arguments.fps, arguments.steps, arguments.guidance, arguments.seed)
+    for index, prompt, frames in zip(chosen, prompts, videos, strict=True):
+        likeness = known @ describe(frames[8])
+        ranks.append(int((likeness > likeness[index]).sum()))
+        made_motion.append(motion(frames))
+        flicker.append(background(frames))
+        if stills.keys[index] in moving:
+            real = to_uint8(clips[(moving[stills.keys[index]], 0)]["pixels"][None])[0]
+            real_motion.append((motion(real), made_motion[-1]))
+        rows.append(frames)
+        labels.append(prompt)
     ranks = np.array(ranks)
     sample = np.random.default_rng(arguments.seed).choice(len(clips), min(100, len(clips)), replace=False)
     real_all = np.mean([motion(to_uint8(clips[(int(i), 0)]["pixels"][None])[0]) for i in sample])

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from emoji_bars import make_videos
 from makeavideo.cli import default_model, disable_loading_bars
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
@@ -26,22 +27,6 @@ from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 
 FRAMES, FPS = 16, 8.0
-
-
-def make(pipe: MakeAVideoPipeline, prompts: list[str], steps: int, guidance: float, seed: int) -> Iterator[np.ndarray]:
-    """uint8 (frames, h, w, 3) for each prompt."""
-    for start in range(0, len(prompts), 8):
-        videos = pipe(
-            prompts[start : start + 8],
-            num_frames=FRAMES,
-            size=pipe.sizes[0],
-            fps=FPS,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(seed + start),
-            output_type="pt",
-        ).frames
-        yield from to_uint8(videos * 2 - 1)
 
 
 @torch.no_grad()
@@ -73,12 +58,13 @@ def main() -> None:
         return (to_uint8(clips[(int(i), seed)]["pixels"][None])[0] for i in indices)
 
     half, other = drawn[::2], drawn[1::2]
+    prompts = [captions[clips.keys[i]] for i in other]
     rng = np.random.default_rng(seed)
     sets = {
         "the other half": real(other),
         "the other half, frames shuffled": (frames[rng.permutation(FRAMES)] for frames in real(other)),
         "the other half, standing still": (np.repeat(frames[:1], FRAMES, 0) for frames in real(other)),
-        "made": make(pipe, [captions[clips.keys[i]] for i in other], arguments.steps, arguments.guidance, seed),
+        "made": make_videos(pipe, prompts, FRAMES, FPS, arguments.steps, arguments.guidance, seed),
     }
     network = video_features("emoji")
     reference = features_of((frames[None] for frames in real(half)), network)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emoji_bars import motion
+from emoji_bars import make_videos, motion
 from makeavideo.cli import default_model, disable_loading_bars
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.emoji import split
@@ -54,19 +54,8 @@ def main() -> None:
             len(clips), min(arguments.clips, len(clips)), replace=False
         )
         real = [motion(to_uint8(clips[(int(i), arguments.seed)]["pixels"][None])[0]) for i in drawn]
-        made = []
-        for start in range(0, len(prompts), 8):
-            videos = pipe(
-                prompts[start : start + 8],
-                num_frames=FRAMES,
-                size=size,
-                fps=rate,
-                num_inference_steps=arguments.steps,
-                guidance_scale=arguments.guidance,
-                generator=torch.Generator().manual_seed(arguments.seed + start),
-                output_type="pt",
-            ).frames
-            made += [motion(frames) for frames in to_uint8(videos * 2 - 1)]
+        videos = make_videos(pipe, prompts, FRAMES, rate, arguments.steps, arguments.guidance, arguments.seed)
+        made = [motion(frames) for frames in videos]
         rows.append({"fps": rate, "made": float(np.mean(made)), "real": float(np.mean(real))})
         print("{fps:6g} frames a second  made {made:6.2f}  real {real:6.2f}".format(**rows[-1]), flush=True)
     if arguments.json:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from .errors import UserError
 from .inflate import VideoUNet
-from .sampling import FILL_SCALE, TIMESTEPS, add_noise, cross_fade, frame_noise, guide, sample, upsample
+from .sampling import FILL_SCALE, TIMESTEPS, add_noise, cross_fade, frame_noise, guide, sample, steps_of, upsample
 from .timeline import FRAME_SKIP, TRANSITION, spans
 
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
@@ -381,7 +381,7 @@ class Cascade(DiffusionPipeline):
         """
         if not torch.is_tensor(noise):
             noise = frame_noise(tuple(noise), generator).to(self._execution_device)
-        with self.stage_bar(stage, steps if start is None else max(1, round(steps * strength))) as bar:
+        with self.stage_bar(stage, steps if start is None else steps_of(steps, strength)) as bar:
 
             def on_step(step, timestep, x_hat):
                 bar.update()

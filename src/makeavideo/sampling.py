@@ -114,6 +114,11 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> 
     return unconditional + guidance_scale * (conditional - unconditional)
 
 
+def steps_of(num_inference_steps: int, strength: float) -> int:
+    """Steps that are run where a clean sample is begun with."""
+    return max(1, round(num_inference_steps * strength))
+
+
 @torch.no_grad()
 def sample(
     predict: Callable[[Tensor, Tensor], Tensor],
@@ -141,7 +146,7 @@ def sample(
     scheduler.set_timesteps(num_inference_steps)
     x_t, begin = noise, 0
     if start is not None:
-        begin = num_inference_steps - max(1, round(num_inference_steps * strength))
+        begin = num_inference_steps - steps_of(num_inference_steps, strength)
         scheduler.set_begin_index(begin)
         x_t = add_noise(start, noise, scheduler.sigmas[begin].to(start).expand(len(start)))
     for step, timestep in enumerate(scheduler.timesteps[begin:]):
