@@ -45,7 +45,7 @@ VARIANTS = {
     "attention": ("attention only (as VDM)", ["temporal=attention", "train=all"]),
     "frozen": ("temporal weights only (as CogVideo)", ["temporal=pseudo3d", "train=temporal"]),
     # nothing is there that a lower rate would keep from being forgotten
-    "random": ("no text-to-image start", ["temporal=pseudo3d", "init_from=null", "optim.spatial_scale=1"]),
+    "random": ("no text-to-image start", ["temporal=pseudo3d", "init_from=null", "optim.pretrained_scale=1"]),
 }
 GROUPS = ("never seen moving", "seen")
 BACKGROUND = 8

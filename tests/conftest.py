@@ -137,7 +137,7 @@ def tiny_model(tmp_path_factory) -> Path:
         "image_encoder": tiny_image_encoder(),
         "prior": prior,
         "decoder": inflate(tiny_decoder(), space_to_depth=4),
-        "interpolator": widen_input(inflate(tiny_decoder(), space_to_depth=4), 4),
+        "interpolator": widen_input(inflate(tiny_decoder(), space_to_depth=4), 5),
         "super_resolution_low": inflate(tiny_super_resolution(), space_to_depth=8),
         "super_resolution_high": inflate(tiny_super_resolution(), temporal="none", space_to_depth=8),
     }

@@ -515,7 +515,7 @@ def test_a_missing_extra_is_one_sentence(monkeypatch, folders):
 
     for name in ("measures", "frechet", "videos"):
         monkeypatch.delitem(sys.modules, f"makeavideo.evaluation.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(UserError, match=r"pip install \"makeavideo\[evaluation\]\""):
         CliRunner().invoke(app, ["motion", str(folders / "made")], catch_exceptions=False)
 

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.nn import functional as F
 
 from makeavideo import UserError
-from makeavideo.inflate import VideoUNet, inflate, is_temporal, per_frame, widen_input
+from makeavideo.inflate import VideoUNet, add_pixel_path, inflate, is_temporal, per_frame, widen_input
 from makeavideo.pseudo3d import Clip, PseudoAttention3d, PseudoConv3d, TemporalAttention, TemporalConv, num_heads
 
 BATCH, FRAMES, SIZE = 2, 5, 16
@@ -335,6 +335,36 @@ def test_widen_input(tmp_path, space_to_depth, temporal):
         assert loaded.config.extra_channels == 4
         torch.testing.assert_close(loaded(torch.cat([sample, extra], dim=2), 3).sample, expected)
         assert widen_input(loaded, 1).conv_in.weight.shape[1] == 8 * space_to_depth**2
+
+
+def test_a_path_at_full_resolution_changes_nothing_at_first(tmp_path):
+    unet = UNet2DModel(
+        **CHANNELS,
+        in_channels=48,
+        out_channels=48,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+    video = widen_input(inflate(unet, space_to_depth=4), 4)
+    sample = torch.randn(BATCH, FRAMES, 7, SIZE, SIZE)
+    with torch.no_grad():
+        before = video(sample, 3).sample
+        video = add_pixel_path(video, 8)
+        torch.testing.assert_close(video(sample, 3).sample, before)
+        video.pixel_path[-1].weight.normal_()
+        expected = video(sample, 3).sample
+        # unlike the UNet's patches it acts on single pixels, and frame by frame
+        changed = sample.clone()
+        changed[:, 1, 3, 5, 5] += 1
+        made = video.pixel_path(torch.zeros(FRAMES, 3, SIZE, SIZE), changed[0, :, 3:])
+        was = video.pixel_path(torch.zeros(FRAMES, 3, SIZE, SIZE), sample[0, :, 3:])
+        assert (made - was)[1].abs().max() > 0 and torch.equal(made[2:], was[2:])
+        video.save_pretrained(tmp_path)
+        torch.testing.assert_close(VideoUNet.from_pretrained(tmp_path)(sample, 3).sample, expected)
+    with pytest.raises(UserError, match="before"):
+        widen_input(video, 1)
+    with pytest.raises(UserError, match="extra"):
+        add_pixel_path(inflate(unet, space_to_depth=4), 8)
 
 
 @pytest.mark.parametrize("low_cpu_mem_usage", [True, False])

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from conftest import slow, tiny_text_encoder
 from makeavideo import UserError
-from makeavideo.sampling import cross_fade
+from makeavideo.flow import first_guess
 from makeavideo.training.assemble import assemble
 from makeavideo.training.recipe import Recipe, load_recipe
 from makeavideo.training.stages import STAGES, captioned_images, unlabelled_clips
@@ -322,7 +322,8 @@ def test_video_stages_start_where_the_stage_before_ended(cascade, data):
         assert torch.allclose(image(x, 500, **y_e).sample, video(x, 500, fps=rates, **y_e).sample, atol=1e-4)
     decoder = VideoUNet.from_pretrained(runs / "decoder-video/final/decoder").float()
     filler = STAGES["interpolator"](recipe_of(settings(runs, data, "interpolator")), torch.device("cpu")).network
-    wide = torch.cat([x, torch.randn(1, 3, 4, SIZE, SIZE)], 2)
+    noise, rest = torch.randn(1, 3, 3, SIZE, SIZE), torch.randn(1, 3, 2, SIZE, SIZE)
+    wide = torch.cat([noise, x, rest], 2)  # the guess is read where D_t reads its noisy frames
     with torch.no_grad():
         assert filler(wide, 500, rates, **y_e).sample.abs().max() == 0
         for name in ("weight", "bias"):  # but for its last layer it is D_t
@@ -345,10 +346,10 @@ def test_conditions_are_dropped_for_guidance(cascade, data):
         stage.loss(spy, {"pixels": pixels, "fps": torch.full((4,), 12.0)}, torch.Generator().manual_seed(0))
         assert set(seen["fps"].tolist()) == allowed
         assert (seen["y_e"] == 0).all() == (dropout == 1.0)
-        x, mask = seen["x"], seen["x"][:, :, 6:]
-        assert x.shape[2] == 7 and set(mask.unique().tolist()) <= {0.0, 1.0}
-        # what is not given is not seen: in its place stands a cross-fade of what is
-        assert torch.equal(x[:, :, 3:6], cross_fade(pixels * mask, mask[:, :, 0, 0, 0]))
+        x, mask = seen["x"], seen["x"][:, :, 6:7]
+        assert x.shape[2] == 8 and set(mask.unique().tolist()) <= {0.0, 1.0}
+        # what is not given is not seen: in its place stands what can be guessed of it from what is
+        assert torch.equal(x[:, :, 3:6], first_guess(pixels * mask, mask[:, :, 0, 0, 0])[0])
         assert (mask == mask[..., :1, :1]).all() and (mask.amax((1, 2, 3, 4)) == 1).all()
 
 
@@ -521,6 +522,17 @@ def test_frozen_spatial_weights_stay_bit_for_bit_and_resuming_is_exact(cascade, 
         train(recipe_of(values, output=str(tmp_path / "cut"), train="all"), resume=True)
 
 
+def test_the_path_at_full_resolution_can_be_trained_alone(cascade, data, tmp_path):
+    start = cascade[0] / "interpolator" / "final" / "interpolator"
+    values = settings(cascade[0], data, "interpolator") | {"train": "path", "init_from": str(start)}
+    trained = load_file(
+        train(recipe_of(values, output=str(tmp_path / "run"))) / "interpolator" / "diffusion_pytorch_model.safetensors"
+    )
+    before = load_file(start / "diffusion_pytorch_model.safetensors")
+    changed = {name for name in trained if not torch.equal(trained[name], before[name])}
+    assert changed and all(name.startswith("pixel_path.") for name in changed)
+
+
 def test_attention_alone(cascade, data, tmp_path):
     """As VDM: the convolutions stay 2-D; the network starts as the 2-D one."""
     from makeavideo.inflate import VideoUNet
@@ -555,6 +567,7 @@ def test_a_video_network_from_random_weights(cascade, data, tmp_path):
         ("prior", {"temporal": "attention"}, "prior has no temporal layers: take temporal out"),
         ("decoder-video", {"train": "temporal", "init_from": None, "network": DECODER}, "random spatial weights"),
         ("interpolator", {"train": "temporal"}, "new input channels are spatial weights"),
+        ("decoder-video", {"train": "path"}, "path is for the interpolator"),
         ("interpolator", {"temporal": "attention"}, "of the kind pseudo3d and the recipe asks for attention"),
     ],
 )

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from .errors import UserError
+from .flow import first_guess, seen_by_interpolator
 from .inflate import VideoUNet
-from .sampling import FILL_SCALE, TIMESTEPS, add_noise, cross_fade, frame_noise, guide, sample, steps_of, upsample
+from .sampling import TIMESTEPS, add_noise, frame_noise, guide, sample, steps_of, upsample
 from .timeline import FRAME_SKIP, TRANSITION, spans
 
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 SR_OVERLAP = 4
 """Frames that two stretches of a long video share in SR_l_t; there one passes into the other."""
-SR_FRAMES = 38
+SR_FRAMES = 16
 """Frames that SR_l_t enlarges together, beside those that it shares with the stretch before."""
 STILL_CANDIDATES = 4
 """Pictures that D_t draws before a clip; the clip grows from the one most like the image embedding."""
@@ -56,7 +57,7 @@ class Cascade(DiffusionPipeline):
         image_encoder: the image tower: pictures to embeddings, for the uses that start from pictures.
         prior: P; a PriorTransformer that predicts the clean image embedding.
         decoder: D_t, frames from an image embedding.
-        interpolator: F-up, four more input channels: masked frames and mask.
+        interpolator: F-up, five more input channels: `flow.seen_by_interpolator`.
         super_resolution_low: SR_l_t, x4, all frames together.
         super_resolution_high: SR_h, x3, each frame by itself.
         *_scheduler: flow-matching schedulers of diffusers.
@@ -224,14 +225,12 @@ class Cascade(DiffusionPipeline):
         options = (num_frames, fps, steps, guidance_scale, generator)
         return self.decode(y_e, negative, *options, start, grow_strength(fps))
 
-    def extrapolate(
-        self, given: Tensor, mask: Tensor, y_e, fps, steps, fill_steps, guidance_scale, generator
-    ) -> Tensor:
+    def extrapolate(self, given: Tensor, mask: Tensor, y_e, fps, steps, guidance_scale, generator) -> Tensor:
         """F-up over a window of key frames; D_t then mends what it made, so that faults do not add up over windows.
 
         Arguments as those of `fill`. Next to a given frame F-up's own frames stay, and pass into D_t's over a few.
         """
-        filled = self.fill(given, mask, y_e, fps, fill_steps, generator)
+        filled = self.fill(given, mask, y_e, fps)
         options = (fps, steps, guidance_scale, generator, filled, REFINE_STRENGTH, mask, "extrapolate")
         mended = self.decode(y_e, None, filled.shape[1], *options)
         places = torch.arange(filled.shape[1], device=mask.device)
@@ -239,8 +238,11 @@ class Cascade(DiffusionPipeline):
         share = (away / (TRANSITION + 1)).clamp(max=1)
         return torch.lerp(filled, mended, share[:, :, None, None, None].to(filled))
 
-    def fill(self, given: Tensor, mask: Tensor, y_e: Tensor, fps: float, steps: int, generator) -> Tensor:
-        """F-up (section 3.3): makes the frames that are not given.
+    def fill(self, given: Tensor, mask: Tensor, y_e: Tensor, fps: float) -> Tensor:
+        """F-up (section 3.3): makes the frames that are not given, in one step.
+
+        The step is from t = 1, where the noise says nothing about the frames. So its mean is taken in place of a draw,
+        of which the network would let some through.
 
         Args:
             given: (batch, frames, 3, h, w); what stands where `mask` is 0 does not matter.
@@ -249,21 +251,21 @@ class Cascade(DiffusionPipeline):
             fps: frames a second.
         """
         rates = torch.full((len(given),), float(fps), device=given.device)
-        blend = cross_fade(given, mask)
+        guess, unit = first_guess(given, mask)
         mask = mask[:, :, None, None, None].expand(-1, -1, 1, *given.shape[3:])
         y_e = y_e.flatten(0, 1)
 
         def predict(x_t, t):
-            seen = torch.cat([x_t, blend, mask], 2)
+            seen = seen_by_interpolator(x_t, guess, unit, mask)
             return self.denoise(self.interpolator, seen, t, rates, y_e) * (1 - mask)
 
         def frames(added: Tensor) -> Tensor:
-            return torch.lerp((blend + FILL_SCALE * added).clamp(-1, 1), given, mask)
+            return torch.lerp((guess + unit * added).clamp(-1, 1), given, mask)
 
-        scheduler = self.interpolator_scheduler
-        return frames(self.run("interpolator", predict, given.shape, scheduler, steps, generator, frames))
+        noise = torch.zeros_like(given)
+        return frames(self.run("interpolator", predict, noise, self.interpolator_scheduler, 1, frames=frames))
 
-    def fill_between(self, keys: Tensor, last_gap: int, y_e: Tensor, fps: float, steps: int, generator) -> Tensor:
+    def fill_between(self, keys: Tensor, last_gap: int, y_e: Tensor, fps: float) -> Tensor:
         """F-up between key frames, on stretches of 16 frames that share key frames, side by side in the batch.
 
         Args:
@@ -287,7 +289,7 @@ class Cascade(DiffusionPipeline):
         def cut(x: Tensor) -> Tensor:
             return torch.stack([x[:, list(span)] for span in stretches], 1).flatten(0, 1)
 
-        made = self.fill(cut(given), cut(mask), cut(y_e), fps, steps, generator).unflatten(0, (batch, -1))
+        made = self.fill(cut(given), cut(mask), cut(y_e), fps).unflatten(0, (batch, -1))
         for number, span in enumerate(stretches):
             given[:, list(span)] = made[:, number]
         return given

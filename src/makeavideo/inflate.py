@@ -67,6 +67,25 @@ class VideoUNetOutput(BaseOutput):
     sample: Tensor
 
 
+class PixelPath(nn.Sequential):
+    """A few convolutions at full resolution, frame by frame: what patches are too coarse for, sharp edges above all.
+
+    They see the extra channels and what the UNet made, and change it; the last one starts as zero.
+    """
+
+    def __init__(self, extra_channels: int, out_channels: int, width: int):
+        layers = []
+        for dilation, channels in ((1, extra_channels + out_channels), (1, width), (2, width), (4, width)):
+            layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.SiLU()]
+        super().__init__(*layers, nn.Conv2d(width, out_channels, 3, padding=1))
+        nn.init.zeros_(self[-1].weight)
+        nn.init.zeros_(self[-1].bias)
+
+    def forward(self, made: Tensor, extra: Tensor) -> Tensor:
+        """Both (frames, channels, height, width)."""
+        return made + super().forward(torch.cat([extra, made], 1).contiguous(memory_format=torch.channels_last))
+
+
 class VideoUNet(ModelMixin, ConfigMixin):
     """A 2-D UNet of diffusers that works on clips.
 
@@ -76,6 +95,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal: "pseudo3d" (the paper), "attention" (convolutions stay 2-D) or "none" (every frame by itself).
         space_to_depth: side of the square of pixels that becomes one position of the 2-D network.
         extra_channels: input channels beyond those of the 2-D network, counted in pixels (`widen_input`).
+        pixel_channels: width of a path of a few convolutions at full resolution, beside the patches (`add_pixel_path`).
     """
 
     _supports_gradient_checkpointing = True
@@ -88,6 +108,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal: Temporal = "pseudo3d",
         space_to_depth: int = 1,
         extra_channels: int = 0,
+        pixel_channels: int = 0,
     ):
         super().__init__()
         if unet_class not in UNET_CLASSES:
@@ -105,6 +126,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             widen_conv(unet.conv_in, extra_channels * space_to_depth**2)
         if temporal != "none":
             add_temporal_layers(unet, temporal, self.clip)
+        if pixel_channels:
+            self.pixel_path = PixelPath(extra_channels, self.out_channels, pixel_channels)
 
     def forward(
         self,
@@ -136,8 +159,17 @@ class VideoUNet(ModelMixin, ConfigMixin):
             conditions.setdefault("encoder_hidden_states", None)
         result = self.unet(pictures, timestep, **conditions, return_dict=False)[0]
         self.clip.fps = None
-        result = F.pixel_shuffle(result, patch).unflatten(0, (batch, frames))
+        result = F.pixel_shuffle(result, patch)
+        if self.config.pixel_channels:
+            extra = sample[:, :, -self.config.extra_channels :].flatten(0, 1)
+            result = self.pixel_path(result, extra)
+        result = result.unflatten(0, (batch, frames))
         return VideoUNetOutput(sample=result) if return_dict else (result,)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of a frame that it gives, counted in pixels."""
+        return self.unet.config.out_channels // self.config.space_to_depth**2
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func=None) -> None:
         """As in diffusers; a recomputed block sees the number of frames of its own forward pass, not the latest."""
@@ -225,8 +257,22 @@ def public(config: dict[str, Any]) -> dict[str, Any]:
 
 def widen_input(video_unet: VideoUNet, extra_channels: int) -> VideoUNet:
     """Adds input channels at the end, in place: their weights are zero, so the output does not change."""
+    if video_unet.config.pixel_channels:
+        raise UserError(
+            "the path at full resolution is made for the extra channels there are: widen the input before it"
+        )
     widen_conv(video_unet.unet.conv_in, extra_channels * video_unet.config.space_to_depth**2)
     video_unet.register_to_config(extra_channels=video_unet.config.extra_channels + extra_channels)
+    return video_unet
+
+
+def add_pixel_path(video_unet: VideoUNet, channels: int) -> VideoUNet:
+    """Adds a path at full resolution to a network that has extra channels, in place: the output does not change."""
+    if not video_unet.config.extra_channels:
+        raise UserError("a path at full resolution reads the extra channels: widen the input first")
+    path = PixelPath(video_unet.config.extra_channels, video_unet.out_channels, channels)
+    video_unet.pixel_path = path.to(video_unet.device, video_unet.dtype)
+    video_unet.register_to_config(pixel_channels=channels)
     return video_unet
 
 

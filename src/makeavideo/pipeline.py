@@ -325,13 +325,8 @@ class MakeAVideoPipeline(Cascade):
 
     def filler(self, s: Settings, skip: int):
         """F-up, and D_t after it, at the rate of the key frames."""
-        options = (s.fps / skip, s.num_inference_steps, self.fill_steps(s), s.guidance_scale, s.generator)
+        options = (s.fps / skip, s.num_inference_steps, s.guidance_scale, s.generator)
         return lambda given, mask, y_e: self.extrapolate(given, mask, y_e, *options)
-
-    @staticmethod
-    def fill_steps(s: Settings) -> int:
-        """Steps of F-up: it starts near its answer, and with more steps these weights only add grain."""
-        return max(1, s.num_inference_steps // 8)
 
     def deliver(
         self, s: Settings, segments: list[Segment], anchors: Sequence[Anchor] = (), last_is_given: bool = False
@@ -351,16 +346,15 @@ class MakeAVideoPipeline(Cascade):
         if skip == 1:
             yield from (chunk for chunk, _ in keys)
             return
-        steps = self.fill_steps(s)
         held = held_y = None
         for chunk, y_e in keys:
             held = chunk if held is None else torch.cat([held, chunk], 1)
             held_y = y_e if held_y is None else torch.cat([held_y, y_e], 1)
             while held.shape[1] > KEY_FRAMES:
                 part = held[:, :KEY_FRAMES], skip, held_y[:, :KEY_FRAMES]
-                yield self.fill_between(*part, s.fps, steps, s.generator)[:, :-1]
+                yield self.fill_between(*part, s.fps)[:, :-1]
                 held, held_y = held[:, KEY_FRAMES - 1 :], held_y[:, KEY_FRAMES - 1 :]
-        yield self.fill_between(held, last_gap, held_y, s.fps, steps, s.generator)
+        yield self.fill_between(held, last_gap, held_y, s.fps)
 
     def enlarge(self, small: Iterator[Tensor], s: Settings, anchors: Sequence[Anchor]) -> Iterator[Tensor]:
         """Super-resolution, and the given pictures' own detail, chunk by chunk."""

@@ -14,8 +14,6 @@ from torch import Tensor
 TIMESTEPS = 1000
 """Networks are told the noise level as `t * TIMESTEPS`, the range that diffusers' time embeddings are made for."""
 
-FILL_SCALE = 0.25
-"""What F-up adds to a cross-fade is counted in this unit, so that noise that leaks through it stays invisible."""
 DETAIL_TOLERANCE = 0.15
 """Change of a small frame's pixel, of the range -1 to 1, at which nothing is left of a given picture's detail."""
 
@@ -43,7 +41,7 @@ def upsample(low: Tensor, size: int) -> Tensor:
 
 
 def cross_fade(given: Tensor, mask: Tensor) -> Tensor:
-    """Fill the frames that are not given by a linear blend of the given ones on either side: where F-up starts.
+    """Fill the frames that are not given by a linear blend of the given ones on either side.
 
     Args:
         given: (batch, frames, channels, h, w).

@@ -39,7 +39,7 @@ def checked(command: Callable) -> Callable:
         try:
             return command(*args, **kwargs)
         except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in {"cv2", "scipy", "torchmetrics", "matplotlib"}:
+            if (error.name or "").split(".")[0] not in {"scipy", "torchmetrics", "matplotlib"}:
                 raise
             raise UserError(f'Evaluation needs {error.name}: run `pip install "makeavideo[evaluation]"`.') from None
 

@@ -42,6 +42,9 @@ class DataRecipe(Strict):
     short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
     stills: list[str] = Field([], description="decoder-video: pictures trained on beside the clips, as single frames")
     stills_per_step: int = Field(16, gt=0)
+    every_fifth: float = Field(
+        0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
+    )
     cache_gb: float = Field(4.0, ge=0, description="memory for decoded frames")
     num_workers: int = Field(0, ge=0)
 
@@ -58,8 +61,8 @@ class NoiseRecipe(Strict):
 
 class OptimRecipe(Strict):
     learning_rate: float = Field(6e-4, gt=0)
-    spatial_scale: float = Field(
-        1.0, ge=0, description="learning rate of spatial weights, as a part of the temporal ones'"
+    pretrained_scale: float = Field(
+        1.0, ge=0, description="learning rate of what is pretrained, as a part of the new layers': a video stage's"
     )
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
@@ -85,7 +88,9 @@ class Recipe(Strict):
     temporal: Literal["pseudo3d", "attention"] | None = Field(
         None, description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d"
     )
-    train: Literal["all", "temporal"] = Field("all", description="temporal: the spatial weights stay as they are")
+    train: Literal["all", "temporal", "path"] = Field(
+        "all", description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution"
+    )
     noise: NoiseRecipe = NoiseRecipe()
     optim: OptimRecipe = OptimRecipe()
     gradient_accumulation: int = Field(1, gt=0)

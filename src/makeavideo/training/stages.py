@@ -18,12 +18,11 @@ from ..data.emoji import split
 from ..data.images import CaptionedImages
 from ..encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from ..errors import UserError
-from ..inflate import VideoUNet, inflate, widen_input
+from ..flow import EXTRA_CHANNELS, LARGEST_CORRECTION, first_guess, seen_by_interpolator
+from ..inflate import VideoUNet, add_pixel_path, inflate, widen_input
 from ..sampling import (
-    FILL_SCALE,
     TIMESTEPS,
     add_noise,
-    cross_fade,
     frame_noise,
     guide,
     make_scheduler,
@@ -31,9 +30,12 @@ from ..sampling import (
     to_uint8,
     upsample,
 )
+from ..timeline import FRAME_SKIP
 from .recipe import DataRecipe, Recipe
 
-SHEET_CLIPS, SHEET_STEPS = 8, 16
+SHEET_CLIPS = 8
+PIXEL_CHANNELS = 48
+"""Width of F-up's path at full resolution."""
 VIEW_TEMPERATURE = 0.1
 
 
@@ -102,6 +104,8 @@ class Stage:
             raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
         if recipe.train == "temporal" and recipe.init_from is None:
             raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
+        if recipe.train == "path" and recipe.stage != "interpolator":
+            raise UserError("train: path is for the interpolator, which has one: set train to all or temporal.")
         if recipe.train == "temporal" and recipe.stage == "interpolator":
             raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
         self.recipe, self.device = recipe, device
@@ -363,13 +367,16 @@ class PixelStage(Stage):
         temporal = {"params": list(self.network.temporal_parameters()), "lr": optim.learning_rate}
         if self.recipe.train == "temporal":
             return [temporal]
-        rate = optim.learning_rate * optim.spatial_scale
+        rate = optim.learning_rate * optim.pretrained_scale
         return [temporal, {"params": list(self.network.spatial_parameters()), "lr": rate}]
 
     def diffuse(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         noise_recipe = self.recipe.noise
         t = draw_levels(x.shape[0], noise_recipe.mean, noise_recipe.std, generator).to(x.device)
-        return add_noise(x, frame_noise(x.shape, generator, noise_recipe.shared).to(x.device), t), t
+        return add_noise(x, self.noise_like(x, generator), t), t
+
+    def noise_like(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return frame_noise(x.shape, generator, self.recipe.noise.shared).to(x.device)
 
     def dropped(self, batch: int, generator: torch.Generator) -> Tensor:
         draws = torch.rand(batch, generator=generator, device=generator.device)
@@ -390,6 +397,7 @@ class DecoderStage(PixelStage):
     """D on pictures, or D_t on clips: the image embedding -> frames (sections 3.1 and 3.2)."""
 
     component, shift = "decoder", 2.0
+    sheet_steps, sheet_guidance = 16, 2.0
 
     def __init__(self, recipe: Recipe, device: torch.device):
         from transformers import CLIPVisionModelWithProjection
@@ -445,10 +453,10 @@ class DecoderStage(PixelStage):
             t = t.expand(len(x_t))
             known = self.predict(network, x_t, t, y_e, fps, batch)
             null = self.predict(network, x_t, t, torch.zeros_like(y_e), fps, batch)
-            return guide(known.float(), null.float(), 2.0)
+            return guide(known.float(), null.float(), self.sheet_guidance)
 
-        noise = frame_noise(x.shape, generator).to(self.device)
-        made = self.frames(sample(predict, noise, make_scheduler(self.shift), SHEET_STEPS), batch)
+        noise = self.noise_like(x, generator)
+        made = self.frames(sample(predict, noise, make_scheduler(self.shift), self.sheet_steps), batch)
         real_and_made = to_uint8(torch.stack([x, made], 1).flatten(0, 1))
         return contact_sheet(real_and_made if self.video else list(real_and_made[:, 0]), columns=16)
 
@@ -478,53 +486,77 @@ class DecoderVideoStage(DecoderStage):
 
 
 class InterpolatorStage(DecoderVideoStage):
-    """F-up (section 3.3): D_t with four more input channels, the given frames and the mask.
+    """F-up (section 3.3): D_t with more input channels, the given frames, the mask and the unit of what it makes.
 
-    In place of the frames that are not given it sees a cross-fade of those that are, and the diffusion is of what is to
-    be added to it, in units of FILL_SCALE. The last layer starts as zero: F-up starts as the cross-fade.
+    In place of the frames that are not given it sees a guess from those that are (`flow.first_guess`), and makes what
+    is to be added to it, in one step from t = 1. There the noise says nothing, and its mean is taken in place of a
+    draw. D_t's weights read the guess where they read the noisy frames, and the last layer starts as zero: F-up starts
+    as the guess.
     """
 
     component = "interpolator"
+    sheet_steps, sheet_guidance = 1, 1.0
 
     def start(self):
         network = super().start()
         if network.config.extra_channels == 0:
-            network = widen_input(network, 4).to(memory_format=torch.channels_last)
+            network = add_pixel_path(widen_input(network, EXTRA_CHANNELS), PIXEL_CHANNELS)
+            weight = network.unet.conv_in.weight.data
+            x_t, guess, _ = weight.split([network.config.space_to_depth**2 * channels for channels in (3, 3, 2)], 1)
+            guess.copy_(x_t)
+            x_t.zero_()
             for name, parameter in network.unet.conv_out.named_parameters():
                 if name != "temporal.weight":
                     nn.init.zeros_(parameter)
-        return network
+        if self.recipe.train == "path":
+            network.requires_grad_(False).pixel_path.requires_grad_(True)
+        return network.to(memory_format=torch.channels_last)
+
+    def parameter_groups(self):
+        optim = self.recipe.optim
+        path = {"params": list(self.network.pixel_path.parameters()), "lr": optim.learning_rate}
+        if self.recipe.train == "path":
+            return [path]
+        pretrained = [p for name, p in self.network.named_parameters() if not name.startswith("pixel_path.")]
+        return [path, {"params": pretrained, "lr": optim.learning_rate * optim.pretrained_scale}]
+
+    def noise_like(self, x, generator):
+        return torch.zeros_like(x)
+
+    def diffuse(self, x, generator):
+        return self.noise_like(x, generator), torch.ones(len(x), device=x.device)
 
     def target(self, batch, generator):
         pixels = batch["pixels"]
-        mask = draw_masks(*pixels.shape[:2], generator).to(pixels.device)
-        batch["blend"] = cross_fade(pixels, mask)
+        mask = draw_masks(*pixels.shape[:2], generator, self.recipe.data.every_fifth).to(pixels.device)
+        batch["guess"], batch["unit"] = first_guess(pixels, mask)
         batch["mask"] = mask[:, :, None, None, None].expand(-1, -1, 1, *pixels.shape[3:])
-        return (pixels - batch["blend"]) / FILL_SCALE
+        correction = (pixels - batch["guess"]) / batch["unit"]
+        return correction.clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION)
 
     def frames(self, made, batch):
-        return batch["blend"] + FILL_SCALE * made
+        return batch["guess"] + batch["unit"] * made
 
     def predict(self, network, x_t, t, y_e, fps, batch):
-        seen = torch.cat([x_t, batch["blend"], batch["mask"]], 2)
+        seen = seen_by_interpolator(x_t, batch["guess"], batch["unit"], batch["mask"])
         return super().predict(network, seen, t, y_e, fps, batch).float() * (1 - batch["mask"])
 
 
-def draw_masks(batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
+def draw_masks(batch: int, num_frames: int, generator: torch.Generator, every_fifth: float = 0.67) -> Tensor:
     """Which frames are given (batch, num_frames), 1 where they are.
 
-    Half of the clips: every fifth frame (interpolation). The others: the first ones (extrapolation, image animation),
-    some at both ends (joining, closing a loop), or any.
+    A share of the clips: every fifth frame (interpolation). The others: the first ones (extrapolation, image
+    animation), some at both ends (joining, closing a loop), or any.
     """
     masks = torch.zeros(batch, num_frames)
-    draws = torch.rand(batch, 4, generator=generator, device=generator.device).cpu()
-    for row, (kind, start, end, place) in zip(masks, draws.tolist(), strict=True):
+    draws = torch.rand(batch, 5, generator=generator, device=generator.device).cpu()
+    for row, (interpolate, kind, start, end, place) in zip(masks, draws.tolist(), strict=True):
         first, last = (1 + int(x**2 * num_frames / 2) for x in (start, end))
-        if kind < 0.5:
-            row[::5] = 1
-        elif kind < 0.75:
+        if interpolate < every_fifth:
+            row[::FRAME_SKIP] = 1
+        elif kind < 0.5:
             row[:first] = 1
-        elif kind < 0.9:
+        elif kind < 0.8:
             row[:first] = row[-last:] = 1
         else:
             row[torch.randperm(num_frames, generator=torch.Generator().manual_seed(int(place * 2**31)))[:first]] = 1

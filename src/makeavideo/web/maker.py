@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..cascade import REFINE_STRENGTH, STILL_CANDIDATES, grow_strength
+from ..cascade import REFINE_STRENGTH, SR_FRAMES, SR_OVERLAP, STILL_CANDIDATES, grow_strength
 from ..errors import UserError
 from ..pipeline import MakeAVideoPipeline, Settings, weights_hash
 from ..sampling import to_uint8
@@ -205,10 +205,10 @@ def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1
     """
     skip = frame_skip(s.num_frames, s.fps)
     keys = -(-s.num_frames // skip) + 1
-    fill, low, high = MakeAVideoPipeline.fill_steps(s), *(max(1, s.num_inference_steps // part) for part in (4, 8))
+    low, high = (max(1, s.num_inference_steps // part) for part in (4, 8))
     first = min(keys, KEY_FRAMES * parts) if use in ("generate", "vary") else 1
     decode = s.num_inference_steps * _COST["decoder"] * (0.5 if s.guidance_scale == 1 else 1)
-    window = KEY_FRAMES * (fill * _COST["interpolator"] + REFINE_STRENGTH * decode)
+    window = KEY_FRAMES * (_COST["interpolator"] + REFINE_STRENGTH * decode)
     work = 0.0
     if use in ("generate", "vary"):
         work += (parts * STILL_CANDIDATES + first * grow_strength(s.fps / skip)) * decode
@@ -218,9 +218,9 @@ def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1
     work += (parts - 1) * window
     if skip > 1:
         stretches = -(-s.num_frames // (KEY_FRAMES - 1))
-        work += stretches * KEY_FRAMES * fill * _COST["interpolator"]
+        work += stretches * KEY_FRAMES * _COST["interpolator"]
     if s.size > sizes[0]:
-        work += 1.1 * s.num_frames * low * _COST["super_resolution_low"]
+        work += (1 + SR_OVERLAP / SR_FRAMES) * s.num_frames * low * _COST["super_resolution_low"]
     if s.size > sizes[1]:
         work += s.num_frames * high * _COST["super_resolution_high"]
     return max(work, 0.01)
