@@ -71,6 +71,15 @@ def test_unlike_pictures_are_cross_faded_where_no_flow_explains_them():
     assert np.square(flow.between(0.5) - fade).mean() < torn
 
 
+def test_the_unit_is_a_number_where_next_to_nothing_changes():
+    """Running sums of a blur can fall below zero beside a large change."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        change = np.zeros((SIZE, SIZE, 3), np.float32)
+        change[20:40, 20:40] = 10 ** rng.uniform(-4, 0, (20, 20, 1))
+        assert np.isfinite(Flow(np.zeros_like(change), change).unit()).all()
+
+
 def test_each_clip_of_a_batch_has_its_own_gaps():
     clips = torch.cat([sliding(6, 0.5), sliding(6, 1.0)])
     masks = torch.tensor([[1.0, 0, 0, 0, 0, 1], [1, 0, 0, 1, 0, 0]])

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ SR_FRAMES = 16
 """Frames that SR_l_t enlarges together, beside those that it shares with the stretch before."""
 STILL_CANDIDATES = 4
 """Pictures that D_t draws before a clip; the clip grows from the one most like the image embedding."""
-REFINE_STRENGTH = 0.625
+REFINE_STRENGTH = 0.75
 """Part of D_t's steps that mend what F-up extrapolated."""
 PRIOR_CANDIDATES = 4
 """Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
@@ -42,6 +42,18 @@ def weights_hash(folder: str | Path) -> str:
 def grow_strength(fps: float) -> float:
     """Part of D_t's steps that make a clip of a picture: more at a low frame rate, where frames differ more."""
     return min(0.9, max(0.6, 0.75 + 0.05 * math.log2(8 / fps)))
+
+
+def in_stretches(chunks: Iterable[Tensor], length: int) -> Iterator[Tensor]:
+    """The same frames (batch, frames, ...) in stretches of `length`; where all are alike, memory is used again."""
+    held = None
+    for chunk in chunks:
+        held = chunk if held is None else torch.cat([held, chunk], 1)
+        while held.shape[1] >= length:
+            yield held[:, :length]
+            held = held[:, length:]
+    if held is not None and held.shape[1]:
+        yield held
 
 
 class Cascade(DiffusionPipeline):
@@ -305,7 +317,7 @@ class Cascade(DiffusionPipeline):
         net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
         noise = large_noise = low = None
         before = None  # the last frames: small, and large as made so far
-        for chunk in (part for whole in chunks for part in whole.split(SR_FRAMES, 1)):
+        for chunk in in_stretches(chunks, SR_FRAMES):
             if noise is None:
                 size = chunk.shape[-1] * SR_LOW_FACTOR
                 noise = frame_noise((len(chunk), 1, *chunk.shape[2:]), generator).to(chunk.device)

@@ -15,6 +15,8 @@ from torch import Tensor
 from .sampling import cross_fade
 from .timeline import FRAME_SKIP
 
+NEAR = FRAME_SKIP + FRAME_SKIP // 2
+"""Largest distance of two given frames that flow leads between; the last gap of a loop can be the longest."""
 FAR_UNIT = 0.25
 """Unit of F-up's correction where no flow leads: about the size of what happens in a window."""
 LARGEST_CORRECTION = 3.0
@@ -60,7 +62,8 @@ class Flow:
     def unit(self) -> np.ndarray:
         """(h, w), the unit of F-up's correction: about a quarter of the change around a pixel."""
         a, b = self.pictures
-        return 0.25 * np.sqrt(cv2.blur(np.square(a - b).mean(-1), (9, 9))) + 0.02
+        change = cv2.blur(np.square(a - b).mean(-1), (9, 9))
+        return 0.25 * np.sqrt(change.clip(0)) + 0.02  # running sums can round to just below zero
 
 
 def first_guess(given: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,14 +74,14 @@ def first_guess(given: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The given frames with the others filled in, shaped as `given`: along the optical flow where the given frames on
-        either side are at most FRAME_SKIP apart, by a cross-fade elsewhere. And the unit (batch, frames, 1, h, w).
+        either side are at most NEAR apart, by a cross-fade elsewhere. And the unit (batch, frames, 1, h, w).
     """
     guess = cross_fade(given, mask)
     unit = torch.full_like(guess[:, :, :1], FAR_UNIT)
     for row, known in enumerate(mask > 0.5):
         places = known.nonzero()[:, 0].tolist()
         for start, end in pairwise(places):
-            if not 1 < end - start <= FRAME_SKIP:
+            if not 1 < end - start <= NEAR:
                 continue
             flow = Flow(*(given[row, place].permute(1, 2, 0).float().cpu().numpy().copy() for place in (start, end)))
             unit[row, start + 1 : end] = torch.from_numpy(flow.unit()).to(unit)
