@@ -60,15 +60,15 @@ def test_shift_spends_more_steps_at_high_noise():
 
 @pytest.mark.parametrize("num_frames", [1, 2, 16])
 def test_masks(num_frames):
-    masks = draw_masks(400, num_frames, torch.Generator().manual_seed(0))
+    masks = draw_masks(400, num_frames, torch.Generator().manual_seed(0), 0.67)
     assert masks.shape == (400, num_frames)
     assert set(masks.unique().tolist()) <= {0.0, 1.0}
     assert (masks.sum(1) >= 1).all()
-    assert torch.equal(masks, draw_masks(400, num_frames, torch.Generator().manual_seed(0)))
+    assert torch.equal(masks, draw_masks(400, num_frames, torch.Generator().manual_seed(0), 0.67))
 
 
 def test_masks_are_of_every_kind():
-    masks = draw_masks(2000, 16, torch.Generator().manual_seed(0))
+    masks = draw_masks(2000, 16, torch.Generator().manual_seed(0), 0.67)
     every_fifth, both_ends, first_only = torch.zeros(3, 16)
     every_fifth[::5] = 1
     both_ends[0] = both_ends[-1] = 1

@@ -502,7 +502,9 @@ class InterpolatorStage(DecoderVideoStage):
         if network.config.extra_channels == 0:
             network = add_pixel_path(widen_input(network, EXTRA_CHANNELS), PIXEL_CHANNELS)
             weight = network.unet.conv_in.weight.data
-            x_t, guess, _ = weight.split([network.config.space_to_depth**2 * channels for channels in (3, 3, 2)], 1)
+            x_t, guess, _ = weight.split(
+                [network.config.space_to_depth**2 * channels for channels in (3, 3, EXTRA_CHANNELS - 3)], 1
+            )
             guess.copy_(x_t)
             x_t.zero_()
             for name, parameter in network.unet.conv_out.named_parameters():
@@ -542,7 +544,7 @@ class InterpolatorStage(DecoderVideoStage):
         return super().predict(network, seen, t, y_e, fps, batch).float() * (1 - batch["mask"])
 
 
-def draw_masks(batch: int, num_frames: int, generator: torch.Generator, every_fifth: float = 0.67) -> Tensor:
+def draw_masks(batch: int, num_frames: int, generator: torch.Generator, every_fifth: float) -> Tensor:
     """Which frames are given (batch, num_frames), 1 where they are.
 
     A share of the clips: every fifth frame (interpolation). The others: the first ones (extrapolation, image
