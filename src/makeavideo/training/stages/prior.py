@@ -1,0 +1,85 @@
+"""P: from a text's embedding to a picture's (section 3.1 of the paper)."""
+
+import torch
+from torch import nn
+
+from ...data.images import CaptionedImages
+from ...encoders import embed_images
+from ...errors import UserError
+from ...sampling import TIMESTEPS, add_noise, frame_noise
+from ..recipe import Recipe
+from .base import Stage, captioned_images, load_folder
+from .clip import TextCache
+from .pixels import build, draw_levels, weighted_loss
+
+
+class EmbeddedImages(torch.utils.data.Dataset):
+    """(caption, y_e) pairs: the pictures are embedded once, since the prior never sees pixels."""
+
+    def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
+        self.images = images
+        self.embeds, self.indices, self.skipped = [], [], []
+        device = next(image_encoder.parameters()).device
+        for start in range(0, len(images), 64):
+            samples = [images[(i, 0)] for i in range(start, min(start + 64, len(images)))]
+            pixels = torch.cat([s["pixels"] for s in samples]).to(device)
+            with torch.no_grad():
+                self.embeds.extend(embed_images(image_encoder, pixels).cpu())
+            # a picture that could not be read was replaced by another one: its caption is that one's
+            self.indices.extend(s["index"] for s in samples)
+            self.skipped.extend(item for s in samples for item in s["skipped"])
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def __getitem__(self, key):
+        index, seed = key[:2]
+        captions = self.images.captions(self.indices[index])
+        # the first caption is the label: half of the draws, since it is what names the concept
+        choice = 0 if seed % 2 else (seed // 2) % len(captions)
+        return {"caption": captions[choice], "embeds": self.embeds[index], "skipped": self.skipped}
+
+
+class PriorStage(Stage):
+    """P: text embedding -> image embedding, a diffusion of vectors that predicts the clean one (section 3.1)."""
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        super().__init__(recipe, device)
+        from diffusers import PriorTransformer
+        from transformers import CLIPVisionModelWithProjection
+
+        tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
+        self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval())
+        if len(self.dataset) < 2:
+            raise UserError(f"{', '.join(recipe.data.roots)} holds a single picture: the prior needs two or more.")
+        self.embed_text = TextCache(recipe.text_encoder, device)
+        config = {
+            "embedding_dim": tower.config.projection_dim,
+            "embedding_proj_dim": self.embed_text.encoder.config.hidden_size,
+            "num_embeddings": 0,
+            "encoder_hid_proj_type": None,
+        }
+        self.network = build(PriorTransformer, {**recipe.network, **config})
+        embeds = torch.stack(self.dataset.embeds)
+        # kept in the network's own (untrained) statistics, as unCLIP does, so that the diffusion sees unit variance
+        self.network.clip_mean.data, self.network.clip_std.data = embeds.mean(0, True), embeds.std(0, keepdim=True)
+        self.network.clip_mean.requires_grad_(False)
+        self.network.clip_std.requires_grad_(False)
+
+    def parameter_groups(self):
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        return [{"params": parameters, "lr": self.recipe.optim.learning_rate}]
+
+    def loss(self, network, batch, generator):
+        noise_recipe = self.recipe.noise
+        text = self.embed_text(batch["caption"])
+        x = (batch["embeds"] - self.network.clip_mean) / self.network.clip_std
+        draws = torch.rand(x.shape[0], generator=generator, device=generator.device).to(x.device)
+        text = torch.where((draws < self.recipe.condition_dropout)[:, None], torch.zeros_like(text), text)
+        t = draw_levels(x.shape[0], noise_recipe.mean, noise_recipe.std, generator).to(x.device)
+        noise = frame_noise(x.shape, generator).to(x.device)
+        x_hat = network(add_noise(x, noise, t), t * TIMESTEPS, proj_embedding=text).predicted_image_embedding
+        return weighted_loss(x_hat.float(), x, t, noise_recipe.weight_floor)
+
+    def export(self, folder):
+        self.network.half().save_pretrained(folder / "prior")
