@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from skimage.feature import hog
 
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.emoji import split
 from makeavideo.data.images import CaptionedImages
@@ -94,7 +94,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     size = pipe.sizes[0]

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
@@ -29,7 +29,6 @@ PROMPTS = ["dog face", "rocket", "red apple", "sun with face", "ghost", "frog", 
 
 
 def load(model: Path) -> MakeAVideoPipeline:
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(model)
     pipe.set_progress_bar_config(disable=True)
     return pipe
