@@ -1,5 +1,6 @@
 # make demo      install into .venv and make a video with the weights in models/emoji
-# make test      install and run the tests
+# make test      install and run the tests, but for those that need the trained weights or minutes
+# make test-slow run those
 # make training  install what the recipes and the benchmarks need as well
 # make lint      check style
 # make clean     remove .venv, caches and the demo; data and training runs stay
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test training lint clean
+.PHONY: help demo test test-slow training lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -22,7 +23,10 @@ demo: $(VENV)/.demo
 	@echo "The video is in $(CURDIR)/demo.mp4"
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-slow: $(VENV)/.test
+	@$(BIN)/python -m pytest -m slow
 
 training: $(VENV)/.training
 	@echo "Ready: $(BIN)/make-a-video data emoji data/emoji, then docs/training.md"
