@@ -84,8 +84,6 @@ def numbers(value) -> list[float]:
 @pytest.mark.parametrize("name", RUNS)
 def test_it_runs(name, data, tiny_model, tmp_path, monkeypatch, capsys):
     program, *what = name.split()
-    if program in ("emoji_bars", "interpolation", "floors", "frame_rate", "thesis"):
-        pytest.importorskip("skimage", reason="of the extra benchmarks")
     places = {"data": data, "model": tiny_model, "out": tmp_path, "root": ROOT, "random": RANDOM}
     arguments = shlex.split(RUNS[name].format(**places))
     monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / f"{program}.py"), *what, *arguments])
