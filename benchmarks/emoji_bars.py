@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from skimage.feature import hog
 
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.emoji import split
 from makeavideo.data.images import CaptionedImages
@@ -47,9 +47,12 @@ def motion(frames: np.ndarray) -> float:
     return float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean())
 
 
-def background(frames: np.ndarray) -> tuple[float, float]:
-    """(mean, 99th percentile) of the change of background pixels from frame to frame, in levels of 255."""
+def background(frames: np.ndarray) -> tuple[float, float] | None:
+    """(mean, 99th percentile) of the change of background pixels from frame to frame, in levels of 255; None if there
+    are none."""
     white = (frames >= 255 - STILL).all(axis=(0, 3))
+    if not white.any():
+        return None
     change = np.abs(np.diff(frames.astype(np.float32), axis=0))[:, white]
     return float(change.mean()), float(np.percentile(change, 99))
 
@@ -94,7 +97,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     size = pipe.sizes[0]
@@ -112,7 +114,7 @@ def main() -> None:
         likeness = known @ describe(frames[8])
         ranks.append(int((likeness > likeness[index]).sum()))
         made_motion.append(motion(frames))
-        flicker.append(background(frames))
+        flicker += filter(None, [background(frames)])
         if stills.keys[index] in moving:
             real = to_uint8(clips[(moving[stills.keys[index]], 0)]["pixels"][None])[0]
             real_motion.append((motion(real), made_motion[-1]))
@@ -132,8 +134,8 @@ def main() -> None:
         "motion ratio, animated concepts": float(
             np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])
         ),
-        "background change, mean": float(np.mean([m for m, _ in flicker])),
-        "background change, 99th percentile": float(np.mean([p for _, p in flicker])),
+        "background change, mean": float(np.mean([m for m, _ in flicker])) if flicker else None,
+        "background change, 99th percentile": float(np.mean([p for _, p in flicker])) if flicker else None,
     }
     for name, value in figures.items():
         print(f"{name:38}{value:.3f}" if isinstance(value, float) else f"{name:38}{value}")

@@ -15,6 +15,7 @@ from .encoders import TextProjection, embed_images, embed_text, load_text_encode
 from .errors import UserError
 from .flow import first_guess, seen_by_interpolator
 from .inflate import VideoUNet
+from .quiet import quiet_libraries
 from .sampling import TIMESTEPS, add_noise, frame_noise, guide, sample, steps_of, upsample
 from .timeline import FRAME_SKIP, TRANSITION, spans
 
@@ -153,7 +154,8 @@ class Cascade(DiffusionPipeline):
         fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
         exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior"), torch.float32)
         try:
-            pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
+            with quiet_libraries():
+                pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
         except (OSError, ValueError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None

@@ -8,6 +8,7 @@ import torch
 from ..encoders import TextProjection, load_text_encoder
 from ..inflate import VideoUNet
 from ..pipeline import MakeAVideoPipeline
+from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
 from .stages import STAGES, load_folder
 
@@ -51,7 +52,8 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
         pipe.register_modules(tokenizer=None, text_encoder=None)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pipe.save_pretrained(partial, safe_serialization=True)
+    with quiet_libraries():
+        pipe.save_pretrained(partial, safe_serialization=True)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

@@ -17,11 +17,13 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, gather_object
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, default_collate
 
 from ..data.files import SkipReport
 from ..errors import UserError
+from ..quiet import quiet_libraries
 from .optimizer import make_optimizer
 from .recipe import Recipe, load_recipe
 from .stages import STAGES, Stage
@@ -194,7 +196,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        disable=not accelerator.is_local_main_process,
+        disable=not (accelerator.is_local_main_process and get_console().is_interactive),
     )
     started = saved = logged = time.monotonic()
     losses: list[torch.Tensor] = []
@@ -295,6 +297,7 @@ def export(stage: Stage, average: Averaged, output: Path) -> None:
     average.ema.copy_to(average.parameters)
     partial, final = output / "final.partial", output / "final"
     shutil.rmtree(partial, ignore_errors=True)
-    stage.export(partial)
+    with quiet_libraries():
+        stage.export(partial)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
