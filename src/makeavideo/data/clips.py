@@ -22,7 +22,6 @@ from .files import (
     Unfit,
     decode_animation,
     open_video,
-    to_pixels,
 )
 
 
@@ -77,7 +76,7 @@ class UnlabelledClips(ItemReader, Dataset):
         clock, pts = self._clock(index)
         chosen = self._choose(clock, fps, start)
         frames = self.cut(self._frames(index, chosen, pts), rng)
-        return {"pixels": to_pixels(frames), "fps": float(fps)}
+        return {"pixels": frames, "fps": float(fps)}
 
     def _choose(self, clock: Clock, fps: float, start: float) -> np.ndarray:
         """Frame indices (num_frames,). start: 0..1, where in the clip."""

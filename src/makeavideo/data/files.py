@@ -383,17 +383,25 @@ class ItemReader:
         return len(self.items)
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
-        """The sample of this item; Unreadable or Unfit."""
+        """The sample of this item, "pixels" as uint8 (n, height, width, 3); Unreadable or Unfit."""
         raise NotImplementedError
 
     def __getitem__(self, key: tuple) -> dict:
+        sample = self.sample(key)
+        return {**sample, "pixels": to_pixels(sample["pixels"])}
+
+    def __getitems__(self, keys: Sequence[tuple]) -> list[dict]:
+        """What a DataLoader asks for: bytes travel, and become numbers a whole batch at a time (`to_pixels`)."""
+        return [self.sample(key) for key in keys]
+
+    def sample(self, key: tuple) -> dict:
+        """As `read`, and which item it is, and what was skipped for it."""
         index, seed, progress = (*key, 0.0) if len(key) == 2 else key
         index, progress = int(index), float(progress)
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        rng = random.Random(f"{int(seed)}")
-        draw = random.Random(f"replacement {int(seed)}")
+        rng, draw = random.Random(f"{int(seed)}"), None
         skipped = dict(self.damaged_shards)
         tried: set[int] = set()
         while True:
@@ -410,6 +418,7 @@ class ItemReader:
             tried.add(index)
             if len(tried) == len(self):
                 raise self._nothing(progress)
+            draw = draw or random.Random(f"replacement {int(seed)}")
             # At most half of the draws are lost to items already tried; past that, the next untried in order.
             index = draw.randrange(len(self))
             while index in tried:
@@ -434,8 +443,9 @@ class ItemReader:
         return frames[:, top : top + self.crop, left : left + self.crop]
 
 
-def to_pixels(frames: np.ndarray):
-    """uint8 (n, height, width, 3) -> float tensor (n, 3, height, width) in [-1, 1]."""
+def to_pixels(frames):
+    """uint8 (..., height, width, 3), array or tensor -> float tensor (..., 3, height, width) in [-1, 1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float().div_(127.5).sub_(1.0)
+    frames = torch.as_tensor(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
+    return frames.movedim(-1, -3).contiguous().float().div_(127.5).sub_(1.0)

@@ -236,7 +236,7 @@ def encode_clip(frames: np.ndarray, times: np.ndarray, duration: float, quality:
 
 def _encode_still(picture: np.ndarray, kind: str, quality: int | None) -> bytes:
     file = io.BytesIO()
-    options = {"lossless": True, "quality": 100, "method": 6} if kind == "webp" else _avif(quality)
+    options = {"lossless": True, "quality": 100, "method": 4} if kind == "webp" else _avif(quality)
     Image.fromarray(picture).save(file, kind.upper(), **options)
     return file.getvalue()
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
-from .plan import Wishes
+from .plan import Wishes, check
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,11 +28,14 @@ def main(arguments: list[str] | None = None) -> None:
     path, resume = given.pop("path"), given.pop("resume")
     lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     try:
+        wishes = Wishes(**{**given, **lists})
+        check(path, wishes, resume)
         from .run import train_path
 
-        print(train_path(path, Wishes(**{**given, **lists}), resume))
+        print(train_path(path, wishes, resume))
     except UserError as error:
-        sys.exit(f"make-a-video: {error}")
+        print(f"make-a-video: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,8 @@ def train_plan(jobs: Jobs) -> str:
                     recipe = within(job, seconds_for(job, selected, jobs.hours, clock))
                 train(recipe, resume=True, watch=table)
             except Stopped as stopped:
-                raise Stopped(f"{job.name}: {str(stopped).partition(':')[0]}; the same command goes on.") from None
+                where = str(stopped).partition(":")[0].lower()
+                raise Stopped(f"{job.name} {where}: the same command goes on.") from None
             except UserError as error:
                 raise UserError(f"{job.name}: {error}") from None
             finally:
@@ -179,7 +180,7 @@ def within(job: Job, seconds: float) -> Recipe:
         PartialState().wait_for_everyone()
         shutil.rmtree(folder, ignore_errors=True)
     if agreed(trial.stop):
-        raise Stopped("stopped before its first step:")
+        raise Stopped("Stopped before its first step:")
     left = seconds * (1 - SPARE_SHARE) - (time.monotonic() - began) - trial.ready
     steps = agreed(max(1, int(left / trial.pace)))
     every = max(1, round(job.recipe.sample_every * steps / job.recipe.steps)) if job.recipe.sample_every else 0

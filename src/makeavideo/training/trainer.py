@@ -20,7 +20,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader, default_collate
 
-from ..data.files import SkipReport
+from ..data.files import SkipReport, to_pixels
 from ..errors import UserError
 from .progress import RunBar, Watch
 from .recipe import Recipe, load_recipe
@@ -65,7 +65,18 @@ class StepKeys:
 def collate(samples: list[dict]) -> dict:
     """Stack the samples; lists of skipped files are joined."""
     skipped = [item for sample in samples for item in sample.pop("skipped")]
+    if isinstance(samples[0].get("pixels"), np.ndarray):
+        pixels = torch.from_numpy(np.stack([sample.pop("pixels") for sample in samples]))
+        return {**default_collate(samples), "pixels": pixels, "skipped": skipped}
     return {**default_collate(samples), "skipped": skipped}
+
+
+def on_device(batch: dict, device: torch.device) -> dict:
+    """The batch where the network is; pictures, which come as bytes, become numbers there."""
+    batch = {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+    if "pixels" in batch:
+        batch["pixels"] = to_pixels(batch["pixels"])
+    return batch
 
 
 def ignore_interrupts(worker: int) -> None:
@@ -209,9 +220,11 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
     with watch.follow(recipe, step, accelerator.is_local_main_process):
         for micro_step, batch in enumerate(loader, step * recipe.gradient_accumulation):
             report.add(batch.pop("skipped"))
-            batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+            batch = on_device(batch, accelerator.device)
             seed = fold_seed(recipe.seed, micro_step, accelerator.process_index, 1)
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator(accelerator.device).manual_seed(
+                seed
+            )  # drawn where it is used
             torch.manual_seed(seed)  # what a network draws by itself: its dropout
             with accelerator.accumulate(network):
                 loss = stage.loss(compiled, batch, generator)
@@ -265,7 +278,7 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
                 saved = time.monotonic()
             if stop and step < recipe.steps:
                 accelerator.end_training()
-                raise Stopped(f"{recipe.stage} stopped at step {step} of {recipe.steps}: add --resume to go on.")
+                raise Stopped(f"Stopped at step {step} of {recipe.steps}: add --resume to go on.")
             if recipe.sample_every and (step % recipe.sample_every == 0 or step == recipe.steps):
                 write_samples(accelerator, stage, average, output / "samples" / f"step-{step:08d}.png")
             logged += time.monotonic() - before  # not training: samples/s leaves it out
