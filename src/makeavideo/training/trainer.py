@@ -222,9 +222,7 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
             report.add(batch.pop("skipped"))
             batch = on_device(batch, accelerator.device)
             seed = fold_seed(recipe.seed, micro_step, accelerator.process_index, 1)
-            generator = torch.Generator(accelerator.device).manual_seed(
-                seed
-            )  # drawn where it is used
+            generator = torch.Generator(accelerator.device).manual_seed(seed)  # drawn where it is used
             torch.manual_seed(seed)  # what a network draws by itself: its dropout
             with accelerator.accumulate(network):
                 loss = stage.loss(compiled, batch, generator)
