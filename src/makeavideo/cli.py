@@ -394,17 +394,28 @@ def info(file: Annotated[Path, typer.Argument(help="A file that `generate` wrote
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/emoji/decoder-image.yaml.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value, dots for nested keys.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    path: Annotated[Path, typer.Argument(help="A recipe, or a folder of recipes with a plan: recipes/emoji.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, dots for nested keys; STAGE:key=value in a plan.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="One recipe: continue from the newest checkpoint.")] = False,
+    hours: Annotated[float | None, typer.Option(help="Share so many hours out among the plan's stages.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this stage of the plan; can be repeated.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="This stage of the plan and those after it.")] = None,
+    pictures: Annotated[list[str] | None, typer.Option(help="Folder or shard of your captioned pictures.")] = None,
+    clips: Annotated[list[str] | None, typer.Option(help="Folder or shard of your clips.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder of the model that a plan makes.")] = None,
 ) -> None:
-    """Train one stage of the cascade."""
-    from .training.recipe import load_recipe
+    """Train one stage, or a whole cascade by a plan; the same command goes on where a plan was stopped."""
+    from .training.plan import Wishes, check
 
-    checked = load_recipe(recipe, overrides or [])
-    from .training.trainer import train as run
+    wishes = Wishes(
+        tuple(overrides or ()), hours, tuple(only or ()), start, tuple(pictures or ()), tuple(clips or ()), output
+    )
+    check(path, wishes, resume)
+    from .training.run import train_path
 
-    console.print(f"trained: {run(checked, resume)}", highlight=False)
+    console.print(train_path(path, wishes, resume), highlight=False, markup=False)
 
 
 @app.command()
@@ -416,6 +427,33 @@ def assemble(
     from .training.assemble import assemble as run
 
     console.print(f"assembled: {run(runs, folder)}", highlight=False)
+
+
+@data_app.command("pack")
+def data_pack(
+    source: Annotated[Path, typer.Argument(help="Folder of pictures, clips, or folders of them.")],
+    folder: Annotated[Path, typer.Argument(help="Where to put the shards.")],
+    size: Annotated[int, typer.Option(help="Pixels a side: data.size of the recipes that will read them.")],
+    quality: Annotated[
+        int | None, typer.Option(help="1 to 100; default: stills lossless, clips 80.", min=1, max=100)
+    ] = None,
+    background: Background = "#ffffff",
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)] = None,
+) -> None:
+    """Write small webdataset shards at the training's own size, which train faster and travel."""
+    from .data.pack import pack
+
+    with Progress(console=console) as bar:
+        task = bar.add_task("packed", total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        packed, report = pack(source, folder, size, quality, background, workers or os.cpu_count() or 1, tell)
+    made = f"{packed.stills} stills, {packed.clips} clips of {packed.frames} frames"
+    console.print(f"{folder}: {made}, {packed.bytes / 1e6:.1f} MB, {packed.psnr:.1f} dB", highlight=False)
+    if len(report):
+        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("emoji")

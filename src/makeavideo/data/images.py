@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from .files import DEFAULT_CACHE, PICTURES, Include, ItemReader, Unreadable, decode_picture, read_captions, to_pixels
+from .files import DEFAULT_CACHE, PICTURES, Include, ItemReader, Unreadable, decode_picture, read_captions
 
 
 class CaptionedImages(ItemReader, Dataset):
@@ -59,4 +59,4 @@ class CaptionedImages(ItemReader, Dataset):
         if frames is None:
             frames = decode_picture(self.items[index].media, self.size, self.background)
             self.cache.put(index, frames, frames.nbytes)
-        return {"pixels": to_pixels(self.cut(frames, rng)), "caption": rng.choice(captions or [""])}
+        return {"pixels": self.cut(frames, rng), "caption": rng.choice(captions or [""])}

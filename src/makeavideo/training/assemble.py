@@ -1,6 +1,7 @@
 """From a folder of trained stages to a pipeline folder."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -15,16 +16,23 @@ from .stages import STAGES, load_folder
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
 
 
-def newest(runs: Path, stage: str) -> Path:
-    """What a stage left: that of `<stage>-finish`, a second run of it, where there is one."""
+def missing_stages(stages: Iterable[str]) -> list[str]:
+    """What a pipeline needs and these stages do not make."""
+    return sorted({"clip", "prior", *PIXEL_STAGES} - set(stages))
+
+
+def newest(runs: Path, stage: str, last: dict[str, str] | None = None) -> Path:
+    """What a stage left: that of the run in `last`, or of `<stage>-finish`, a second run of it, where there is one."""
+    if last is not None:
+        return runs / last[stage] / "final"
     finish = runs / f"{stage}-finish" / "final"
     return finish if finish.is_dir() else runs / stage / "final"
 
 
-def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
+def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: dict[str, str] | None = None) -> Path:
     """Join the networks that the stages left in `runs/<stage>/final` as a pipeline in `folder`, half precision.
 
-    Written under a temporary name and renamed when whole.
+    Written under a temporary name and renamed when whole. `last`: the run of each stage to take, where a plan says so.
 
     Raises:
         UserError: a stage has not been trained yet.
@@ -32,16 +40,16 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     from diffusers import PriorTransformer
     from transformers import CLIPVisionModelWithProjection
 
-    clip = newest(runs, "clip")
+    clip = newest(runs, "clip", last)
     modules = {
         "text_projection": load_folder(TextProjection, clip / "text_projection", "text projection"),
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
-        "prior": load_folder(PriorTransformer, runs / "prior/final/prior", "prior"),
+        "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]
-        modules[stage.component] = load_folder(VideoUNet, newest(runs, name) / stage.component, f"{name} network")
+        modules[stage.component] = load_folder(VideoUNet, newest(runs, name, last) / stage.component, f"{name} network")
         modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
