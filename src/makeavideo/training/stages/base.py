@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ...data.clips import UnlabelledClips
 from ...data.curriculum import FrameRateCurriculum
-from ...data.emoji import split
 from ...data.images import CaptionedImages
+from ...emoji.concepts import split
 from ...errors import UserError
 from ..recipe import DataRecipe, Recipe
 
