@@ -336,11 +336,11 @@ def test_training_keys_leave_out_what_is_held_out() -> None:
 def test_drawing_a_split_is_stable_and_keeps_groups_whole() -> None:
     people = [f"{person}-200d-{thing:x}" for person in ("1f468", "1f469", "1f9d1") for thing in range(0x1F300, 0x1F340)]
     things = [f"{thing:x}" for thing in range(0x1F500, 0x1F5C8)]
-    concepts, animated = people + things, people[::2] + things[::2]
-    drawn = concepts.draw_split(concepts, animated, seed=7)
-    assert drawn == concepts.draw_split(reversed(concepts), reversed(animated), seed=7)
-    assert drawn != concepts.draw_split(concepts, animated, seed=8)
-    assert len(drawn.held_out_all) == round(0.05 * len(concepts))
+    every, animated = people + things, people[::2] + things[::2]
+    drawn = concepts.draw_split(every, animated, seed=7)
+    assert drawn == concepts.draw_split(reversed(every), reversed(animated), seed=7)
+    assert drawn != concepts.draw_split(every, animated, seed=8)
+    assert len(drawn.held_out_all) == round(0.05 * len(every))
     assert len(drawn.held_out_motion) == round(0.10 * len(animated)) and drawn.held_out_motion <= set(animated)
     assert not drawn.held_out_all & drawn.held_out_motion
     held = {concepts.concept_group(code) for code in drawn.held_out_all}
