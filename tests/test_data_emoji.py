@@ -344,4 +344,4 @@ def test_drawing_a_split_is_stable_and_keeps_groups_whole() -> None:
     assert len(drawn.held_out_motion) == round(0.10 * len(animated)) and drawn.held_out_motion <= set(animated)
     assert not drawn.held_out_all & drawn.held_out_motion
     held = {concepts.concept_group(code) for code in drawn.held_out_all}
-    assert drawn.held_out_all == {code for code in concepts if concepts.concept_group(code) in held}
+    assert drawn.held_out_all == {code for code in every if concepts.concept_group(code) in held}
