@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from makeavideo import UserError
-from makeavideo.emoji import build, captions, concepts, packages
+from makeavideo.emoji import build, concepts, packages, phrases, words
 
 APPLE, ROCKET, WAVE = "1f34e", "1f680", "1f44b"
 
@@ -38,6 +38,10 @@ def tarball(path: Path, files: dict[str, bytes | object]) -> str:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+
+
+def hold_out(monkeypatch: pytest.MonkeyPatch, *keywords: str) -> None:
+    monkeypatch.setattr(build, "held_out_keywords", lambda: frozenset(keywords))
 
 
 @pytest.fixture
@@ -87,13 +91,30 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "en/data.json": [
                 {"hexcode": k, "label": v[0], "group": v[1], "tags": ["thing", "fruit"]} for k, v in labels.items()
             ],
-            "en/shortcodes/emojibase.json": {"1F34E": "apple_fruit", "1F680": ["rocket_ship"]},
+            **{
+                f"en/shortcodes/{kind}.json": {"1F34E": "apple_fruit", "1F680": ["rocket_ship"]}
+                for kind in words.SHORTCODES
+            },
         },
         "emojilib": {"dist/emoji-en-US.json": {"\N{RED APPLE}": ["red_apple", "fruit", ":D", "mac"]}},
         "unicode-emoji-json": {"data-by-emoji.json": {"\N{RED APPLE}": {"name": "red apple"}}},
     }
+    annotations = {"\N{RED APPLE}": {"tts": ["cooking apple"], "default": ["fruit", "orchard", "forbidden"]}}
+    spoken = {
+        "cldr-annotations-full": {
+            f"annotations/{language}/annotations.json": {"annotations": {"annotations": annotations}}
+            for language in words.ENGLISH
+        },
+        "@emoji-mart/data": {
+            "sets/15/all.json": {
+                "emojis": {"apple": {"name": "Red Apple", "keywords": ["snack"], "skins": [{"unified": "1f34e"}]}}
+            }
+        },
+    }
     everything = [(role, name, files) for role, (name, files) in contents.items()]
     everything += [("names", name, files) for name, files in naming.items()]
+    everything += [("words", name, files) for name, files in spoken.items()]
+    hold_out(monkeypatch, "forbidden")
     table = {}
     for role, name, files in everything:
         package = packages.Package(name, "1.0.0", "", "MIT", role)
@@ -148,9 +169,14 @@ def test_build(store: Path, tmp_path: Path) -> None:
         assert flipped.getpixel((50, 50))[3] == 0 and flipped.getpixel((700, 50)) == (255, 0, 0, 255)
 
     sidecar = json.loads((out / "images" / f"{APPLE}.json").read_text())
-    assert sidecar["label"] == "red apple" and sidecar["captions"][0] == "red apple"
-    assert "a picture of a red apple" in sidecar["captions"] and "apple fruit" in sidecar["captions"]
-    assert sidecar["keywords"] == ["thing", "fruit", "mac"]
+    assert sidecar == {
+        "label": "red apple",
+        "phrase": "a red apple",
+        "names": ["apple fruit", "cooking apple"],
+        "keywords": ["thing", "fruit", "mac", "orchard", "snack"],
+        "group": APPLE,
+        "held_out_keywords": ["forbidden"],
+    }
     assert report["counts"]["clips"] == {"items": 1, "frames": 5, "seen": 2}
     assert json.loads((out / "build.json").read_text()) == report
     assert {"name", "version", "licence", "integrity"} == report["packages"][0].keys()
@@ -193,6 +219,7 @@ import json, os, signal
 from pathlib import Path
 from makeavideo.emoji import build, packages
 table = [packages.Package(**entry) for entry in json.loads(Path({str(store / "table.json")!r}).read_text())]
+build.held_out_keywords = lambda: frozenset(["forbidden"])
 build.packages = packages.packages = lambda: {{p.name: p for p in table}}
 def progress(what, done, total):
     if what == {stage!r} and done == 1:
@@ -294,17 +321,39 @@ def test_variants_share_a_group() -> None:
     ],
 )
 def test_phrases(label: str, group: int, expected: str) -> None:
-    assert captions.phrase(label, group) == expected
+    assert phrases.phrase(label, group) == expected
 
 
-@pytest.mark.parametrize("keywords", [[], ["fruit"], ["food", "fruit", "red", "ripe", "health", "diet", "orchard"]])
-def test_captions(keywords: list[str]) -> None:
-    found = captions.captions_for("red apple", keywords, ["apple_fruit"], 4)
-    assert found == captions.captions_for("red apple", keywords, ["apple_fruit"], 4)
-    assert 8 <= len(found) <= 14 and len(set(found)) == len(found)
-    assert found[0] == "red apple" and found[1] == "a red apple"
-    assert all(caption == caption.lower() and caption.strip() == caption for caption in found)
-    assert not any("3d" in caption for caption in captions.captions_for("red apple", keywords, [], 4, "noto"))
+def test_a_held_out_keyword_takes_along_what_contains_it() -> None:
+    concept = words.Concept(APPLE, "red apple", 4, ("fruit", "fruit bowl", "fruity", "snack"), ("fruit, red", "apple"))
+    kept = words.hold_out(concept, frozenset({"fruit"}))
+    assert kept.keywords == ("fruity", "snack") and kept.names == ("apple",) and kept.held_out == ("fruit",)
+
+
+def test_drawing_held_out_keywords_spares_the_words_of_labels() -> None:
+    every = [words.Concept(f"{i:x}", f"thing {i}", 4, ("thing", "all", f"word {i}"), ()) for i in range(100)]
+    drawn = words.draw_held_out_keywords(every)
+    assert drawn == words.draw_held_out_keywords(reversed(every)) != words.draw_held_out_keywords(every, seed=1)
+    assert len(drawn) == 10 and "thing" not in drawn and set(drawn) <= {"all", *(f"word {i}" for i in range(100))}
+
+
+def test_the_committed_held_out_keywords() -> None:
+    digest = hashlib.sha256("\n".join(sorted(words.held_out_keywords())).encode()).hexdigest()
+    assert len(words.held_out_keywords()) == 389 and digest[:16] == "7d36fc767642602b"
+
+
+def test_new_words_change_caption_files_and_nothing_that_is_slow_to_make(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "set"
+    build.build_emoji(out)
+    slow = {p: p.stat().st_mtime_ns for name in ("clips", "vectors", "noto-vectors") for p in (out / name).iterdir()}
+    hold_out(monkeypatch, "orchard")
+    build.build_emoji(out)
+    for folder in ("images", "noto"):
+        sidecar = json.loads((out / folder / f"{APPLE}.json").read_text())
+        assert sidecar["held_out_keywords"] == ["orchard"] and "forbidden" in sidecar["keywords"]
+    assert {p: p.stat().st_mtime_ns for p in slow} == slow
 
 
 # ------------------------------------------------------------------------------------------------- split

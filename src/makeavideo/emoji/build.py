@@ -33,10 +33,10 @@ from PIL import Image
 from ..errors import UserError
 from .icons import icons
 from .packages import Package, Progress, fetch_packages, members, packages
-from .words import Concept, read_concepts
+from .words import Concept, held_out_keywords, hold_out, read_concepts
 
 VECTOR_SIZE = 768
-FORMAT = 1  # part of every manifest: raise it when the contents of a folder change
+FORMAT = {"images": 2, "noto": 2}  # part of a manifest, 1 if not named: raise it when the contents of the folder change
 MANIFEST = ".manifest.json"  # hidden: readers of picture folders must not take it for a caption file
 
 
@@ -47,8 +47,8 @@ class _Folder:
     interrupted run leaves that folder, and the next one with the same inputs keeps its whole files.
     """
 
-    def __init__(self, root: Path, name: str, inputs: Iterable[Package]) -> None:
-        text = json.dumps([FORMAT, name, [p.integrity for p in inputs]])
+    def __init__(self, root: Path, name: str, inputs: Iterable[Package], *more: Any) -> None:
+        text = json.dumps([FORMAT.get(name, 1), name, [p.integrity for p in inputs], *more])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.path = root / name
         self.partial = root / f".{name}.{self.fingerprint}.partial"
@@ -100,13 +100,13 @@ class _Folder:
 
 
 def _build_stills(
-    folder: _Folder, tarball: Path, pattern: str, ending: str, style: str, concepts: dict[str, Concept], tell: Progress
+    folder: _Folder, tarball: Path, pattern: str, ending: str, concepts: dict[str, Concept], tell: Progress
 ) -> dict[str, Any]:
     done = 0
     for code, data in members(tarball, pattern):
         if code not in concepts or f"{code}{ending}" in folder.written:
             continue  # unknown to the naming packages, or a second spelling of the same emoji
-        folder.put(f"{code}.json", concepts[code].sidecar(style))
+        folder.put(f"{code}.json", concepts[code].sidecar())
         folder.put(f"{code}{ending}", data)
         done += 1
         tell(folder.path.name, done, len(concepts))
@@ -170,31 +170,36 @@ def build_emoji(directory: Path, cache: Path | None = None, progress: Progress |
     naming = by_contents["names"]
     stills = by_contents["stills"]
     plan = {
-        "images": [*stills, *naming],
+        "images": [*stills, *naming, *by_contents["words"]],
         "clips": [*by_contents["clips"], *stills, *naming],
-        "noto": [*by_contents["noto"], *stills, *naming],
+        "noto": [*by_contents["noto"], *stills, *naming, *by_contents["words"]],
         "vectors": [*by_contents["vectors"], *stills, *naming],
         "noto-vectors": [*by_contents["noto-vectors"], *stills, *naming],
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        folders = {name: _Folder(directory, name, inputs) for name, inputs in plan.items()}
+        # new words make new caption files, and leave alone what is slow to make and has none
+        words = {name: [sorted(held_out_keywords())] for name in ("images", "noto")}
+        folders = {name: _Folder(directory, name, inputs, *words.get(name, ())) for name, inputs in plan.items()}
         manifests = {name: folder.manifest() for name, folder in folders.items()}
         if any(manifest is None for manifest in manifests.values()):
             tarballs = fetch_packages(cache, progress)
-            known = read_concepts(tarballs)
+            # codes and icons go by the names alone, so that new words do not change what is slow to make
+            known = read_concepts({package.name: tarballs[package.name] for package in naming})
             still = r"package/assets/([0-9a-fA-F_-]+)\.webp"
             codes = {code for code, _ in members(tarballs[stills[0].name], still)} & known.keys()
             concepts = {code: known[code] for code in sorted(codes)}
+            said = read_concepts(tarballs)
+            captioned = {code: hold_out(said[code], held_out_keywords()) for code in concepts}
 
             def one(name: str) -> Path:
                 return tarballs[by_contents[name][0].name]
 
             makers: dict[str, Callable[[_Folder], dict[str, Any]]] = {
-                "images": lambda f: _build_stills(f, one("stills"), still, ".webp", "fluent", concepts, tell),
+                "images": lambda f: _build_stills(f, one("stills"), still, ".webp", captioned, tell),
                 "clips": lambda f: _build_clips(f, [tarballs[p.name] for p in by_contents["clips"]], codes, tell),
                 "noto": lambda f: _build_stills(
-                    f, one("noto"), r"package/img/google/64/([0-9a-fA-F_-]+)\.png", ".png", "noto", concepts, tell
+                    f, one("noto"), r"package/img/google/64/([0-9a-fA-F_-]+)\.png", ".png", captioned, tell
                 ),
                 "vectors": lambda f: _build_vectors(f, one("vectors"), list(concepts.values()), tell),
                 "noto-vectors": lambda f: _build_vectors(f, one("noto-vectors"), list(concepts.values()), tell),

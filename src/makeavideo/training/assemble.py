@@ -9,6 +9,7 @@ from ..encoders import TextProjection, load_text_encoder
 from ..inflate import VideoUNet
 from ..pipeline import MakeAVideoPipeline
 from ..sampling import make_scheduler
+from ..wordings import WordingTable
 from .stages import STAGES, load_folder
 
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
@@ -37,6 +38,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, runs / "prior/final/prior", "prior"),
         "prior_scheduler": make_scheduler(),
+        "wordings": load_folder(WordingTable, runs / "prior/final/wordings", "table of wordings"),
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]

@@ -1,8 +1,7 @@
-"""What one would say of an emoji: its label as a phrase, templates around it, and captions of these and keywords."""
+"""What one would say of an emoji: its label as a phrase with its article, and words made readable."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterable
 
@@ -119,20 +118,6 @@ def phrase(label: str, group: int | None) -> str:
     return with_article(label)
 
 
-_TEMPLATES = {
-    "fluent": (
-        "a picture of {x}", "an emoji of {x}", "a 3d icon of {x}", "a cartoon of {x}", "a 3d rendering of {x}",
-        "an icon showing {x}", "a shiny 3d emoji of {x}", "{x} on a plain background", "an image of {x}",
-        "a cute 3d drawing of {x}",
-    ),
-    "noto": (
-        "a picture of {x}", "an emoji of {x}", "a flat icon of {x}", "a cartoon of {x}", "a flat drawing of {x}",
-        "an icon showing {x}", "a small emoji of {x}", "{x} on a plain background", "an image of {x}",
-        "a simple drawing of {x}",
-    ),
-}  # fmt: skip
-
-
 def clean(words: Iterable[str]) -> list[str]:
     """Lower-case, readable, without repetitions or emoticons such as ":D"."""
     out: dict[str, None] = {}
@@ -141,27 +126,3 @@ def clean(words: Iterable[str]) -> list[str]:
         if len(word) > 1 and re.search(r"[^\W\d]{2}", word) and not word.startswith(("+", "-", ":")):
             out[word] = None
     return list(out)
-
-
-def captions_for(
-    label: str, keywords: list[str], names: list[str], group: int | None = None, style: str = "fluent"
-) -> list[str]:
-    """Eight to fourteen captions of one concept, the lower-case label first. A pure function of its arguments."""
-    spoken, low = phrase(label, group), label.lower()
-    templates = list(_TEMPLATES[style])
-    rng = random.Random(f"{style} {label}")
-    first, rest = templates[:3], templates[3:]
-    rng.shuffle(rest)
-    out = [low, spoken, *(t.format(x=spoken) for t in first + rest[:2])]
-    words = clean(keywords)
-    if words:
-        out.append(f"{low}, {', '.join(words[:3])}")
-    if len(words) > 2:
-        out.append(", ".join(words[:6]))
-    if len(words) > 4:
-        out.append(", ".join(rng.sample(words, 3)))
-    out.extend(name for name in clean(names)[:4])
-    out.extend(t.format(x=spoken) for t in rest[2:])  # only as many as needed to reach eight
-    seen = list(dict.fromkeys(out))
-    sources = len(seen) - (len(rest) - 2)
-    return seen[: min(14, max(8, sources))]
