@@ -19,7 +19,7 @@ from skimage.metrics import structural_similarity
 from emoji_bars import fold, motion, shape_of
 from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
-from makeavideo.data.emoji import split
+from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.flow import Flow

@@ -27,8 +27,8 @@ from makeavideo import UserError
 from makeavideo.cascade import Decoding
 from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
-from makeavideo.data.emoji import split
 from makeavideo.data.images import CaptionedImages
+from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.features import hash_of, video_features
 from makeavideo.evaluation.frechet import distance_of_features
 from makeavideo.evaluation.results import command_line, machine, one_sentence, today

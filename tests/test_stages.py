@@ -409,7 +409,7 @@ def test_datasets_can_be_sent_to_other_processes(data, tmp_path):
 
 
 def test_the_committed_split_is_left_out(data, tmp_path):
-    from makeavideo.data.emoji import split
+    from makeavideo.emoji.concepts import split
 
     motion, everything = min(split().held_out_motion), min(split().held_out_all)
     for folder, ending, source in (("i", "png", "images/red-cat.png"), ("c", "gif", "clips/red.gif")):

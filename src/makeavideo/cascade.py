@@ -18,6 +18,7 @@ from .inflate import VideoUNet
 from .quiet import quiet_libraries
 from .sampling import TIMESTEPS, add_noise, frame_noise, guide, sample, steps_of, upsample
 from .timeline import FRAME_SKIP, TRANSITION, spans
+from .wordings import WordingTable
 
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 SR_OVERLAP = 4
@@ -87,6 +88,7 @@ class Cascade(DiffusionPipeline):
         text_projection: from the text encoder's space to the image tower's.
         image_encoder: the image tower: pictures to embeddings, for the uses that start from pictures.
         prior: P; a PriorTransformer that predicts the clean image embedding.
+        wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
         interpolator: F-up, five more input channels: `flow.seen_by_interpolator`.
         super_resolution_low: SR_l_t, x4, all frames together.
@@ -95,7 +97,7 @@ class Cascade(DiffusionPipeline):
     """
 
     _callback: Callable | None = None
-    _optional_components = ["tokenizer", "text_encoder"]  # noqa: RUF012
+    _optional_components = ["tokenizer", "text_encoder", "wordings"]  # noqa: RUF012
     model_cpu_offload_seq = "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
 
     def __init__(
@@ -114,6 +116,7 @@ class Cascade(DiffusionPipeline):
         super_resolution_low_scheduler,
         super_resolution_high: VideoUNet,
         super_resolution_high_scheduler,
+        wordings: WordingTable | None = None,
     ):
         super().__init__()
         if text_encoder is None:
@@ -133,6 +136,7 @@ class Cascade(DiffusionPipeline):
             super_resolution_low_scheduler=super_resolution_low_scheduler,
             super_resolution_high=super_resolution_high,
             super_resolution_high_scheduler=super_resolution_high_scheduler,
+            wordings=wordings,
         )
 
     @classmethod
@@ -152,7 +156,7 @@ class Cascade(DiffusionPipeline):
             raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
-        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior"), torch.float32)
+        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
         try:
             with quiet_libraries():
                 pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
@@ -173,8 +177,13 @@ class Cascade(DiffusionPipeline):
     def embed_prompts(
         self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0
     ) -> Tensor:
-        """P (section 3.1): image embeddings (batch, dim) for the prompts, the best of a few draws each."""
+        """P (section 3.1): image embeddings (batch, dim) for the prompts.
+
+        Of the pictures whose known wordings are nearest; without such a table the best of a few draws of the diffusion.
+        """
         text = embed_text(self.tokenizer, self.text_encoder, prompts)
+        if self.wordings is not None:
+            return self.wordings.draw(text, generator)
         repeated = text.repeat_interleave(PRIOR_CANDIDATES, 0)
         null = torch.zeros_like(repeated)
 

@@ -462,7 +462,7 @@ def data_emoji(
     cache: Annotated[Path | None, typer.Option(help="Folder for downloaded packages.")] = None,
 ) -> None:
     """Build the emoji data set from pinned npm packages: captioned pictures, silent clips, large vectors."""
-    from .data.emoji import build_emoji
+    from .emoji.build import build_emoji
 
     tasks: dict[str, int] = {}
     with Progress(console=console) as bar:

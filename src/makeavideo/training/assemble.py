@@ -11,6 +11,7 @@ from ..inflate import VideoUNet
 from ..pipeline import MakeAVideoPipeline
 from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
+from ..wordings import WordingTable
 from .stages import STAGES, load_folder
 
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
@@ -46,6 +47,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),
+        "wordings": load_folder(WordingTable, runs / "prior/final/wordings", "table of wordings"),
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]

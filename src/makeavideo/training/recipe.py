@@ -107,8 +107,10 @@ class Recipe(Strict):
     temporal: Literal["pseudo3d", "attention"] | None = Field(
         None, description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d"
     )
-    train: Literal["all", "temporal", "path"] = Field(
-        "all", description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution"
+    train: Literal["all", "temporal", "path", "text"] = Field(
+        "all",
+        description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution; "
+        "text: the image tower stays, so that image embeddings keep their meaning",
     )
     pixel_channels: int = Field(
         0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"

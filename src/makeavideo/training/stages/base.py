@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ...data.clips import UnlabelledClips
 from ...data.curriculum import FrameRateCurriculum
-from ...data.emoji import split
 from ...data.images import CaptionedImages
+from ...emoji.concepts import split
 from ...errors import UserError
 from ...quiet import quiet_libraries
 from ..recipe import DataRecipe, Recipe
@@ -87,6 +87,10 @@ class Stage:
             raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
         if recipe.train == "path" and recipe.stage != "interpolator":
             raise UserError("train: path is for the interpolator, which has one: set train to all or temporal.")
+        if recipe.train == "text" and (recipe.stage != "clip" or recipe.init_from is None):
+            raise UserError(
+                "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
+            )
         if recipe.train == "temporal" and recipe.stage == "interpolator":
             raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
         self.recipe, self.device = recipe, device
