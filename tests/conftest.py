@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 slow = pytest.mark.skipif(os.environ.get("MAKEAVIDEO_SLOW_TESTS") != "1", reason="slow: set MAKEAVIDEO_SLOW_TESTS=1")
 
