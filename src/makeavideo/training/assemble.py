@@ -10,6 +10,7 @@ from ..inflate import VideoUNet
 from ..pipeline import MakeAVideoPipeline
 from ..sampling import make_scheduler
 from .stages import STAGES, load_folder
+from .stages.super_resolution import load_super_resolution
 
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
 
@@ -40,7 +41,10 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]
-        modules[stage.component] = load_folder(VideoUNet, newest(runs, name) / stage.component, f"{name} network")
+        trained, what = newest(runs, name) / stage.component, f"{name} network"
+        modules[stage.component] = (
+            load_super_resolution(trained, what) if name.startswith("sr-") else load_folder(VideoUNet, trained, what)
+        )
         modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
