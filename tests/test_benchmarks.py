@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from conftest import tiny_decoder
-from makeavideo.data.emoji import split
+from makeavideo.emoji.concepts import split
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"

@@ -13,6 +13,7 @@ from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
 from ..wordings import WordingTable
 from .stages import STAGES, load_folder
+from .stages.super_resolution import load_super_resolution
 
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
 
@@ -51,7 +52,10 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]
-        modules[stage.component] = load_folder(VideoUNet, newest(runs, name, last) / stage.component, f"{name} network")
+        trained, what = newest(runs, name, last) / stage.component, f"{name} network"
+        modules[stage.component] = (
+            load_super_resolution(trained, what) if name.startswith("sr-") else load_folder(VideoUNet, trained, what)
+        )
         modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):

@@ -91,6 +91,24 @@ class OptimRecipe(Strict):
     ema_decay: float = Field(0.999, ge=0, lt=1)
 
 
+class SuperResolutionRecipe(Strict):
+    """How a `SuperResolver` learns: the small frames that it sees, and its loss. The diffusion networks need none."""
+
+    crops: int = Field(8, gt=0, description="crops that are cut from each picture or clip, once, into the run's folder")
+    blur: float = Field(0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels")
+    noise: float = Field(0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
+    decoder: str | None = Field(None, description="sr-low-*: folder of D, with image_encoder: see cleaned")
+    super_resolution_low: str | None = Field(None, description="sr-high-image: folder of SR_l, see cleaned")
+    cleaned: float = Field(0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named")
+    cleaned_variants: int = Field(2, gt=0, description="small frames that D cleans of each picture, once")
+    cleaned_levels: tuple[float, float] = Field((0.1, 0.5), description="noise that D cleans them of, in one step")
+    gradient_weight: float = Field(1.0, ge=0, description="L1 of the differences of neighbours, beside that of pixels")
+    adversarial_weight: float = Field(0.0, ge=0, description="0: no discriminator")
+    feature_weight: float = Field(1.0, ge=0, description="L1 of the discriminator's features, if there is one")
+    discriminator_width: int = Field(32, gt=0)
+    discriminator_learning_rate: float = Field(4e-4, gt=0)
+
+
 class Recipe(Strict):
     """One stage's training run."""
 
@@ -120,6 +138,7 @@ class Recipe(Strict):
         1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
     )
     noise: NoiseRecipe = NoiseRecipe()
+    super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
     optim: OptimRecipe = OptimRecipe()
     gradient_accumulation: int = Field(1, gt=0)
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"

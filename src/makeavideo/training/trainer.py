@@ -188,7 +188,7 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
     stage.network = accelerator.unwrap_model(network)
     average = Averaged(stage, optim.ema_decay)
     average.ema.to(accelerator.device)
-    accelerator.register_for_checkpointing(average.ema)
+    accelerator.register_for_checkpointing(average.ema, *stage.companions)
     compiled = torch.compile(network) if recipe.compile else network
 
     if accelerator.is_main_process:

@@ -94,6 +94,8 @@ class Stage:
         if recipe.train == "temporal" and recipe.stage == "interpolator":
             raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
         self.recipe, self.device = recipe, device
+        # what else learns and belongs into a checkpoint: objects with state_dict and load_state_dict
+        self.companions: list = []
         # unreadable files that did not come with a batch; the trainer empties it
         self.skipped: list[tuple[str, str]] = []
 
