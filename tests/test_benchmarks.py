@@ -26,9 +26,13 @@ RANDOM |= {"class": "UNet2DConditionModel", "space_to_depth": 4, "in_channels": 
 RANDOM = json.dumps(RANDOM)
 RUNS = {
     "demo_picture": "{out}/demo.webp 'a cat' 'a red rocket' --model {model} --num-frames 3 --pixels 16 --steps 1",
-    "emoji_bars": "{data} --model {model} --prompts 2 --steps 1 --sheet {out}/sheet.png --json {out}/figures.json",
+    "emoji_bars": "{data} --model {model} --prompts 2 --steps 1 --embedding own --sheet {out}/sheet.png"
+    " --json {out}/figures.json",
     "floors": "{data} --model {model} --videos 2 --steps 1 --bootstrap 2 --json {out}/figures.json",
     "frame_rate": "{data} --model {model} --prompts 2 --clips 2 --rates 8 24 --steps 1 --json {out}/figures.json",
+    "wording": "{data} --model {model} --prior diffusion --most 3 --json {out}/figures.json",
+    "sharpness": "{data} --model {model} --prompts 2 --held-out 2 --num-frames 3 --steps 1 --sheet {out}/sheet.png"
+    " --json {out}/figures.json",
     "generate": "--model {model} --num-frames 3 --steps 1 --json {out}/figures.json",
     "interpolation": "{data} --model {model} --clips 3 --sheet {out}/sheet.png --json {out}/figures.json",
     "long_video seams": "--model {model} --prompts 1 --steps 1 --json {out}/figures.json",
@@ -58,7 +62,8 @@ def data(tmp_path_factory) -> Path:
     (folder / "images").mkdir()
     (folder / "clips").mkdir()
     keys = [*sorted(split().held_out_motion - split().held_out_all)[:3], "1f680", "1f431", "1f34e"]
-    assert not set(keys[3:]) & (split().held_out_motion | split().held_out_all)
+    keys += sorted(split().held_out_all)[:2]
+    assert not set(keys[3:6]) & (split().held_out_motion | split().held_out_all)
     for number, key in enumerate(keys):
         frames = []
         for step in range(18):
@@ -67,7 +72,10 @@ def data(tmp_path_factory) -> Path:
             pen = ImageDraw.Draw(frames[-1])
             (pen.ellipse if number % 2 else pen.rectangle)(box, fill=(40 * number, 200 - 30 * number, 90))
         frames[0].save(folder / "images" / f"{key}.png")
-        (folder / "images" / f"{key}.txt").write_text(f"a {'red' if number % 2 else 'blue'} cat\n")
+        colour = "red" if number % 2 else "blue"
+        words = {"label": f"{colour} cat", "keywords": [colour, f"cat {number}"], "held_out_keywords": ["rocket"]}
+        captions = json.dumps({"captions": [f"a {colour} cat"], **words})
+        (folder / "images" / f"{key}.json").write_text(captions)
         frames[0].save(folder / "clips" / f"{key}.gif", save_all=True, append_images=frames[1:], duration=50)
     return folder
 
