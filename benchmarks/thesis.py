@@ -24,6 +24,7 @@ from rich.table import Table
 
 from emoji_bars import describe, motion
 from makeavideo import UserError
+from makeavideo.cascade import Decoding
 from makeavideo.cli import default_model, disable_loading_bars
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
@@ -199,7 +200,8 @@ class Judge:
         with torch.no_grad():
             for start, y_e in enumerate(self.y_e.split(4)):
                 generator = torch.Generator().manual_seed(1000 * seed + start)
-                frames = self.pipe.decode(y_e, None, a.frames, a.fps, a.sampling_steps, a.guidance, generator)
+                how = Decoding(a.fps, a.sampling_steps, a.guidance, generator=generator)
+                frames = self.pipe.decode(y_e, None, a.frames, how)
                 made.append(to_uint8(frames))
         made = np.concatenate(made)
         partial = file.with_name("made.partial.npz")

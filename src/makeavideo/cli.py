@@ -46,6 +46,7 @@ Fps = Annotated[float, typer.Option(help="Frames a second, 1 to 60; the lower, t
 Size = Annotated[int | None, typer.Option(help="Pixels a side: where in the cascade to stop (64, 256, 768).")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps of the decoder.")]
 Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")]
+Motion = Annotated[float | None, typer.Option(help="How much moves: 0 (still) to 2; 1 is usual.")]
 Loop = Annotated[bool, typer.Option("--loop", help="The last frame passes into the first one.")]
 Fast = Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -73,6 +74,7 @@ class Command:
         size: int | None,
         steps: int | None,
         guidance: float,
+        motion: float | None,
         loop: bool,
         fast: bool,
         quiet: bool,
@@ -86,7 +88,7 @@ class Command:
         if fast and num_frames is None and seconds is None:
             num_frames = 16
         self.options = {"num_inference_steps": steps or (8 if fast else 16), "guidance_scale": guidance, "loop": loop}
-        given = {"num_frames": num_frames, "seconds": seconds, "fps": fps, "size": size}
+        given = {"num_frames": num_frames, "seconds": seconds, "fps": fps, "size": size, "motion": motion}
         self.options |= {key: value for key, value in given.items() if value is not None}
         self.fast = fast
         self.started = time.monotonic()
@@ -126,6 +128,7 @@ class Command:
             "size": settings.size,
             "num_inference_steps": settings.num_inference_steps,
             "guidance_scale": settings.guidance_scale,
+            "motion": settings.motion,
             "loop": settings.loop,
             "model": self.folder.name,
             "weights": weights_hash(self.folder),
@@ -166,6 +169,7 @@ def generate(
     size: Size = None,
     steps: Steps = None,
     guidance: Guidance = 2.0,
+    motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
     quiet: Quiet = False,
@@ -176,7 +180,7 @@ def generate(
     story = read_story(prompts) if prompts is not None else None
     if story is None and not (prompt or "").strip():
         raise UserError("The prompt is empty: say in a few words what the video should show.")
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, loop, fast, quiet)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
     if story:
         command.options.pop("num_frames", None)
         command.options["seconds"] = sum(length for _, length in story)
@@ -206,13 +210,14 @@ def animate(
     fps: Fps = 24.0,
     size: Size = None,
     steps: Steps = None,
+    motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
     quiet: Quiet = False,
 ) -> None:
     """Set a picture in motion."""
     read_picture_early(picture, fit, background)
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, loop, fast, quiet)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
 
     def call(pipe, **options):
         return pipe.animate(picture, prompt, prompt_weight, fit, background, **options)
@@ -234,6 +239,7 @@ def interpolate(
     fps: Fps = 24.0,
     size: Size = None,
     steps: Steps = None,
+    motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
     quiet: Quiet = False,
@@ -241,7 +247,7 @@ def interpolate(
     """Pass from one picture to another."""
     for picture in (first, last):
         read_picture_early(picture, fit, background)
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, loop, fast, quiet)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
 
     def call(pipe, **options):
         return pipe.interpolate(first, last, fit, background, **options)
@@ -264,6 +270,7 @@ def vary(
     size: Size = None,
     steps: Steps = None,
     guidance: Guidance = 2.0,
+    motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
     quiet: Quiet = False,
@@ -277,7 +284,7 @@ def vary(
             raise UserError("--keep-timing sets the length: leave out --num-frames and --seconds.")
         fps = min(60.0, max(1.0, found.fps))
         num_frames = max(1, round(found.duration * fps))
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, loop, fast, quiet)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
 
     def call(pipe, **options):
         return pipe.vary(video, fit, background, **options)
@@ -300,6 +307,7 @@ def extend(
     fps: Annotated[float | None, typer.Option(help="Frames a second; default: the video's own.")] = None,
     size: Size = None,
     steps: Steps = None,
+    motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
     quiet: Quiet = False,
@@ -309,7 +317,7 @@ def extend(
 
     found = probe(video)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
-    command = Command(output, model, seed, num_frames, seconds, rate, size, steps, 2.0, loop, fast, quiet)
+    command = Command(output, model, seed, num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast, quiet)
 
     def call(pipe, **options):
         return pipe.extend(video, prompt, prompt_weight, fit, background, **options)

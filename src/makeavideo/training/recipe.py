@@ -42,6 +42,12 @@ class DataRecipe(Strict):
     short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
     stills: list[str] = Field([], description="decoder-video: pictures trained on beside the clips, as single frames")
     stills_per_step: int = Field(16, gt=0)
+    known_frames: float = Field(
+        0.0, ge=0, le=1, description="decoder-video: share of clips of which D_t is shown some frames as they are"
+    )
+    still_clips: float = Field(
+        0.0, ge=0, le=1, description="decoder-video: share of clips that are one frame, many times: to stand still"
+    )
     every_fifth: float = Field(
         0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
@@ -55,11 +61,17 @@ class NoiseRecipe(Strict):
     mean: float = 0.6
     std: float = Field(0.9, gt=0)
     weight_floor: float = Field(0.1, gt=0, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
-    shared: bool = Field(False, description="the same noise for every frame of a clip (super-resolution)")
+    shared: float = Field(
+        0.0, ge=0, le=1, description="part of the noise that all frames of a clip share; 1 in super-resolution"
+    )
+    gradient: float = Field(0.0, ge=0, description="weight of the L1 loss of the pictures' x- and y-gradients")
     low_res_max: float = Field(0.3, ge=0, le=1, description="noise-conditioning augmentation: highest level")
 
 
 class OptimRecipe(Strict):
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW"
+    )
     learning_rate: float = Field(6e-4, gt=0)
     pretrained_scale: float = Field(
         1.0, ge=0, description="learning rate of what is pretrained, as a part of the new layers': a video stage's"
@@ -92,6 +104,13 @@ class Recipe(Strict):
         "all",
         description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution; "
         "text: the image tower stays, so that image embeddings keep their meaning",
+    )
+    pixel_channels: int = Field(
+        0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
+    )
+    motion: bool = Field(False, description="decoder-video: D_t is told the strength of motion beside the frame rate")
+    guidance: float = Field(
+        1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
     )
     noise: NoiseRecipe = NoiseRecipe()
     optim: OptimRecipe = OptimRecipe()

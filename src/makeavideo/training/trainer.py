@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from ..data.files import SkipReport
 from ..errors import UserError
+from .optimizer import make_optimizer
 from .recipe import Recipe, load_recipe
 from .stages import STAGES, Stage
 
@@ -156,9 +157,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     stage.network.to(accelerator.device).train()
     optim = recipe.optim
     fused = accelerator.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(
-        stage.parameter_groups(), betas=optim.betas, weight_decay=optim.weight_decay, fused=fused
-    )
+    optimizer = make_optimizer(stage.network, stage.parameter_groups(), optim, fused)
     schedule = get_scheduler(
         optim.schedule, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=recipe.steps
     )
