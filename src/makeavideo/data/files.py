@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import random
 import tarfile
@@ -197,29 +196,6 @@ def index_tar(path: Path) -> tuple[list[tuple[str, str, Source]], str | None]:
     except (tarfile.TarError, OSError, ValueError):
         problem = "not a plain tar shard"
     return members, problem
-
-
-def read_captions(sources: Sequence[Source]) -> list[str]:
-    """The captions of one picture: the lines of its .txt, then "captions" or "caption" of its .json, each once."""
-    found: list[str] = []
-    for source in sources:
-        try:
-            text = source.read().decode("utf-8-sig", errors="replace")
-        except Unreadable:
-            continue
-        if source.extension == "json":
-            try:
-                data = json.loads(text)
-            except (ValueError, RecursionError):
-                continue
-            if not isinstance(data, dict):
-                continue
-            value = data.get("captions") or data.get("caption")
-            value = value if isinstance(value, list) else [value]
-            found += [v for v in value if isinstance(v, str)]
-        else:
-            found += text.splitlines()
-    return list(dict.fromkeys(" ".join(c.split()) for c in found if c.strip()))
 
 
 # ---- pictures ----------------------------------------------------------------------------------------------------

@@ -9,8 +9,11 @@ import torch
 from ..encoders import TextProjection, load_text_encoder
 from ..inflate import VideoUNet
 from ..pipeline import MakeAVideoPipeline
+from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
+from ..wordings import WordingTable
 from .stages import STAGES, load_folder
+from .stages.super_resolution import load_super_resolution
 
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
 
@@ -45,10 +48,14 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),
+        "wordings": load_folder(WordingTable, runs / "prior/final/wordings", "table of wordings"),
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]
-        modules[stage.component] = load_folder(VideoUNet, newest(runs, name, last) / stage.component, f"{name} network")
+        trained, what = newest(runs, name, last) / stage.component, f"{name} network"
+        modules[stage.component] = (
+            load_super_resolution(trained, what) if name.startswith("sr-") else load_folder(VideoUNet, trained, what)
+        )
         modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
@@ -59,7 +66,8 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         pipe.register_modules(tokenizer=None, text_encoder=None)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pipe.save_pretrained(partial, safe_serialization=True)
+    with quiet_libraries():
+        pipe.save_pretrained(partial, safe_serialization=True)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import get_console
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -67,7 +68,7 @@ class RunBar(Watch):
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            disable=not show,
+            disable=not (show and get_console().is_interactive),
         )
         self.console, self.started = bar.console, time.monotonic()
         with bar, super().follow(recipe, step, show):

@@ -49,6 +49,12 @@ class DataRecipe(Strict):
     short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
     stills: list[str] = Field([], description="decoder-video: pictures trained on beside the clips, as single frames")
     stills_per_step: int = Field(16, gt=0)
+    known_frames: float = Field(
+        0.0, ge=0, le=1, description="decoder-video: share of clips of which D_t is shown some frames as they are"
+    )
+    still_clips: float = Field(
+        0.0, ge=0, le=1, description="decoder-video: share of clips that are one frame, many times: to stand still"
+    )
     every_fifth: float = Field(
         0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
@@ -62,11 +68,17 @@ class NoiseRecipe(Strict):
     mean: float = 0.6
     std: float = Field(0.9, gt=0)
     weight_floor: float = Field(0.1, gt=0, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
-    shared: bool = Field(False, description="the same noise for every frame of a clip (super-resolution)")
+    shared: float = Field(
+        0.0, ge=0, le=1, description="part of the noise that all frames of a clip share; 1 in super-resolution"
+    )
+    gradient: float = Field(0.0, ge=0, description="weight of the L1 loss of the pictures' x- and y-gradients")
     low_res_max: float = Field(0.3, ge=0, le=1, description="noise-conditioning augmentation: highest level")
 
 
 class OptimRecipe(Strict):
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW"
+    )
     learning_rate: float = Field(6e-4, gt=0)
     pretrained_scale: float = Field(
         1.0, ge=0, description="learning rate of what is pretrained, as a part of the new layers': a video stage's"
@@ -77,6 +89,24 @@ class OptimRecipe(Strict):
     schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
+
+
+class SuperResolutionRecipe(Strict):
+    """How a `SuperResolver` learns: the small frames that it sees, and its loss. The diffusion networks need none."""
+
+    crops: int = Field(8, gt=0, description="crops that are cut from each picture or clip, once, into the run's folder")
+    blur: float = Field(0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels")
+    noise: float = Field(0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
+    decoder: str | None = Field(None, description="sr-low-*: folder of D, with image_encoder: see cleaned")
+    super_resolution_low: str | None = Field(None, description="sr-high-image: folder of SR_l, see cleaned")
+    cleaned: float = Field(0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named")
+    cleaned_variants: int = Field(2, gt=0, description="small frames that D cleans of each picture, once")
+    cleaned_levels: tuple[float, float] = Field((0.1, 0.5), description="noise that D cleans them of, in one step")
+    gradient_weight: float = Field(1.0, ge=0, description="L1 of the differences of neighbours, beside that of pixels")
+    adversarial_weight: float = Field(0.0, ge=0, description="0: no discriminator")
+    feature_weight: float = Field(1.0, ge=0, description="L1 of the discriminator's features, if there is one")
+    discriminator_width: int = Field(32, gt=0)
+    discriminator_learning_rate: float = Field(4e-4, gt=0)
 
 
 class Recipe(Strict):
@@ -95,10 +125,20 @@ class Recipe(Strict):
     temporal: Literal["pseudo3d", "attention"] | None = Field(
         None, description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d"
     )
-    train: Literal["all", "temporal", "path"] = Field(
-        "all", description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution"
+    train: Literal["all", "temporal", "path", "text"] = Field(
+        "all",
+        description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution; "
+        "text: the image tower stays, so that image embeddings keep their meaning",
+    )
+    pixel_channels: int = Field(
+        0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
+    )
+    motion: bool = Field(False, description="decoder-video: D_t is told the strength of motion beside the frame rate")
+    guidance: float = Field(
+        1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
     )
     noise: NoiseRecipe = NoiseRecipe()
+    super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
     optim: OptimRecipe = OptimRecipe()
     gradient_accumulation: int = Field(1, gt=0)
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"

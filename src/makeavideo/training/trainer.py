@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, default_collate
 
 from ..data.files import SkipReport, to_pixels
 from ..errors import UserError
+from ..quiet import quiet_libraries
+from .optimizer import make_optimizer
 from .progress import RunBar, Watch
 from .recipe import Recipe, load_recipe
 from .stages import STAGES, Stage
@@ -178,9 +180,7 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
     stage.network.to(accelerator.device).train()
     optim = recipe.optim
     fused = accelerator.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(
-        stage.parameter_groups(), betas=optim.betas, weight_decay=optim.weight_decay, fused=fused
-    )
+    optimizer = make_optimizer(stage.network, stage.parameter_groups(), optim, fused)
     schedule = get_scheduler(
         optim.schedule, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=recipe.steps
     )
@@ -188,7 +188,7 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
     stage.network = accelerator.unwrap_model(network)
     average = Averaged(stage, optim.ema_decay)
     average.ema.to(accelerator.device)
-    accelerator.register_for_checkpointing(average.ema)
+    accelerator.register_for_checkpointing(average.ema, *stage.companions)
     compiled = torch.compile(network) if recipe.compile else network
 
     if accelerator.is_main_process:
@@ -314,6 +314,7 @@ def export(stage: Stage, average: Averaged, output: Path) -> None:
     average.ema.copy_to(average.parameters)
     partial, final = output / "final.partial", output / "final"
     shutil.rmtree(partial, ignore_errors=True)
-    stage.export(partial)
+    with quiet_libraries():
+        stage.export(partial)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
