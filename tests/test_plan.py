@@ -119,7 +119,7 @@ def test_ctrl_c_and_the_same_command_go_on_to_the_same_bits(data, tmp_path):
     """SIGINT in the middle of the second stage; the finished first one is left alone."""
     names = ("clip", "decoder-image")
     only = [word for name in names for word in ("--only", name)]
-    more = ("decoder-image:steps=300", "decoder-image:checkpoint_minutes=100")
+    more = ("decoder-image:steps=120", "decoder-image:checkpoint_minutes=100")
 
     def run(model: Path) -> subprocess.Popen:
         return module(arguments(data, model, *only, overrides=more), preexec_fn=interruptible)
@@ -132,7 +132,7 @@ def test_ctrl_c_and_the_same_command_go_on_to_the_same_bits(data, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     stopped = re.fullmatch(
-        r"make-a-video: decoder-image stopped at step (\d+) of 300: the same command goes on\.\n",
+        r"make-a-video: decoder-image stopped at step (\d+) of 120: the same command goes on\.\n",
         err.splitlines(True)[-1],
     )
     assert process.returncode == 2 and stopped, err
@@ -144,7 +144,7 @@ def test_ctrl_c_and_the_same_command_go_on_to_the_same_bits(data, tmp_path):
     process = run(tmp_path / "cut")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "clip begins" not in out and f"decoder-image step {int(stopped[1]) + 1} of 300" in out
+    assert "clip begins" not in out and f"decoder-image step {int(stopped[1]) + 1} of 120" in out
     process = run(tmp_path / "whole")
     assert process.wait(timeout=180) == 0
     for name in ("clip/final/image_encoder/model", "decoder-image/final/decoder/diffusion_pytorch_model"):
@@ -169,7 +169,7 @@ def test_hours_are_kept_and_fixed_in_the_run_s_recipe(data, tmp_path):
     text = train_path(tmp_path / "plan", Wishes(hours=24 / 3600, **wishes))
     taken = time.monotonic() - began
     assert "no pipeline yet" in text
-    assert 12 < taken < 36  # other programs may take the machine meanwhile
+    assert 12 < taken < 60  # other programs may take the machine meanwhile
     runs = tmp_path / "model-runs"
     recipes = {name: load_recipe(runs / name / "recipe.yaml") for name in wishes["only"]}
     for name, recipe in recipes.items():

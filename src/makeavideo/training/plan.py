@@ -120,14 +120,14 @@ def load_jobs(folder: Path, wishes: Wishes) -> Jobs:
     plan = checked(Plan, read_yaml(path, "plan"), path, "plan")
     runs, model = Path(plan.runs), Path(plan.model)
     if wishes.output is not None:
-        model = Path(wishes.output)
+        model = Path(wishes.output) if Path(wishes.output).name else Path(wishes.output).absolute()  # "." has no name
         runs = model.with_name(f"{model.name}-runs")
     elif wishes.pictures or wishes.clips:
         raise UserError("--pictures and --clips make another model than the plan's own: name it, -o my-model.")
-    if wishes.hours is not None and not 0 < wishes.hours < float("inf"):
-        raise UserError(f"--hours {wishes.hours}: it must be above 0.")
     if model.exists() and not (model / "model_index.json").is_file() and (model.is_file() or any(model.iterdir())):
         raise UserError(f"{model} holds something else than a pipeline, which would replace it: choose another -o.")
+    if wishes.hours is not None and not 0 < wishes.hours < float("inf"):
+        raise UserError(f"--hours {wishes.hours}: it must be above 0.")
     names = [stage.recipe for stage in plan.stages]
     selected = select(names, wishes, path)
     for override in wishes.overrides:
