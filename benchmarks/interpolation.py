@@ -17,9 +17,9 @@ import torch
 from skimage.metrics import structural_similarity
 
 from emoji_bars import fold, motion, shape_of
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
-from makeavideo.data.emoji import split
+from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.flow import Flow
@@ -75,7 +75,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     held_out = split().held_out_all | split().held_out_motion

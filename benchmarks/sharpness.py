@@ -27,9 +27,9 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from makeavideo.cli import default_model, disable_loading_bars
-from makeavideo.data.emoji import split
+from makeavideo.cli import default_model
 from makeavideo.data.images import CaptionedImages
+from makeavideo.emoji.concepts import split
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
@@ -228,7 +228,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     before = MakeAVideoPipeline.load(arguments.before) if arguments.before else None
     for model in filter(None, (pipe, before)):

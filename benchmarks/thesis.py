@@ -24,10 +24,11 @@ from rich.table import Table
 
 from emoji_bars import describe, motion
 from makeavideo import UserError
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cascade import Decoding
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
-from makeavideo.data.emoji import split
 from makeavideo.data.images import CaptionedImages
+from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.features import hash_of, video_features
 from makeavideo.evaluation.frechet import distance_of_features
 from makeavideo.evaluation.results import command_line, machine, one_sentence, today
@@ -199,7 +200,8 @@ class Judge:
         with torch.no_grad():
             for start, y_e in enumerate(self.y_e.split(4)):
                 generator = torch.Generator().manual_seed(1000 * seed + start)
-                frames = self.pipe.decode(y_e, None, a.frames, a.fps, a.sampling_steps, a.guidance, generator)
+                how = Decoding(a.fps, a.sampling_steps, a.guidance, generator=generator)
+                frames = self.pipe.decode(y_e, None, a.frames, how)
                 made.append(to_uint8(frames))
         made = np.concatenate(made)
         partial = file.with_name("made.partial.npz")
@@ -276,7 +278,6 @@ def main() -> None:
     if min(arguments.seeds, arguments.repetitions, arguments.sampling_steps) < 1 or arguments.concepts < 2:
         raise UserError("Seeds, repetitions and sampling steps must be 1 or more and concepts 2 or more: correct them.")
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     judge = Judge(arguments, pipe)

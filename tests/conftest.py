@@ -4,12 +4,21 @@ import os
 import signal
 from pathlib import Path
 
+# as many processes as cores run tests (pytest-xdist): one thread each, and those that they start too
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
-slow = pytest.mark.skipif(os.environ.get("MAKEAVIDEO_SLOW_TESTS") != "1", reason="slow: set MAKEAVIDEO_SLOW_TESTS=1")
+def pytest_addoption(parser) -> None:
+    parser.addoption("--pictures", action="store_true", help="write the studio's screenshots into docs/web")
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """Groups take longest: they come first, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 def interruptible() -> None:

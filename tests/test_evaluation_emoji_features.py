@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from makeavideo.data.emoji import split
+from makeavideo.emoji.concepts import split
 from makeavideo.errors import UserError
 from makeavideo.evaluation import emoji_features
 from makeavideo.evaluation.features import Emoji

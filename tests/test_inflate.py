@@ -9,7 +9,16 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.nn import functional as F
 
 from makeavideo import UserError
-from makeavideo.inflate import VideoUNet, add_pixel_path, inflate, is_temporal, per_frame, widen_input
+from makeavideo.inflate import (
+    VideoUNet,
+    add_motion,
+    add_pixel_path,
+    inflate,
+    is_temporal,
+    per_frame,
+    remove_pixel_path,
+    widen_input,
+)
 from makeavideo.pseudo3d import Clip, PseudoAttention3d, PseudoConv3d, TemporalAttention, TemporalConv, num_heads
 
 BATCH, FRAMES, SIZE = 2, 5, 16
@@ -361,10 +370,73 @@ def test_a_path_at_full_resolution_changes_nothing_at_first(tmp_path):
         assert (made - was)[1].abs().max() > 0 and torch.equal(made[2:], was[2:])
         video.save_pretrained(tmp_path)
         torch.testing.assert_close(VideoUNet.from_pretrained(tmp_path)(sample, 3).sample, expected)
-    with pytest.raises(UserError, match="before"):
-        widen_input(video, 1)
-    with pytest.raises(UserError, match="extra"):
-        add_pixel_path(inflate(unet, space_to_depth=4), 8)
+    # its channels are counted: wider, the network is without it
+    assert widen_input(video, 1).config.pixel_channels == 0
+
+
+def test_a_modulated_path_sees_the_input_and_the_features(tmp_path):
+    unet, conditions = kandinsky()
+    video = randomise_temporal(inflate(unet))
+    sample = clip(unet)
+    with torch.no_grad():
+        before = video(sample, 3, **conditions).sample
+        video = add_pixel_path(video, 8, modulated=True)
+        torch.testing.assert_close(video(sample, 3, **conditions).sample, before)
+        video.pixel_path[-1].weight.normal_()
+        unmodulated = video(sample, 3, **conditions).sample
+        assert (unmodulated - before).abs().max() > 1e-3
+        video.pixel_modulation.weight.normal_()
+        expected = video(sample, 3, **conditions).sample
+        assert (expected - unmodulated).abs().max() > 1e-3
+        video.save_pretrained(tmp_path)
+        torch.testing.assert_close(VideoUNet.from_pretrained(tmp_path)(sample, 3, **conditions).sample, expected)
+        again = copy.deepcopy(video)
+        torch.testing.assert_close(again(sample, 3, **conditions).sample, expected)
+        plain = remove_pixel_path(video)
+        torch.testing.assert_close(plain(sample, 3, **conditions).sample, before)
+
+
+def test_motion_strength(tmp_path):
+    unet, conditions = kandinsky()
+    video = randomise_temporal(inflate(unet))
+    sample = clip(unet)
+    with torch.no_grad():
+        before = video(sample, 3, **conditions).sample
+        video = add_motion(video, (0.05, 0.5))
+        strong = torch.tensor([0.0, 1.5])
+        torch.testing.assert_close(video(sample, 3, motion=strong, **conditions).sample, before)
+        video.time_embedding.motion["temporal"].linear_2.weight.normal_()
+        moved = video(sample, 3, motion=strong, **conditions).sample
+        assert ((moved - before).abs().flatten(1).amax(1) > 1e-3).all()
+        torch.testing.assert_close(video(sample, 3, motion=torch.tensor([-1.0, -1.0]), **conditions).sample, before)
+        assert "time_embedding.motion.temporal.linear_1.weight" in dict(video.named_parameters())
+        video.save_pretrained(tmp_path)
+        loaded = VideoUNet.from_pretrained(tmp_path)
+        assert tuple(loaded.config.motion) == (0.05, 0.5)
+        torch.testing.assert_close(loaded(sample, 3, motion=strong, **conditions).sample, moved)
+
+
+def test_every_frame_can_have_its_own_noise_level():
+    unet, conditions = kandinsky()
+    video = inflate(unet)
+    sample = clip(unet)
+    levels = torch.arange(BATCH * FRAMES).float().view(BATCH, FRAMES) * 10
+    with torch.no_grad():
+        made = video(sample, levels, **conditions).sample
+        for place in range(FRAMES):
+            expected = video(sample, levels[:, place], **conditions).sample
+            torch.testing.assert_close(made[:, place], expected[:, place], atol=1e-5, rtol=0)
+
+
+def test_one_frame_costs_a_third_of_the_temporal_convolution():
+    conv = TemporalConv(8, Clip())
+    conv.weight.data.normal_()
+    frames = torch.randn(4, 8, 3, 3)
+    conv.clip.num_frames = 1
+    alone = conv(frames)
+    conv.clip.num_frames = 4
+    among_zeros = torch.cat([torch.zeros_like(frames[:1]), frames[:1], torch.zeros_like(frames[:2])])
+    torch.testing.assert_close(conv(among_zeros)[1], alone[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("low_cpu_mem_usage", [True, False])

@@ -5,7 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from makeavideo.sampling import make_scheduler, sample
-from makeavideo.training.stages.interpolator import draw_masks
+from makeavideo.training.masks import draw_masks
 
 MEAN, STD = 0.4, 0.25
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from conftest import tiny_image_encoder, tiny_resolver, tiny_super_resolution
 from makeavideo import UserError
-from makeavideo.data.emoji import split
 from makeavideo.data.images import CaptionedImages
+from makeavideo.emoji.concepts import split
 from makeavideo.enlarger import Enlarger
 from makeavideo.inflate import inflate, is_temporal
 from makeavideo.pipeline import MakeAVideoPipeline

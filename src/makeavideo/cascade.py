@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,9 +16,11 @@ from .enlarger import Enlarger
 from .errors import UserError
 from .flow import first_guess, seen_by_interpolator
 from .inflate import VideoUNet
+from .quiet import quiet_libraries
 from .sampling import TIMESTEPS, frame_noise, guide, sample, steps_of
 from .super_resolution import SuperResolver
 from .timeline import FRAME_SKIP, TRANSITION, spans
+from .wordings import WordingTable
 
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 SR_OVERLAP = 4
@@ -58,6 +61,23 @@ def in_stretches(chunks: Iterable[Tensor], length: int) -> Iterator[Tensor]:
         yield held
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How D_t is run.
+
+    fps: frames a second; 0 if it does not matter.
+    steps: evaluations of the network.
+    guidance_scale: 1 turns guidance off.
+    motion: strength of motion, 0 to 2, 1 the usual one; None if it does not matter, or D_t knows nothing of it.
+    """
+
+    fps: float
+    steps: int
+    guidance_scale: float
+    motion: float | None = None
+    generator: torch.Generator | None = None
+
+
 class Cascade(DiffusionPipeline):
     """The networks, and one method for what each of them does.
 
@@ -70,6 +90,7 @@ class Cascade(DiffusionPipeline):
         text_projection: from the text encoder's space to the image tower's.
         image_encoder: the image tower: pictures to embeddings, for the uses that start from pictures.
         prior: P; a PriorTransformer that predicts the clean image embedding.
+        wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
         interpolator: F-up, five more input channels: `flow.seen_by_interpolator`.
         super_resolution_low: SR_l_t, x4, all frames together; in one step (`SuperResolver`) or by diffusion.
@@ -78,7 +99,7 @@ class Cascade(DiffusionPipeline):
     """
 
     _callback: Callable | None = None
-    _optional_components = ["tokenizer", "text_encoder"]  # noqa: RUF012
+    _optional_components = ["tokenizer", "text_encoder", "wordings"]  # noqa: RUF012
     model_cpu_offload_seq = "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
 
     def __init__(
@@ -97,6 +118,7 @@ class Cascade(DiffusionPipeline):
         super_resolution_low_scheduler,
         super_resolution_high: VideoUNet | SuperResolver,
         super_resolution_high_scheduler,
+        wordings: WordingTable | None = None,
     ):
         super().__init__()
         if text_encoder is None:
@@ -116,6 +138,7 @@ class Cascade(DiffusionPipeline):
             super_resolution_low_scheduler=super_resolution_low_scheduler,
             super_resolution_high=super_resolution_high,
             super_resolution_high_scheduler=super_resolution_high_scheduler,
+            wordings=wordings,
         )
 
     @classmethod
@@ -135,9 +158,10 @@ class Cascade(DiffusionPipeline):
             raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
-        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior"), torch.float32)
+        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
         try:
-            pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
+            with quiet_libraries():
+                pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
         except (OSError, ValueError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None
@@ -155,8 +179,13 @@ class Cascade(DiffusionPipeline):
     def embed_prompts(
         self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0
     ) -> Tensor:
-        """P (section 3.1): image embeddings (batch, dim) for the prompts, the best of a few draws each."""
+        """P (section 3.1): image embeddings (batch, dim) for the prompts.
+
+        Of the pictures whose known wordings are nearest; without such a table the best of a few draws of the diffusion.
+        """
         text = embed_text(self.tokenizer, self.text_encoder, prompts)
+        if self.wordings is not None:
+            return self.wordings.draw(text, generator)
         repeated = text.repeat_interleave(PRIOR_CANDIDATES, 0)
         null = torch.zeros_like(repeated)
 
@@ -182,10 +211,7 @@ class Cascade(DiffusionPipeline):
         y_e: Tensor,
         negative: Tensor | None,
         num_frames: int,
-        fps: float,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator | None,
+        how: Decoding,
         start: Tensor | None = None,
         strength: float = 1.0,
         mask: Tensor | None = None,
@@ -195,7 +221,6 @@ class Cascade(DiffusionPipeline):
 
         Args:
             y_e: (batch, dim), or one a frame, (batch, num_frames, dim); `negative` (1, dim) in place of the null one.
-            fps: frames a second; 0 if it does not matter.
             start, strength: frames to begin with, as in `sampling.sample`.
             mask: (batch, num_frames), 1 where a frame of `start` is kept; the others are made to go with it.
             stage: what progress is shown as.
@@ -203,50 +228,67 @@ class Cascade(DiffusionPipeline):
         Returns:
             (batch, num_frames, 3, h, w).
         """
-        base = self.sizes[0]
-        rates = torch.full((len(y_e),), float(fps), device=y_e.device)
-        negative = torch.zeros_like(y_e) if negative is None else negative.expand_as(y_e)
-        shape = (len(y_e), num_frames, 3, base, base)
+        config, base = self.decoder.config, self.sizes[0]
+        rates = torch.full((len(y_e),), float(how.fps), device=y_e.device)
+        motion = -1.0 if how.motion is None or num_frames == 1 else how.motion
+        motion = torch.full((len(y_e),), motion, device=y_e.device)
+        # of the guidance, a part may be trained in
+        scale = how.guidance_scale / config.guidance
+        if negative is not None:
+            scale = 1 + (how.guidance_scale - 1) / config.guidance
+        away_from = torch.zeros_like(y_e) if negative is None else negative.expand_as(y_e)
         if y_e.ndim == 3:
-            y_e, negative = y_e.flatten(0, 1), negative.flatten(0, 1)
+            y_e, away_from = y_e.flatten(0, 1), away_from.flatten(0, 1)
+        kept = None if mask is None else mask[:, :, None, None, None]
 
         def predict(x_t, t):
-            x_hat = self.denoise(self.decoder, x_t, t, rates, y_e)
-            if guidance_scale != 1:
-                x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, negative), guidance_scale)
+            if kept is not None and config.known_frames:
+                x_t, t = torch.lerp(x_t, start, kept), t * (1 - mask)
+            x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
+            if scale != 1:
+                x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, away_from, motion), scale)
             # a kept frame's prediction is itself, so that it moves along its own line from noise to picture
-            return x_hat if mask is None else torch.lerp(x_hat, start, mask[:, :, None, None, None])
+            return x_hat if kept is None else torch.lerp(x_hat, start, kept)
 
-        made = self.run(stage, predict, shape, self.decoder_scheduler, steps, generator, None, start, strength)
+        noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
+        noise = noise.to(self._execution_device)
+        begin = None if config.known_frames and mask is not None else start
+        made = self.run(stage, predict, noise, self.decoder_scheduler, how.steps, None, None, begin, strength)
         return made.clamp(-1, 1)
 
-    def draw_still(self, y_e: Tensor, negative: Tensor | None, steps: int, guidance_scale: float, generator) -> Tensor:
+    def draw_still(self, y_e: Tensor, negative: Tensor | None, how: Decoding) -> Tensor:
         """D_t on clips of one frame, that is, text to image: the best of a few draws, (batch, 1, 3, h, w)."""
         repeated = y_e.repeat_interleave(STILL_CANDIDATES, 0)
-        drawn = self.decode(repeated, negative, 1, 0, steps, guidance_scale, generator, stage="still")
+        drawn = self.decode(repeated, negative, 1, replace(how, fps=0), stage="still")
         likeness = F.cosine_similarity(self.embed_pictures(drawn[:, 0]), repeated).unflatten(0, (len(y_e), -1))
         return drawn.unflatten(0, (len(y_e), -1))[torch.arange(len(y_e)), likeness.argmax(1)]
 
-    def grow(self, y_e, negative, num_frames: int, fps: float, steps: int, guidance_scale: float, generator) -> Tensor:
+    def grow(self, y_e: Tensor, negative: Tensor | None, num_frames: int, how: Decoding) -> Tensor:
         """A picture, and then D_t's clip of it: (batch, num_frames, 3, h, w) from y_e (batch, dim).
 
-        One frame is easier to get right than sixteen at once, and cheap enough to choose among several.
+        One frame is easier to get right than sixteen at once, and cheap enough to choose among several. A D_t that has
+        learnt to see known frames begins the clip with the picture; another one is given it with noise (SDEdit).
         """
-        still = self.draw_still(y_e, negative, steps, guidance_scale, generator)
+        still = self.draw_still(y_e, negative, how)
         if num_frames == 1:
             return still
         start = still.expand(-1, num_frames, -1, -1, -1)
-        options = (num_frames, fps, steps, guidance_scale, generator)
-        return self.decode(y_e, negative, *options, start, grow_strength(fps))
+        if not self.decoder.config.known_frames:
+            return self.decode(y_e, negative, num_frames, how, start, grow_strength(how.fps))
+        mask = torch.zeros(start.shape[:2], device=start.device)
+        mask[:, 0] = 1
+        return self.decode(y_e, negative, num_frames, how, start, mask=mask)
 
-    def extrapolate(self, given: Tensor, mask: Tensor, y_e, fps, steps, guidance_scale, generator) -> Tensor:
-        """F-up over a window of key frames; D_t then mends what it made, so that faults do not add up over windows.
+    def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
+        """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.
 
-        Arguments as those of `fill`. Next to a given frame F-up's own frames stay, and pass into D_t's over a few.
+        Otherwise by F-up (section 3.3); D_t then mends what it made, so that faults do not add up over windows. Next to
+        a given frame F-up's own frames stay, and pass into D_t's over a few. Arguments as those of `fill`.
         """
-        filled = self.fill(given, mask, y_e, fps)
-        options = (fps, steps, guidance_scale, generator, filled, REFINE_STRENGTH, mask, "extrapolate")
-        mended = self.decode(y_e, None, filled.shape[1], *options)
+        if self.decoder.config.known_frames:
+            return self.decode(y_e, None, given.shape[1], how, given, mask=mask, stage="extrapolate")
+        filled = self.fill(given, mask, y_e, how.fps)
+        mended = self.decode(y_e, None, filled.shape[1], how, filled, REFINE_STRENGTH, mask, "extrapolate")
         places = torch.arange(filled.shape[1], device=mask.device)
         away = (places[:, None] - places).abs()[None].masked_fill(mask[:, None] < 0.5, len(places)).amin(2)
         share = (away / (TRANSITION + 1)).clamp(max=1)
@@ -355,9 +397,13 @@ class Cascade(DiffusionPipeline):
                     self.notify(stage, start // part, torch.zeros((), device=made.device), made)
                     yield low[:, start : start + part], made
 
-    def denoise(self, network: VideoUNet, x_t: Tensor, t: Tensor, fps: Tensor, y_e: Tensor) -> Tensor:
+    def denoise(
+        self, network: VideoUNet, x_t: Tensor, t: Tensor, fps: Tensor, y_e: Tensor, motion: Tensor | None = None
+    ) -> Tensor:
         conditions = {"image_embeds": y_e.to(network.dtype)}
-        return network(x_t.to(network.dtype), t * TIMESTEPS, fps=fps, added_cond_kwargs=conditions).sample.float()
+        t = t * TIMESTEPS
+        made = network(x_t.to(network.dtype), t, fps=fps, motion=motion, added_cond_kwargs=conditions)
+        return made.sample.float()
 
     def run(
         self,

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .errors import UserError
-from .pseudo3d import Clip, FrameRateTimeEmbedding, PseudoAttention3d, PseudoConv3d
+from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d
 
 Temporal = Literal["pseudo3d", "attention", "none"]
 UNET_CLASSES = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
@@ -47,7 +47,7 @@ def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None
         elif isinstance(module, Attention) and attends_to_itself(module):
             extended = PseudoAttention3d
         elif module is unet.time_embedding:
-            extended = FrameRateTimeEmbedding
+            extended = ClipTimeEmbedding
         if extended is not None:
             module.__class__ = extended
             module.extend(clip)
@@ -70,20 +70,28 @@ class VideoUNetOutput(BaseOutput):
 class PixelPath(nn.Sequential):
     """A few convolutions at full resolution, frame by frame: what patches are too coarse for, sharp edges above all.
 
-    They see the extra channels and what the UNet made, and change it; the last one starts as zero.
+    They see the input (of F-up the extra channels alone) and what the UNet made, and change it; the last one starts as
+    zero.
     """
 
-    def __init__(self, extra_channels: int, out_channels: int, width: int):
+    def __init__(self, seen_channels: int, out_channels: int, width: int):
         layers = []
-        for dilation, channels in ((1, extra_channels + out_channels), (1, width), (2, width), (4, width)):
+        for dilation, channels in ((1, seen_channels + out_channels), (1, width), (2, width), (4, width)):
             layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.SiLU()]
         super().__init__(*layers, nn.Conv2d(width, out_channels, 3, padding=1))
         nn.init.zeros_(self[-1].weight)
         nn.init.zeros_(self[-1].bias)
 
-    def forward(self, made: Tensor, extra: Tensor) -> Tensor:
-        """Both (frames, channels, height, width)."""
-        return made + super().forward(torch.cat([extra, made], 1).contiguous(memory_format=torch.channels_last))
+    def forward(self, made: Tensor, seen: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """All (frames, channels, height, width); `modulation`: scale and shift of what the first layer gives."""
+        first, *rest = self
+        x = first(torch.cat([seen, made], 1).contiguous(memory_format=torch.channels_last))
+        if modulation is not None:
+            scale, shift = modulation.chunk(2, 1)
+            x = x * (1 + scale) + shift
+        for layer in rest:
+            x = layer(x)
+        return made + x
 
 
 class VideoUNet(ModelMixin, ConfigMixin):
@@ -96,6 +104,12 @@ class VideoUNet(ModelMixin, ConfigMixin):
         space_to_depth: side of the square of pixels that becomes one position of the 2-D network.
         extra_channels: input channels beyond those of the 2-D network, counted in pixels (`widen_input`).
         pixel_channels: width of a path of a few convolutions at full resolution, beside the patches (`add_pixel_path`).
+        pixel_modulated: whether the 2-D network's last features scale and shift that path's.
+        motion: what a motion strength of 1 means, (scale, exponent): a mean change of scale * fps**-exponent from frame
+            to frame (`motion.usual_change`); None: the network knows nothing of motion (`add_motion`).
+        shared_noise: part of the noise's variance that the frames of a clip have in common, in training and sampling.
+        guidance: scale of the guidance that is trained in: at this one sampling needs no second evaluation.
+        known_frames: whether it has learnt to see frames as they are (noise level 0) among noisy ones.
     """
 
     _supports_gradient_checkpointing = True
@@ -109,6 +123,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         space_to_depth: int = 1,
         extra_channels: int = 0,
         pixel_channels: int = 0,
+        pixel_modulated: bool = False,
+        motion: tuple[float, float] | None = None,
+        shared_noise: float = 0.0,
+        guidance: float = 1.0,
+        known_frames: bool = False,
     ):
         super().__init__()
         if unet_class not in UNET_CLASSES:
@@ -126,14 +145,26 @@ class VideoUNet(ModelMixin, ConfigMixin):
             widen_conv(unet.conv_in, extra_channels * space_to_depth**2)
         if temporal != "none":
             add_temporal_layers(unet, temporal, self.clip)
+        if motion is not None:
+            self.time_embedding.add_motion()
         if pixel_channels:
-            self.pixel_path = PixelPath(extra_channels, self.out_channels, pixel_channels)
+            self._make_pixel_path(pixel_channels, pixel_modulated)
+
+    def _make_pixel_path(self, width: int, modulated: bool) -> None:
+        self.pixel_path = PixelPath(self.config.extra_channels or self.out_channels, self.out_channels, width)
+        if modulated:
+            numbers = 2 * width * self.config.space_to_depth**2  # each pixel of a patch has its own
+            self.pixel_modulation = nn.Conv2d(self.unet.conv_out.in_channels, numbers, 1)
+            nn.init.zeros_(self.pixel_modulation.weight)
+            nn.init.zeros_(self.pixel_modulation.bias)
+            self.unet.conv_out.register_forward_pre_hook(self.clip.keep_features)
 
     def forward(
         self,
         sample: Tensor,
         timestep: Tensor | float,
         fps: Tensor | None = None,
+        motion: Tensor | None = None,
         return_dict: bool = True,
         **conditions: Any,
     ) -> VideoUNetOutput | tuple[Tensor]:
@@ -141,14 +172,18 @@ class VideoUNet(ModelMixin, ConfigMixin):
 
         Args:
             sample: (batch, frames, channels, height, width).
-            timestep: one for all clips, or (batch,).
+            timestep: one for all clips, (batch,), or one for each frame, (batch, frames).
             fps: frames per second of each clip, (batch,); 0 where it is not known.
+            motion: strength of each clip's motion, (batch,), 1 the usual one; below 0 where it is not known.
             conditions: what the 2-D network takes; tensors with leading size batch are repeated for every frame.
         """
         batch, frames = sample.shape[:2]
         self.clip.num_frames = frames
         self.clip.fps = torch.zeros(batch, device=sample.device) if fps is None else fps.to(sample.device).float()
-        timestep = torch.as_tensor(timestep, device=sample.device).expand(batch).repeat_interleave(frames)
+        motion = torch.full((batch,), -1.0) if motion is None else motion
+        self.clip.motion = motion.to(sample.device).float()
+        timestep = torch.as_tensor(timestep, device=sample.device)
+        timestep = (timestep if timestep.ndim == 2 else timestep.expand(batch)[:, None]).expand(batch, frames).flatten()
         patch = self.config.space_to_depth
         if sample.shape[-1] % patch or sample.shape[-2] % patch:
             size = f"{sample.shape[-1]}x{sample.shape[-2]}"
@@ -158,13 +193,21 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if isinstance(self.unet, UNet2DConditionModel):
             conditions.setdefault("encoder_hidden_states", None)
         result = self.unet(pictures, timestep, **conditions, return_dict=False)[0]
-        self.clip.fps = None
+        self.clip.fps = self.clip.motion = None
         result = F.pixel_shuffle(result, patch)
         if self.config.pixel_channels:
-            extra = sample[:, :, -self.config.extra_channels :].flatten(0, 1)
-            result = self.pixel_path(result, extra)
+            result = self._at_full_resolution(result, sample)
         result = result.unflatten(0, (batch, frames))
         return VideoUNetOutput(sample=result) if return_dict else (result,)
+
+    def _at_full_resolution(self, made: Tensor, sample: Tensor) -> Tensor:
+        """The path at full resolution, on what the UNet made of `sample`: (batch * frames, channels, h, w)."""
+        seen = sample[:, :, -self.config.extra_channels :].flatten(0, 1)  # all of it, if none are extra
+        if not self.config.pixel_modulated:
+            return self.pixel_path(made, seen)
+        modulation = F.pixel_shuffle(self.pixel_modulation(self.clip.features), self.config.space_to_depth)
+        self.clip.features = None
+        return self.pixel_path(made, seen, modulation)
 
     @property
     def out_channels(self) -> int:
@@ -192,7 +235,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return checkpoint(function, *args, use_reentrant=False)
 
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
-        """The new weights: temporal convolutions, temporal attention, frame-rate embedding."""
+        """The new weights: temporal convolutions, temporal attention, embeddings of frame rate and motion."""
         return (p for name, p in self.named_parameters() if is_temporal(name))
 
     def spatial_parameters(self) -> Iterator[nn.Parameter]:
@@ -256,23 +299,38 @@ def public(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def widen_input(video_unet: VideoUNet, extra_channels: int) -> VideoUNet:
-    """Adds input channels at the end, in place: their weights are zero, so the output does not change."""
-    if video_unet.config.pixel_channels:
-        raise UserError(
-            "the path at full resolution is made for the extra channels there are: widen the input before it"
-        )
+    """Adds input channels at the end, in place: their weights are zero, so the output does not change.
+
+    A path at full resolution, which was made for the channels there were, is taken off.
+    """
+    remove_pixel_path(video_unet)
     widen_conv(video_unet.unet.conv_in, extra_channels * video_unet.config.space_to_depth**2)
     video_unet.register_to_config(extra_channels=video_unet.config.extra_channels + extra_channels)
     return video_unet
 
 
-def add_pixel_path(video_unet: VideoUNet, channels: int) -> VideoUNet:
-    """Adds a path at full resolution to a network that has extra channels, in place: the output does not change."""
-    if not video_unet.config.extra_channels:
-        raise UserError("a path at full resolution reads the extra channels: widen the input first")
-    path = PixelPath(video_unet.config.extra_channels, video_unet.out_channels, channels)
-    video_unet.pixel_path = path.to(video_unet.device, video_unet.dtype)
-    video_unet.register_to_config(pixel_channels=channels)
+def add_pixel_path(video_unet: VideoUNet, channels: int, modulated: bool = False) -> VideoUNet:
+    """Adds a path at full resolution, `channels` wide, in place: the output does not change."""
+    video_unet._make_pixel_path(channels, modulated)
+    nn.Module.to(video_unet, video_unet.device, video_unet.dtype)
+    video_unet.register_to_config(pixel_channels=channels, pixel_modulated=modulated)
+    return video_unet
+
+
+def remove_pixel_path(video_unet: VideoUNet) -> VideoUNet:
+    """Takes the path at full resolution off, in place; what the UNet made remains."""
+    for name in ("pixel_path", "pixel_modulation"):
+        if name in video_unet._modules:
+            delattr(video_unet, name)
+    video_unet.unet.conv_out._forward_pre_hooks.clear()
+    video_unet.register_to_config(pixel_channels=0, pixel_modulated=False)
+    return video_unet
+
+
+def add_motion(video_unet: VideoUNet, motion: tuple[float, float]) -> VideoUNet:
+    """Adds the embedding of motion strength, in place: the output does not change. `motion`: as in the config."""
+    video_unet.time_embedding.add_motion()
+    video_unet.register_to_config(motion=tuple(motion))
     return video_unet
 
 

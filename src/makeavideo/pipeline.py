@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from .cascade import Cascade, weights_hash
+from .cascade import Cascade, Decoding, weights_hash
 from .errors import UserError
 from .inputs import Fit, Picture, Video, open_video, read_picture, sample_frames
 from .sampling import TIMESTEPS, Anchor, add_details, from_uint8
@@ -48,6 +48,7 @@ class VideoOptions(TypedDict, total=False):
     size: where to stop in the cascade, pixels a side (one of `sizes`; None: the largest).
     num_inference_steps: of D_t; the other stages need fewer.
     guidance_scale: of D_t; 1 turns guidance off.
+    motion: how much moves, from 0 (still) to 2; 1 is usual. Only models that were trained with it take it.
     loop: the last frame passes into the first one.
     generator: a seeded CPU generator makes the result repeatable.
     output_type: "pil", "np", "pt" or "stream".
@@ -61,6 +62,7 @@ class VideoOptions(TypedDict, total=False):
     size: int | None
     num_inference_steps: int
     guidance_scale: float
+    motion: float | None
     loop: bool
     generator: torch.Generator | None
     output_type: str
@@ -78,6 +80,7 @@ class Settings:
     size: int | None = None
     num_inference_steps: int = 16
     guidance_scale: float = 2.0
+    motion: float | None = None
     loop: bool = False
     generator: torch.Generator | None = None
     output_type: str = "pil"
@@ -122,6 +125,12 @@ class MakeAVideoPipeline(Cascade):
             raise UserError(f"--size {s.size} is not possible: this model makes {known} pixels a side.")
         if not 1 <= s.num_inference_steps <= TIMESTEPS:
             raise UserError(f"--steps {s.num_inference_steps} is not possible: choose from 1 to {TIMESTEPS}.")
+        knows_motion = self.decoder.config.motion is not None
+        if s.motion is not None and not knows_motion:
+            raise UserError("This model was not trained with a strength of motion: leave out --motion.")
+        if s.motion is not None and not 0 <= s.motion <= 2:
+            raise UserError(f"--motion {s.motion:g} is not possible: choose from 0 (still) to 2.")
+        s.motion = 1.0 if s.motion is None and knows_motion else s.motion
         if s.output_type not in ("pil", "np", "pt", "stream"):
             raise UserError(f"output_type {s.output_type!r} is not possible: choose pil, np, pt or stream.")
         self._callback = s.callback_on_step_end
@@ -133,8 +142,9 @@ class MakeAVideoPipeline(Cascade):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | list[str] | Sequence[tuple[str, float]],
+        prompt: str | list[str] | Sequence[tuple[str, float]] | None = None,
         negative_prompt: str | None = None,
+        image_embeds: Tensor | None = None,
         **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
         """Text to video.
@@ -143,11 +153,22 @@ class MakeAVideoPipeline(Cascade):
             prompt: what to show; a list makes one video for each. A list of (prompt, seconds) is a story: one video
                 that passes from one to the next.
             negative_prompt: what to steer away from.
+            image_embeds: y_e (batch, dim) in place of what P would make of a prompt, for example `embed_pictures`'.
             options: see `VideoOptions`.
 
         Raises:
             UserError: empty prompt or impossible number.
         """
+        if image_embeds is not None:
+            if prompt is not None:
+                raise UserError("Both a prompt and image_embeds are given: choose one of them.")
+            if image_embeds.ndim != 2 or image_embeds.shape[1] != self.prior.config.embedding_dim:
+                shape, dim = tuple(image_embeds.shape), self.prior.config.embedding_dim
+                raise UserError(f"image_embeds has the shape {shape}: this model's embeddings are (batch, {dim}).")
+            s = self.settings(**options)
+            y_e = image_embeds.to(self._execution_device)
+            negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
+            return self.deliver(s, [self.decoded(s, y_e, negative, self.key_count(s))])
         story = None if isinstance(prompt, str) else [part for part in prompt if not isinstance(part, str)]
         if story:
             if "num_frames" in options or "seconds" in options:
@@ -303,11 +324,10 @@ class MakeAVideoPipeline(Cascade):
 
     def decoded(self, s: Settings, y_e: Tensor, negative: Tensor | None, count: int) -> Segment:
         """A segment that D_t starts."""
-        fps = s.fps / frame_skip(s.num_frames, s.fps)
-        steps, guidance = s.num_inference_steps, s.guidance_scale
+        how = self.decoding(s, frame_skip(s.num_frames, s.fps))
 
         def start() -> Tensor:
-            return self.grow(y_e, negative, min(count, KEY_FRAMES), fps, steps, guidance, s.generator)
+            return self.grow(y_e, negative, min(count, KEY_FRAMES), how)
 
         return Segment(start, y_e, count)
 
@@ -324,9 +344,13 @@ class MakeAVideoPipeline(Cascade):
         return [self.decoded(s, y_e[i : i + 1], negative, count) for i, count in enumerate(counts)]
 
     def filler(self, s: Settings, skip: int):
-        """F-up, and D_t after it, at the rate of the key frames."""
-        options = (s.fps / skip, s.num_inference_steps, s.guidance_scale, s.generator)
-        return lambda given, mask, y_e: self.extrapolate(given, mask, y_e, *options)
+        """What makes key frames that follow from others."""
+        how = self.decoding(s, skip)
+        return lambda given, mask, y_e: self.extrapolate(given, mask, y_e, how)
+
+    def decoding(self, s: Settings, skip: int) -> Decoding:
+        """How D_t makes key frames, `skip` frames apart."""
+        return Decoding(s.fps / skip, s.num_inference_steps, s.guidance_scale, s.motion, s.generator)
 
     def deliver(
         self, s: Settings, segments: list[Segment], anchors: Sequence[Anchor] = (), last_is_given: bool = False

@@ -2,7 +2,7 @@
 
     PseudoConv3d            Conv2d over the picture, then Conv1d over frames, which starts as the identity (eq. 1)
     PseudoAttention3d       attention over the picture, then over frames, residual, which starts as zero (eq. 2)
-    FrameRateTimeEmbedding  time embedding plus an embedding of the frames per second, which starts as zero
+    ClipTimeEmbedding   time embedding plus embeddings of frames per second and motion, which start as zero
 
 A clip travels through the network as its frames, folded into the batch: (batch * frames, channels, height, width),
 channels-last. Each class extends a spatial layer, whose weights keep their names, by one child named ``temporal``;
@@ -23,6 +23,12 @@ class Clip:
 
     num_frames: int = 1
     fps: Tensor | None = None  # (batch,), 0 = not given
+    motion: Tensor | None = None  # (batch,), below 0 = not given
+    features: Tensor | None = None  # what the last layer of the 2-D network sees
+
+    def keep_features(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        """A forward hook, put before the last layer: its input is kept for the path at full resolution."""
+        self.features = inputs[0]
 
 
 class TemporalConv(nn.Conv2d):
@@ -39,6 +45,8 @@ class TemporalConv(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, frames: Tensor) -> Tensor:
+        if self.clip.num_frames == 1:  # a picture has no neighbours: a third of the work
+            return F.conv2d(frames, self.weight[:, :, 1:2], self.bias)
         size = frames.shape[2:]
         frames = frames.contiguous(memory_format=torch.channels_last)  # nothing to do, unless the weights are not
         clips = frames.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, self.clip.num_frames)).permute(0, 3, 1, 2)
@@ -120,19 +128,37 @@ class PseudoAttention3d(Attention):
         return result + added.transpose(1, 2).unflatten(2, result.shape[2:])
 
 
-class FrameRateTimeEmbedding(TimestepEmbedding):
-    """Adds an embedding of the clip's frames per second to the time embedding; 0 means unknown and adds nothing."""
+MOTION_UNIT = 100.0
+"""Motion strengths lie between 0 and about 4, and `Timesteps` tells numbers apart that are ones or more."""
+
+
+class ClipTimeEmbedding(TimestepEmbedding):
+    """Adds embeddings of the clip's frames per second and of its strength of motion to the time embedding.
+
+    A frame rate of 0 and a motion below 0 mean unknown and add nothing.
+    """
 
     def extend(self, clip: Clip) -> None:
         self.clip = clip
-        factory = {"device": self.linear_1.weight.device, "dtype": self.linear_1.weight.dtype}
         self.frequencies = Timesteps(128, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.temporal = TimestepEmbedding(128, self.linear_2.out_features).to(**factory)
-        nn.init.zeros_(self.temporal.linear_2.weight)
-        nn.init.zeros_(self.temporal.linear_2.bias)
+        self.temporal = self.embedding()
+
+    def add_motion(self) -> None:
+        """Makes the embedding of motion; the network's output does not change."""
+        self.motion = nn.ModuleDict({"temporal": self.embedding()})
+
+    def embedding(self) -> TimestepEmbedding:
+        factory = {"device": self.linear_1.weight.device, "dtype": self.linear_1.weight.dtype}
+        embedding = TimestepEmbedding(128, self.linear_2.out_features).to(**factory)
+        nn.init.zeros_(embedding.linear_2.weight)
+        nn.init.zeros_(embedding.linear_2.bias)
+        return embedding
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
-        embedding = super().forward(sample, condition)
-        fps = self.clip.fps
-        rate = self.temporal(self.frequencies(fps).to(embedding.dtype)) * (fps > 0).to(embedding.dtype)[:, None]
-        return embedding + rate.repeat_interleave(self.clip.num_frames, dim=0)
+        time = super().forward(sample, condition)
+        fps, motion = self.clip.fps, self.clip.motion
+        added = self.temporal(self.frequencies(fps).to(time.dtype)) * (fps > 0).to(time.dtype)[:, None]
+        if "motion" in self._modules:
+            strength = self.motion["temporal"](self.frequencies(motion * MOTION_UNIT).to(time.dtype))
+            added = added + strength * (motion >= 0).to(time.dtype)[:, None]
+        return time + added.repeat_interleave(self.clip.num_frames, dim=0)

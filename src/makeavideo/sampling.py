@@ -19,19 +19,27 @@ DETAIL_TOLERANCE = 0.15
 
 
 def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """x_t = (1 - t) x + t n, with one noise level t (batch,) for all frames of a clip."""
-    t = t.view(-1, *[1] * (x.ndim - 1))
+    """x_t = (1 - t) x + t n, with a noise level for each clip, t (batch,), or for each frame, t (batch, frames)."""
+    t = t.view(*t.shape, *[1] * (x.ndim - t.ndim))
     return (1 - t) * x + t * noise
 
 
-def frame_noise(shape: tuple[int, ...], generator: torch.Generator | None, shared: bool = False) -> Tensor:
-    """Gaussian noise (batch, frames, ...); `shared`: the same for every frame, which super-resolution needs (3.2.1).
+def frame_noise(shape: tuple[int, ...], generator: torch.Generator | None, shared: float = 0.0) -> Tensor:
+    """Gaussian noise (batch, frames, ...), of whose variance the part `shared` is the same in every frame.
+
+    0: each frame its own. 1: the same for all, which super-resolution needs (3.2.1). Between them a network of pictures
+    starts with frames that look alike, whatever it makes of them (PYoCo, 2305.10474).
 
     Drawn on the generator's device, so that a seed gives the same noise wherever the networks run.
     """
     device = generator.device if generator is not None else "cpu"
-    drawn = (shape[0], 1, *shape[2:]) if shared else shape
-    return torch.randn(drawn, generator=generator, device=device).expand(shape)
+    if shared == 0:
+        return torch.randn(shape, generator=generator, device=device)
+    common = torch.randn((shape[0], 1, *shape[2:]), generator=generator, device=device).expand(shape)
+    if shared == 1:
+        return common
+    own = torch.randn(shape, generator=generator, device=device)
+    return shared**0.5 * common + (1 - shared) ** 0.5 * own
 
 
 def upsample(low: Tensor, size: int) -> Tensor:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from .files import DEFAULT_CACHE, PICTURES, Include, ItemReader, Unreadable, decode_picture, read_captions, to_pixels
+from .files import DEFAULT_CACHE, PICTURES, Include, ItemReader, Unreadable, decode_picture
+from .wordings import CaptionDraw, Wordings, read_wordings
 
 
 class CaptionedImages(ItemReader, Dataset):
     """Pictures with one or more captions each.
 
     root: a folder, a .tar shard or a list of them. In folders (searched recursively) a picture (jpg, png, webp, bmp,
-        tif) belongs with the .txt (one caption a line) or .json ({"captions": [...]} or {"caption": ...}) of the same
-        name; shards are those of webdataset, as img2dataset writes them.
+        tif) belongs with the .txt (one caption a line) or .json (keys: `wordings.read_wordings`) of the same name;
+        shards are those of webdataset, as img2dataset writes them.
     size: pixels; a picture that is not square is scaled on its short side and cropped at its centre.
     background: any Pillow colour; alpha is composed on it before resizing.
     crop: random crop of crop x crop pixels after resizing.
@@ -25,8 +26,9 @@ class CaptionedImages(ItemReader, Dataset):
     need_captions: leave out pictures without one; if false, theirs is "".
 
     A sample is asked for with (index, seed) or (index, seed, progress) and depends on nothing else:
-    {"pixels": float tensor (1, 3, size, size) in [-1, 1], "caption": str, "key": stem, "index": int,
-    "skipped": [(path, reason)]}; key and index are those of the picture delivered.
+    {"pixels": float tensor (1, 3, size, size) in [-1, 1], "caption": str, "words": str, the wordings that the caption
+    is made of, a line each, "key": stem, "index": int, "skipped": [(path, reason)]}; key and index are those of the
+    picture delivered.
     A picture that cannot be read or has no caption is replaced by another one and named in "skipped".
     UserError: root does not exist, holds no picture, or none of them can be read.
     """
@@ -43,20 +45,33 @@ class CaptionedImages(ItemReader, Dataset):
     ) -> None:
         self.need_captions = need_captions
         super().__init__(root, PICTURES, size, background, crop, include, cache_bytes)
-        self._captions: dict[int, list[str]] = {}
+        self._wordings: dict[int, Wordings] = {}
+        self._draw: CaptionDraw | None = None
+
+    def wordings(self, index: int) -> Wordings:
+        """All that is said of a picture."""
+        if index not in self._wordings:
+            self._wordings[index] = read_wordings(self.items[index].captions, self.keys[index])
+        return self._wordings[index]
 
     def captions(self, index: int) -> list[str]:
-        """All captions of a picture; the empty list if it has none."""
-        if index not in self._captions:
-            self._captions[index] = read_captions(self.items[index].captions)
-        return self._captions[index]
+        """All wordings of a picture, captions and label first; the empty list if it has none."""
+        return list(self.wordings(index).all)
+
+    def draw_caption(self, index: int, rng: random.Random) -> tuple[str, tuple[str, ...]]:
+        """(caption, the wordings that it is made of), as `CaptionDraw` draws them; "" of a picture without."""
+        wordings = self.wordings(index)
+        if wordings.keywords and self._draw is None:  # how common a keyword is takes all files to know
+            self._draw = CaptionDraw(map(self.wordings, range(len(self))))
+        return (self._draw or CaptionDraw(()))(wordings, rng)
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
-        captions = self.captions(index)
-        if self.need_captions and not captions:
+        if self.need_captions and not self.wordings(index).all:
             raise Unreadable("no caption")
         frames = self.cache.get(index)
         if frames is None:
             frames = decode_picture(self.items[index].media, self.size, self.background)
             self.cache.put(index, frames, frames.nbytes)
-        return {"pixels": to_pixels(self.cut(frames, rng)), "caption": rng.choice(captions or [""])}
+        pixels = self.cut(frames, rng)
+        caption, words = self.draw_caption(index, rng)
+        return {"pixels": pixels, "caption": caption, "words": "\n".join(words)}

@@ -203,7 +203,7 @@ def train_features(recipe: FeatureRecipe, tell=print) -> dict[str, Any]:
     direction can be asked, is on concepts that the network has never seen.
     """
     from ..data.clips import UnlabelledClips
-    from ..data.emoji import split
+    from ..emoji.concepts import split
 
     torch.set_num_threads(recipe.threads)
     held_out = split().held_out_all | split().held_out_motion

@@ -1,7 +1,7 @@
 """A recipe is all that a training run depends on: typed, and checked before anything is loaded."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,8 +20,15 @@ StageName = Literal[
 ]
 
 
+VIDEO_STAGES = frozenset({"decoder-video", "interpolator", "sr-low-video"})
+"""Those that learn from clips; the others learn from pictures."""
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+Model = TypeVar("Model", bound=Strict)
 
 
 class DataRecipe(Strict):
@@ -42,6 +49,12 @@ class DataRecipe(Strict):
     short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
     stills: list[str] = Field([], description="decoder-video: pictures trained on beside the clips, as single frames")
     stills_per_step: int = Field(16, gt=0)
+    known_frames: float = Field(
+        0.0, ge=0, le=1, description="decoder-video: share of clips of which D_t is shown some frames as they are"
+    )
+    still_clips: float = Field(
+        0.0, ge=0, le=1, description="decoder-video: share of clips that are one frame, many times: to stand still"
+    )
     every_fifth: float = Field(
         0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
@@ -55,11 +68,17 @@ class NoiseRecipe(Strict):
     mean: float = 0.6
     std: float = Field(0.9, gt=0)
     weight_floor: float = Field(0.1, gt=0, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
-    shared: bool = Field(False, description="the same noise for every frame of a clip (super-resolution)")
+    shared: float = Field(
+        0.0, ge=0, le=1, description="part of the noise that all frames of a clip share; 1 in super-resolution"
+    )
+    gradient: float = Field(0.0, ge=0, description="weight of the L1 loss of the pictures' x- and y-gradients")
     low_res_max: float = Field(0.3, ge=0, le=1, description="noise-conditioning augmentation: highest level")
 
 
 class OptimRecipe(Strict):
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW"
+    )
     learning_rate: float = Field(6e-4, gt=0)
     pretrained_scale: float = Field(
         1.0, ge=0, description="learning rate of what is pretrained, as a part of the new layers': a video stage's"
@@ -107,8 +126,17 @@ class Recipe(Strict):
     temporal: Literal["pseudo3d", "attention"] | None = Field(
         None, description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d"
     )
-    train: Literal["all", "temporal", "path"] = Field(
-        "all", description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution"
+    train: Literal["all", "temporal", "path", "text"] = Field(
+        "all",
+        description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution; "
+        "text: the image tower stays, so that image embeddings keep their meaning",
+    )
+    pixel_channels: int = Field(
+        0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
+    )
+    motion: bool = Field(False, description="decoder-video: D_t is told the strength of motion beside the frame rate")
+    guidance: float = Field(
+        1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
     )
     noise: NoiseRecipe = NoiseRecipe()
     super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
@@ -136,42 +164,58 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         UserError: no such file, not YAML, an unknown key or a wrong type; the sentence names the key.
     """
+    values = read_yaml(path, "recipe")
+    for override in overrides:
+        apply_override(values, override)
+    return checked(Recipe, values, path, "recipe")
+
+
+def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
+    """The keys of a YAML file; UserError where it cannot be read. `what`: what to call it."""
     path = Path(path)
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise UserError(f"The recipe {path} cannot be read ({reason}): give the path of a .yaml file.") from None
+        raise UserError(f"The {what} {path} cannot be read ({reason}): give the path of a .yaml file.") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" near line {where.line + 1}" if where else ""
-        raise UserError(f"The recipe {path} is not valid YAML{line}: mend its syntax.") from None
+        raise UserError(f"The {what} {path} is not valid YAML{line}: mend its syntax.") from None
     if not isinstance(values, dict):
-        raise UserError(f"The recipe {path} is not a list of `key: value` lines: see recipes/ for examples.")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override} has no `=`: write --set key=value, for example --set steps=1000.")
-        target = values
-        *parents, last = key.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise UserError(f"--set {key}: {parent} is not a group of keys.")
-        try:
-            target[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {override} has a value that is not valid YAML: put it in quotes.") from None
+        raise UserError(f"The {what} {path} is not a list of `key: value` lines: see recipes/ for examples.")
+    return values
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set `key=value` in nested dicts, in place."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override} has no `=`: write --set key=value, for example --set steps=1000.")
+    target = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set {key}: {parent} is not a group of keys.")
     try:
-        return Recipe.model_validate(values)
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override} has a value that is not valid YAML: put it in quotes.") from None
+
+
+def checked(kind: type[Model], values: dict[str, Any], path: str | Path, what: str) -> Model:
+    """The values as a `kind`; UserError with one sentence that names the first wrong key."""
+    try:
+        return kind.model_validate(values)
     except ValidationError as error:
         # a misspelt key explains a missing one
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            message = f"The recipe {path} has the unknown key {key}: remove it or correct its spelling."
+            message = f"The {what} {path} has the unknown key {key}: remove it or correct its spelling."
         elif first["type"] == "missing":
-            message = f"The recipe {path} lacks the key {key}: add it."
+            message = f"The {what} {path} lacks the key {key}: add it."
         else:
-            message = f"The recipe {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
+            message = f"The {what} {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
         raise UserError(message) from None

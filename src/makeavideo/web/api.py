@@ -72,6 +72,7 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
+        motion: float | None = None,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
         negative_prompt: str = "",
@@ -90,6 +91,7 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
+        motion: float | None = None,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,
         fit: str = "crop",
@@ -108,6 +110,7 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
+        motion: float | None = None,
         num_inference_steps: int = 16,
         fit: str = "crop",
     ) -> AsyncIterator[dict]:
@@ -124,6 +127,7 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
+        motion: float | None = None,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
         fit: str = "crop",
@@ -142,6 +146,7 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 0.0,
         size: int = 256,
         loop: bool = False,
+        motion: float | None = None,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,
         fit: str = "crop",
@@ -173,5 +178,5 @@ def add_endpoints(studio: Studio) -> None:
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
 
 
-_COMMON = ("num_frames", "fps", "size", "loop", "num_inference_steps")
+_COMMON = ("num_frames", "fps", "size", "loop", "motion", "num_inference_steps")
 _GENERATE = ("prompt", *_COMMON, "guidance_scale", "negative_prompt")

@@ -58,6 +58,7 @@ class Request:
     size: int | None = None
     num_inference_steps: int = 16
     guidance_scale: float = 2.0
+    motion: float | None = None
     loop: bool = False
 
     @property
@@ -107,6 +108,8 @@ class Request:
             raise UserError(f"The steps must lie between 1 and {MAX_STEPS}.")
         if not 1 <= self.guidance_scale <= 20:
             raise UserError("The guidance must lie between 1 and 20.")
+        if self.motion is not None and not 0 <= self.motion <= 2:
+            raise UserError("The strength of motion must lie between 0 and 2.")
         if not 0 <= self.prompt_weight <= 1:
             raise UserError("The weight of the words must lie between 0 and 1.")
         if self.fit not in ("crop", "pad"):
@@ -118,7 +121,7 @@ class Request:
     def options(self) -> dict[str, Any]:
         """For the pipeline, without the generator."""
         length = "seconds" if self.story else "num_frames"
-        names = (length, "fps", "num_inference_steps", "guidance_scale", "loop")
+        names = (length, "fps", "num_inference_steps", "guidance_scale", "motion", "loop")
         options = {name: getattr(self, name) for name in names}
         return options if self.size is None else {**options, "size": self.size}
 
@@ -154,7 +157,7 @@ class Request:
         if self.use != "generate":
             recipe["fit"] = self.fit
         recipe["seed"] = self.seed
-        for name in ("num_frames", "fps", "size", "num_inference_steps", "guidance_scale", "loop"):
+        for name in ("num_frames", "fps", "size", "num_inference_steps", "guidance_scale", "motion", "loop"):
             recipe[name] = getattr(settings, name)
         recipe |= {"model": model, "weights": weights}
         if self.inputs:
@@ -188,6 +191,7 @@ def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Reques
         ("size", int),
         ("num_inference_steps", int),
         ("guidance_scale", float),
+        ("motion", float),
         ("loop", bool),
     ):
         value = recipe.get(name)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ...data.clips import UnlabelledClips
 from ...data.curriculum import FrameRateCurriculum
-from ...data.emoji import split
 from ...data.images import CaptionedImages
+from ...emoji.concepts import split
 from ...errors import UserError
+from ...quiet import quiet_libraries
 from ..recipe import DataRecipe, Recipe
 
 
@@ -25,7 +26,8 @@ def load_folder(loader, folder: str | Path | None, what: str):
     if not Path(folder).is_dir():
         raise UserError(f"There is no {what} at {folder}: train that stage first or correct the path in the recipe.")
     try:
-        return loader.from_pretrained(folder, use_safetensors=True)
+        with quiet_libraries():
+            return loader.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
@@ -85,6 +87,10 @@ class Stage:
             raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
         if recipe.train == "path" and recipe.stage != "interpolator":
             raise UserError("train: path is for the interpolator, which has one: set train to all or temporal.")
+        if recipe.train == "text" and (recipe.stage != "clip" or recipe.init_from is None):
+            raise UserError(
+                "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
+            )
         if recipe.train == "temporal" and recipe.stage == "interpolator":
             raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
         self.recipe, self.device = recipe, device

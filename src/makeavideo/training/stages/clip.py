@@ -55,8 +55,10 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return ((moved - 1) * (0.9 + 0.2 * gain) + 1).clamp(-1, 1)
 
 
-def contrast(logits: Tensor, target: Tensor) -> Tensor:
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+def contrast(logits: Tensor, right: Tensor) -> Tensor:
+    """Cross-entropy in both directions; where several answers are right, (rows, columns) 1, the target is shared."""
+    along, across = (answers / answers.sum(1, keepdim=True) for answers in (right, right.T))
+    return (F.cross_entropy(logits, along) + F.cross_entropy(logits.T, across)) / 2
 
 
 class ClipStage(Stage):
@@ -88,16 +90,34 @@ class ClipStage(Stage):
                 f"the text encoder gives {dim}: set text_encoder to the one that it was trained with."
             )
         self.network = ImageTextNetwork(vision.float(), text.float())
+        self.network.vision.requires_grad_(recipe.train != "text")
+
+    def parameter_groups(self):
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        return [{"params": parameters, "lr": self.recipe.optim.learning_rate}]
 
     def loss(self, network, batch, generator):
         """Picture against text, and one view of a picture against another (SLIP): few captions tell twins apart."""
-        views = torch.cat([augment(batch["pixels"][:, 0], generator) for _ in range(2)])
-        image, text, scale = network(views, self.embed_text(batch["caption"]))
+        pixels, text = batch["pixels"][:, 0], self.embed_text(batch["caption"])
+        if self.recipe.train == "text":
+            image, text, scale = network(pixels, text)
+            return contrast(scale * image @ text.T, self.right_texts(batch))
+        image, text, scale = network(torch.cat([augment(pixels, generator) for _ in range(2)]), text)
         one, other = image.chunk(2)
-        # several pictures of one concept in a batch are all right answers, so the target is shared among them
-        same = torch.tensor([[a == b for b in batch["key"]] for a in batch["key"]], device=image.device).float()
-        target = same / same.sum(1, keepdim=True)
-        return contrast(scale * one @ text.T, target) + contrast(one @ other.T / VIEW_TEMPERATURE, target)
+        keys = batch["key"]
+        same = torch.tensor([[a == b for b in keys] for a in keys], device=image.device).float()
+        return contrast(scale * one @ text.T, self.right_texts(batch)) + contrast(
+            one @ other.T / VIEW_TEMPERATURE, same
+        )
+
+    def right_texts(self, batch) -> Tensor:
+        """(pictures, captions) 1 where the caption is right: its own, and what is made of words said of the picture."""
+        said = [set(self.dataset.wordings(int(index)).all) for index in batch["index"]]
+        drawn = [set(words.split("\n")) for words in batch["words"]]
+        pictures = list(zip(batch["key"], said, strict=True))
+        captions = list(zip(batch["key"], drawn, strict=True))
+        right = [[float(key == other or words <= known) for other, words in captions] for key, known in pictures]
+        return torch.tensor(right, device=batch["pixels"].device)
 
     def export(self, folder):
         self.network.vision.half().save_pretrained(folder / "image_encoder")

@@ -1,12 +1,12 @@
 """F-up: frames between and after the given ones (section 3.3 of the paper)."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...flow import EXTRA_CHANNELS, LARGEST_CORRECTION, first_guess, seen_by_interpolator
 from ...inflate import add_pixel_path, widen_input
-from ...timeline import FRAME_SKIP
-from .decoder import DecoderVideoStage
+from ..masks import draw_masks
+from .decoder import Conditions, DecoderVideoStage
 
 PIXEL_CHANNELS = 48
 """Width of F-up's path at full resolution."""
@@ -66,27 +66,6 @@ class InterpolatorStage(DecoderVideoStage):
     def frames(self, made, batch):
         return batch["guess"] + batch["unit"] * made
 
-    def predict(self, network, x_t, t, y_e, fps, batch):
+    def predict(self, network, x_t, t, conditions: Conditions, batch):
         seen = seen_by_interpolator(x_t, batch["guess"], batch["unit"], batch["mask"])
-        return super().predict(network, seen, t, y_e, fps, batch).float() * (1 - batch["mask"])
-
-
-def draw_masks(batch: int, num_frames: int, generator: torch.Generator, every_fifth: float) -> Tensor:
-    """Which frames are given (batch, num_frames), 1 where they are.
-
-    A share of the clips: every fifth frame (interpolation). The others: the first ones (extrapolation, image
-    animation), some at both ends (joining, closing a loop), or any.
-    """
-    masks = torch.zeros(batch, num_frames)
-    draws = torch.rand(batch, 5, generator=generator, device=generator.device).cpu()
-    for row, (interpolate, kind, start, end, place) in zip(masks, draws.tolist(), strict=True):
-        first, last = (1 + int(x**2 * num_frames / 2) for x in (start, end))
-        if interpolate < every_fifth:
-            row[::FRAME_SKIP] = 1
-        elif kind < 0.5:
-            row[:first] = 1
-        elif kind < 0.8:
-            row[:first] = row[-last:] = 1
-        else:
-            row[torch.randperm(num_frames, generator=torch.Generator().manual_seed(int(place * 2**31)))[:first]] = 1
-    return masks
+        return super().predict(network, seen, t, conditions, batch) * (1 - batch["mask"])

@@ -1,5 +1,8 @@
 """P: from a text's embedding to a picture's (section 3.1 of the paper)."""
 
+import random
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -7,6 +10,7 @@ from ...data.images import CaptionedImages
 from ...encoders import embed_images
 from ...errors import UserError
 from ...sampling import TIMESTEPS, add_noise, frame_noise
+from ...wordings import WordingTable
 from ..recipe import Recipe
 from .base import Stage, captioned_images, load_folder
 from .clip import TextCache
@@ -34,14 +38,20 @@ class EmbeddedImages(torch.utils.data.Dataset):
 
     def __getitem__(self, key):
         index, seed = key[:2]
-        captions = self.images.captions(self.indices[index])
-        # the first caption is the label: half of the draws, since it is what names the concept
-        choice = 0 if seed % 2 else (seed // 2) % len(captions)
-        return {"caption": captions[choice], "embeds": self.embeds[index], "skipped": self.skipped}
+        caption, _ = self.images.draw_caption(self.indices[index], random.Random(seed))
+        return {"caption": caption, "embeds": self.embeds[index], "skipped": self.skipped}
+
+    def table(self, embed: Callable) -> WordingTable:
+        """What is said of the pictures, as P's table of known wordings."""
+        said = [(one.phrases, one.names, one.keywords) for one in map(self.images.wordings, self.indices)]
+        return WordingTable.of(said, torch.stack(self.embeds), embed)
 
 
 class PriorStage(Stage):
-    """P: text embedding -> image embedding, a diffusion of vectors that predicts the clean one (section 3.1)."""
+    """P: text embedding -> image embedding, a diffusion of vectors that predicts the clean one (section 3.1).
+
+    Beside the network it exports the table of all wordings of its data, `wordings`.
+    """
 
     def __init__(self, recipe: Recipe, device: torch.device):
         super().__init__(recipe, device)
@@ -83,3 +93,4 @@ class PriorStage(Stage):
 
     def export(self, folder):
         self.network.half().save_pretrained(folder / "prior")
+        self.dataset.table(self.embed_text).half().save_pretrained(folder / "wordings")

@@ -1,0 +1,115 @@
+"""What is said of a picture, and the captions that are drawn from it while training."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..inputs import Unreadable
+from .files import Source
+
+NAMED, KEYWORD = 0.4, 0.4
+"""Shares of captions that are a label, phrase or name, and one keyword; the others are pairs."""
+TEMPLATES = ("{}", "{}", "a picture of {}", "an image of {}", "a drawing of {}", "a video of {}", "an animation of {}")
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """All that is said of one picture, each once.
+
+    phrases: whole descriptions: captions, label, phrases.
+    names: other names of the same thing.
+    keywords: single words or short phrases that have to do with it; other pictures may have them too.
+    group: shared by pictures that show variants of one thing.
+    """
+
+    phrases: tuple[str, ...]
+    names: tuple[str, ...]
+    keywords: tuple[str, ...]
+    group: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.phrases + self.names + self.keywords
+
+
+def _texts(data: dict[str, Any], *keys: str) -> list[str]:
+    found: list[Any] = []
+    for key in keys:
+        value = data.get(key)
+        found += value if isinstance(value, list) else [value]
+    return [value for value in found if isinstance(value, str)]
+
+
+def read_wordings(sources: Sequence[Source], key: str) -> Wordings:
+    """From the .txt (one caption a line) and the .json beside a picture; `key` is the group where none is given.
+
+    Keys of the .json, each a text or a list of texts: "captions" or "caption", "label", "phrase" or "phrases", "names",
+    "keywords"; and "group".
+    """
+    phrases: list[str] = []
+    names: list[str] = []
+    keywords: list[str] = []
+    group = key
+    for source in sources:
+        try:
+            text = source.read().decode("utf-8-sig", errors="replace")
+        except Unreadable:
+            continue
+        if source.extension != "json":
+            phrases += text.splitlines()
+            continue
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(data, dict):
+            phrases += _texts(data, "captions") or _texts(data, "caption")
+            phrases += _texts(data, "label", "phrase", "phrases")
+            names += _texts(data, "names")
+            keywords += _texts(data, "keywords")
+            group = (_texts(data, "group") or [group])[0]
+    seen: set[str] = set()
+
+    def fresh(found: Iterable[str]) -> tuple[str, ...]:
+        plain = [" ".join(text.split()) for text in found]
+        kept = tuple(dict.fromkeys(text for text in plain if text and text not in seen))
+        seen.update(kept)
+        return kept
+
+    return Wordings(fresh(phrases), fresh(names), fresh(keywords), group)
+
+
+class CaptionDraw:
+    """Draws captions so that every word of the data comes to stand in one by itself.
+
+    Of a picture with keywords 40 % of the captions are a label, phrase or name, 40 % one keyword in a template, and
+    20 % pairs. A keyword is weighed by one over the number of groups that have it: "animal" says little of a cat. A
+    picture without keywords has its captions, equally often.
+    """
+
+    def __init__(self, wordings: Iterable[Wordings]) -> None:
+        groups = {(word, one.group) for one in wordings for word in one.keywords}
+        self.groups = Counter(word for word, _ in groups)
+
+    def __call__(self, wordings: Wordings, rng: random.Random) -> tuple[str, tuple[str, ...]]:
+        """(caption, the wordings that it is made of)."""
+        named = wordings.phrases + wordings.names
+        if not wordings.keywords:
+            caption = rng.choice(named or ("",))
+            return caption, (caption,)
+        weights = [1 / self.groups[word] for word in wordings.keywords]
+        draw = rng.random() if named else NAMED + (1 - NAMED) * rng.random()
+        if draw < NAMED:
+            # the first one, its label, is half of them: it is what tells the picture from all others
+            word = named[0] if rng.random() < 0.5 else rng.choice(named)
+            return rng.choice(TEMPLATES).format(word), (word,)
+        first = rng.choices(wordings.keywords, weights)[0]
+        if draw < NAMED + KEYWORD or len(wordings.all) < 2:
+            return rng.choice(TEMPLATES).format(first), (first,)
+        second = rng.choice([word for word in wordings.all if word != first])
+        return f"{first}, {second}", (first, second)

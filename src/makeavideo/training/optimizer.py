@@ -1,0 +1,91 @@
+"""AdamW, and Muon for the weights between a network's ends (Jordan et al. 2024; Moonlight, arXiv 2502.16982).
+
+Muon moves a matrix along its momentum made orthogonal: no direction in which the weights could learn is drowned by a
+few large ones. Updates are scaled to the size that AdamW's have, so both take the same learning rate.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .recipe import OptimRecipe
+
+# What stands at the ends of a network, or is a table or a small head: AdamW's, as Muon's authors advise.
+ENDS = ("embed", "conv_in", "conv_out", "time_emb", "pixel", "proj_in", "proj_out", "hid_proj")
+MOMENTUM = 0.95
+UPDATE_SIZE = 0.2
+"""Root mean square of an update in units of the learning rate: about that of AdamW's."""
+
+
+def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrix with singular values near 1, by Newton-Schulz of fifth order: (rows, columns)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.bfloat16() if matrix.is_cuda else matrix
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def as_matrix(x: Tensor) -> Tensor:
+    """A weight as (outputs, all that an output sees); a view of a convolution's weight in channels-last memory."""
+    return x if x.ndim == 2 else x.movedim(1, -1).flatten(1)
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW that follows Muon's rule in the parameter groups that say `muon: True`."""
+
+    def __init__(self, groups: list[dict], **adamw):
+        super().__init__([{"muon": False, **group} for group in groups], **adamw)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        groups = self.param_groups
+        try:
+            self.param_groups = [group for group in groups if not group["muon"]]
+            super().step()
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            if group["muon"]:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self.follow_momentum(parameter, group)
+        return loss
+
+    def follow_momentum(self, parameter: Tensor, group: dict) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())  # AdamW asks for it when a state is loaded
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
+        ahead = as_matrix(parameter.grad.lerp(momentum, MOMENTUM))  # Nesterov's
+        size = UPDATE_SIZE * max(ahead.shape) ** 0.5
+        update = orthogonalised(ahead)
+        if parameter.ndim > 2:
+            update = update.unflatten(1, (*parameter.shape[2:], parameter.shape[1])).movedim(-1, 1)
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.sub_(update, alpha=group["lr"] * size)
+
+
+def is_hidden(name: str, parameter: Tensor) -> bool:
+    """Whether a weight lies between a network's ends and is a matrix or a kernel."""
+    return parameter.ndim >= 2 and not any(end in name for end in ENDS)
+
+
+def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, fused: bool) -> torch.optim.Optimizer:
+    """The recipe's optimiser for a stage's parameter groups."""
+    settings = {"betas": optim.betas, "weight_decay": optim.weight_decay, "fused": fused}
+    if optim.kind == "adamw":
+        return torch.optim.AdamW(groups, **settings)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    split = []
+    for group in groups:
+        hidden = [p for p in group["params"] if is_hidden(names[id(p)], p)]
+        chosen = {id(p) for p in hidden}
+        ends = [p for p in group["params"] if id(p) not in chosen]
+        split += [{**group, "params": hidden, "muon": True}, {**group, "params": ends}]
+    return Muon([group for group in split if group["params"]], **settings)

@@ -1,0 +1,309 @@
+"""What the decoder learns beside pictures and clips: known frames, strength of motion, guidance, sharp edges."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch.nn.functional import mse_loss
+
+from conftest import tiny_decoder, tiny_image_encoder
+from makeavideo import UserError
+from makeavideo.cascade import Decoding
+from makeavideo.inflate import VideoUNet, add_motion, inflate
+from makeavideo.motion import change, clip_strength, usual_change
+from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.sampling import frame_noise
+from makeavideo.training.masks import draw_masks
+from makeavideo.training.optimizer import Muon, is_hidden, make_optimizer, orthogonalised
+from makeavideo.training.recipe import OptimRecipe, Recipe
+from makeavideo.training.stages import STAGES
+from makeavideo.training.stages.pixels import gradient_loss, weighted_loss
+from makeavideo.training.trainer import checkpoints, collate, train
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory) -> dict:
+    """A recipe of D_t with all that it can learn, on a square that moves at different speeds."""
+    folder = tmp_path_factory.mktemp("decoder")
+    for name in ("clips", "images"):
+        (folder / name).mkdir()
+    for speed in (1, 2, 3, 4):
+        frames = [np.full((SIZE, SIZE, 3), 255, np.uint8) for _ in range(24)]
+        for place, frame in enumerate(frames):
+            left = 2 + (speed * place // 2) % (SIZE - 6)
+            frame[6:10, left : left + 4] = (200, 40 * speed, 30)
+        pictures = [Image.fromarray(frame) for frame in frames]
+        pictures[0].save(
+            folder / "clips" / f"{speed}.png", format="PNG", save_all=True, append_images=pictures[1:], duration=50
+        )
+        (folder / "clips" / f"{speed}.png").rename(folder / "clips" / f"{speed}.apng")
+        pictures[0].save(folder / "images" / f"{speed}.png")
+    torch.manual_seed(0)
+    tiny_image_encoder().save_pretrained(folder / "tower")
+    inflate(tiny_decoder(), temporal="none", space_to_depth=4).save_pretrained(folder / "start")
+    clips = {"roots": [str(folder / "clips")], "size": SIZE, "num_frames": 6, "fps_low": 5, "fps_high": 20}
+    return {
+        "stage": "decoder-video",
+        "output": str(folder / "run"),
+        "init_from": str(folder / "start"),
+        "image_encoder": str(folder / "tower"),
+        "data": {
+            **clips,
+            "stills": [str(folder / "images")],
+            "stills_per_step": 2,
+            "known_frames": 0.5,
+            "still_clips": 0.2,
+        },
+        "pixel_channels": 8,
+        "motion": True,
+        "guidance": 2.0,
+        "noise": {"shared": 0.5, "gradient": 0.25},
+        "steps": 4,
+        "batch_size": 3,
+        "seed": 3,
+        "mixed_precision": "no",
+        "log_every": 2,
+        "optim": {"kind": "muon", "learning_rate": 2e-3, "warmup_steps": 0, "ema_decay": 0.5},
+    }
+
+
+def recipe_of(values: dict, **changes) -> Recipe:
+    return Recipe.model_validate({**values, **changes})
+
+
+def stage_of(values: dict, **changes):
+    torch.manual_seed(0)
+    return STAGES["decoder-video"](recipe_of(values, **changes), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(values):
+    return train(recipe_of(values)) / "decoder"
+
+
+def test_it_starts_as_the_network_it_starts_from(values):
+    start, stage = VideoUNet.from_pretrained(values["init_from"]), stage_of(values)
+    x, y_e = torch.randn(2, 4, 3, SIZE, SIZE), {"added_cond_kwargs": {"image_embeds": torch.randn(2, 8)}}
+    rates, motion = torch.tensor([5.0, 12.0]), torch.tensor([0.5, 2.0])
+    with torch.no_grad():
+        expected = start(x, 300, **y_e).sample
+        made = stage.network(x, 300, fps=rates, motion=motion, **y_e).sample
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+
+
+def test_its_settings_are_kept_with_its_weights(trained):
+    config = VideoUNet.from_pretrained(trained).config
+    assert (config.pixel_channels, config.pixel_modulated, config.guidance) == (8, True, 2.0)
+    assert (config.shared_noise, config.known_frames) == (0.5, True)
+    scale, exponent = config.motion
+    assert scale > 0 and 0 <= exponent <= 1
+
+
+def test_every_weight_learns_and_the_loss_falls(values):
+    stage = stage_of(values, condition_dropout=0.0, guidance=1.0)
+    optimizer = make_optimizer(stage.network, stage.parameter_groups(), stage.recipe.optim, fused=False)
+    batch = collate([stage.dataset[(i % len(stage.dataset), i, 0.5)] for i in range(3)])
+    losses = []
+    for _ in range(20):
+        loss = stage.loss(stage.network, dict(batch), torch.Generator().manual_seed(1))
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None for p in stage.network.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0], losses
+
+
+def test_a_run_that_goes_on_is_the_same_run(values, tmp_path):
+    runs = [recipe_of(values, output=str(tmp_path / name), checkpoint_steps=2) for name in ("whole", "cut")]
+    files = [train(run) / "decoder" / "diffusion_pytorch_model.safetensors" for run in runs]
+    last = checkpoints(tmp_path / "cut")[-1]
+    for path in (last, tmp_path / "cut" / "final"):
+        path.rename(tmp_path / path.name)
+    train(runs[1], resume=True)
+    one, other = map(load_file, files)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_known_frames_are_clean_and_count_nothing(values):
+    stage = stage_of(values, condition_dropout=0.0, guidance=1.0)
+    seen = {}
+
+    def spy(sample, timestep, **_):
+        seen.update(x=sample, t=timestep)
+        return type("Output", (), {"sample": sample + wrong})
+
+    batch = collate([stage.dataset[(1, i, 0.5)] for i in range(3)])
+    x = batch["pixels"]
+    wrong = torch.zeros_like(x)
+    stage.stills = None
+    recipe = stage.recipe
+    stage.recipe = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"known_frames": 1.0, "still_clips": 0})}
+    )
+    first = stage.loss(spy, dict(batch), torch.Generator().manual_seed(2))
+    known = seen["t"] == 0
+    assert known.any(1).all() and not known.all(1).any()
+    torch.testing.assert_close(seen["x"][known], x[known])
+    assert ((seen["x"] - x)[~known].abs().flatten(1).amax(1) > 1e-3).all()
+    levels = [clip[~row].unique() for clip, row in zip(seen["t"], known, strict=True)]
+    assert all(len(level) == 1 for level in levels)  # the others share one level
+    wrong[known] = 9.0  # whatever is said of known frames
+    assert torch.equal(stage.loss(spy, dict(batch), torch.Generator().manual_seed(2)), first)
+
+
+def test_guidance_settles_at_its_scale(values):
+    """A network whose answer is moved to its target, again and again, ends at null + scale * (true - null)."""
+    stage = stage_of(values, condition_dropout=0.0, guidance=2.0)
+    x, null = torch.rand(2, 1, 3, SIZE, SIZE), torch.full((2, 1, 3, SIZE, SIZE), 0.2)
+    conditions = stage.conditions({"pixels": x, "fps": torch.zeros(2)}, torch.Generator().manual_seed(0))
+    conditions.dropped[1] = True
+
+    def without(sample, timestep, added_cond_kwargs, **_):
+        assert not added_cond_kwargs["image_embeds"].any()
+        return type("Output", (), {"sample": null})
+
+    answer = x.clone()
+    for _ in range(60):
+        answer = stage.guided(without, x, answer, x, torch.tensor([0.5, 0.5]), conditions, {})
+    torch.testing.assert_close(answer[0], null[0] + 2 * (x[0] - null[0]))
+    assert torch.equal(answer[1], x[1])  # what is shown without y_e stays what it was
+
+
+def test_losses_of_frames():
+    x = torch.randn(2, 3, 3, 8, 8)
+    off = x + 0.1
+    level = torch.tensor([0.5, 0.2])
+    expected = (0.01 / level**2).mean()
+    torch.testing.assert_close(weighted_loss(off, x, level, 0.1), expected)
+    torch.testing.assert_close(weighted_loss(off, x, level[:, None].expand(2, 3), 0.1), expected)
+    wanted = torch.tensor([[1.0, 0, 0], [0, 0, 0]])
+    torch.testing.assert_close(weighted_loss(off, x, level, 0.1, wanted), torch.tensor(0.04))
+    assert gradient_loss(off, x, level, 0.1) < 1e-5  # a shift of all pixels changes no edge
+    blurred = x.roll(1, -1)
+    torch.testing.assert_close(
+        gradient_loss(blurred, x, torch.full((2,), 0.5), 0.1),
+        2 * sum((blurred - x).diff(dim=d).abs().mean() for d in (-1, -2)),
+    )
+    assert gradient_loss(blurred, x, torch.full((2,), 0.9), 0.1) == 0
+
+
+def test_strength_of_motion():
+    generator = torch.Generator().manual_seed(0)
+    rates = torch.tensor([2.0, 4.0, 8.0, 16.0, 30.0])
+    clips = torch.stack([torch.randn(40, 3, 4, 4, generator=generator).cumsum(0) * rate**-0.6 for rate in rates])
+    changes = change(clips)
+    usual = usual_change(changes.tolist(), rates.tolist())
+    assert usual[1] == pytest.approx(0.6, abs=0.05)
+    strengths = clip_strength(clips, rates, usual)
+    assert strengths.mean().item() == pytest.approx(1, abs=0.01) and strengths.std() < 0.1
+    still = clips[:, :1].expand(-1, 40, -1, -1, -1)
+    assert (clip_strength(still, rates, usual) == 0).all() and (clip_strength(clips[:, :1], rates, usual) == -1).all()
+    assert usual_change([0.0], [5.0])[0] > 0  # a folder in which nothing moves
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3, 1.0])
+def test_noise_that_frames_share(shared):
+    noise = frame_noise((4, 6, 3, 32, 32), torch.Generator().manual_seed(0), shared)
+    assert noise.var().item() == pytest.approx(1, abs=0.03)
+    assert (noise[:, 0] * noise[:, 1]).mean().item() == pytest.approx(shared, abs=0.03)
+
+
+def test_masks_leave_something_to_make():
+    masks = draw_masks(300, 16, torch.Generator().manual_seed(0))
+    assert (masks.sum(1) >= 1).all() and (masks.sum(1) < 16).all()
+    assert (masks[:, 0] == 1).float().mean() > 0.5
+
+
+def test_muon_is_torchs_own():
+    """On matrices, against torch.optim.Muon; a kernel moves as its matrix does."""
+    torch.manual_seed(0)
+    start, goal = torch.randn(6, 10), torch.randn(6, 10)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    kernel = torch.nn.Parameter(start.reshape(6, 5, 1, 2).clone())
+    settings = {"lr": 0.01, "weight_decay": 0.1}
+    mine = Muon([{"params": [ours, kernel], "muon": True}], **settings)
+    other = torch.optim.Muon([theirs], momentum=0.95, adjust_lr_fn="match_rms_adamw", **settings)
+    for _ in range(5):
+        for optimizer, parameters in ((mine, (ours, kernel)), (other, (theirs,))):
+            optimizer.zero_grad()
+            sum(mse_loss(p.reshape(6, 10), goal) for p in parameters).backward()
+            optimizer.step()
+    # torch's works in bfloat16
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
+    assert (ours - start).abs().max() > 0.02
+    singular = torch.linalg.svdvals(orthogonalised(torch.randn(8, 20)))
+    assert singular.min() > 0.5 and singular.max() < 1.3
+
+
+def test_muon_moves_what_is_hidden_and_adamw_the_ends(values):
+    stage = stage_of(values)
+    optimizer = make_optimizer(stage.network, stage.parameter_groups(), OptimRecipe(kind="muon"), fused=False)
+    names = {id(p): name for name, p in stage.network.named_parameters()}
+    hidden = {names[id(p)] for group in optimizer.param_groups if group["muon"] for p in group["params"]}
+    assert "mid_block.resnets.0.conv1.weight" in hidden and "mid_block.attentions.0.to_q.weight" in hidden
+    assert not any(name.startswith(("conv_in", "conv_out", "time_embedding", "pixel")) for name in hidden)
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in grouped} == set(names) and len(grouped) == len(names)
+    assert not is_hidden("mid_block.resnets.0.norm1.weight", torch.zeros(8))
+
+
+@pytest.fixture
+def pipe(tiny_model, trained) -> MakeAVideoPipeline:
+    pipe = MakeAVideoPipeline.load(tiny_model)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.decoder = VideoUNet.from_pretrained(trained).float().eval()
+    return pipe
+
+
+def test_a_clip_begins_with_its_picture(pipe):
+    how = Decoding(8, 3, 2.0, 1.0, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y_e = pipe.embed_prompts(["a red cat"], torch.Generator().manual_seed(0))
+        still = pipe.draw_still(y_e, None, how)
+        how = Decoding(8, 3, 2.0, 1.0, torch.Generator().manual_seed(0))
+        clip = pipe.grow(y_e, None, 5, how)
+        assert clip.shape == (1, 5, 3, SIZE, SIZE)
+        torch.testing.assert_close(clip[:, :1], still)
+        given, mask = torch.rand(1, 5, 3, SIZE, SIZE), torch.tensor([[1.0, 1, 0, 0, 1]])
+        made = pipe.extrapolate(given, mask, y_e[:, None].expand(-1, 5, -1), how)
+    torch.testing.assert_close(made[mask > 0], given[mask > 0])
+    assert (made - given)[mask == 0].abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("guidance, calls", [(2.0, 1), (1.0, 2), (4.0, 2)])
+def test_trained_guidance_needs_no_second_evaluation(pipe, guidance, calls):
+    count = []
+    forward = pipe.decoder.forward
+    pipe.decoder.forward = lambda *args, **kwargs: (count.append(1), forward(*args, **kwargs))[1]
+    with torch.no_grad():
+        pipe.decode(torch.randn(1, 8), None, 3, Decoding(8, 4, guidance))
+    assert len(count) == 4 * calls
+
+
+def test_motion_is_told_to_the_decoder(pipe):
+    options = {"num_frames": 4, "size": SIZE, "num_inference_steps": 2, "output_type": "pt"}
+    pipe.decoder.time_embedding.motion["temporal"].linear_2.weight.data.normal_()
+
+    def video(**more):
+        return pipe("a red cat", generator=torch.Generator().manual_seed(0), **options, **more).frames
+
+    assert torch.equal(video(), video(motion=1.0))
+    assert not torch.equal(video(motion=0.2), video(motion=2.0))
+    with pytest.raises(UserError, match="--motion 3 is not possible"):
+        video(motion=3.0)
+
+
+def test_a_model_without_motion_says_so(tiny_model):
+    pipe = MakeAVideoPipeline.load(tiny_model)
+    with pytest.raises(UserError, match="leave out --motion"):
+        pipe("a cat", motion=1.0)
+
+
+def test_motion_can_be_added_once_more_to_a_saved_network(tmp_path):
+    network = add_motion(inflate(tiny_decoder(), space_to_depth=4), (0.1, 0.5))
+    network.save_pretrained(tmp_path)
+    assert "motion" in VideoUNet.from_pretrained(tmp_path).time_embedding._modules
