@@ -48,7 +48,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),
-        "wordings": load_folder(WordingTable, runs / "prior/final/wordings", "table of wordings"),
+        "wordings": load_folder(WordingTable, newest(runs, "prior", last) / "wordings", "table of wordings"),
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]
