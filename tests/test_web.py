@@ -269,7 +269,7 @@ def test_recipes_make_requests_again_and_are_not_believed(uploads):
     stored = uploads.keep_frame(np.zeros((8, 8, 3), np.uint8), "dot.png")
 
     class Settings:
-        num_frames, fps, size, num_inference_steps, guidance_scale, loop = 16, 12.5, 64, 3, 4.5, True
+        num_frames, fps, size, num_inference_steps, guidance_scale, motion, loop = 16, 12.5, 64, 3, 4.5, 0.5, True
 
     for use in USES:
         inputs = dict.fromkeys(INPUTS[use], stored)
@@ -280,6 +280,7 @@ def test_recipes_make_requests_again_and_are_not_believed(uploads):
         request, missing = from_recipe(recipe, uploads)
         assert missing == [] and request.inputs == inputs and request.recipe(Settings, "emoji", "0" * 16) == recipe
         assert (request.num_frames, request.fps, request.size, request.guidance_scale) == (16, 12.5, 64, 4.5)
+        assert request.motion == 0.5
         recipe.pop("studio", None)
         assert len(from_recipe(recipe, uploads)[1]) == len(inputs)
     sly = [
