@@ -1,6 +1,7 @@
 # make demo      install into .venv and make a video with the weights in models/emoji
-# make test      install and run the tests
-# make training  install what the recipes and the benchmarks need as well
+# make test      install and run the tests, but for those that need the trained weights or minutes
+# make test-slow run those
+# make training  install what the tests, the recipes and the benchmarks need
 # make lint      check style
 # make clean     remove .venv, caches and the demo; data and training runs stay
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test training lint clean
+.PHONY: help demo test test-slow training lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -22,9 +23,12 @@ demo: $(VENV)/.demo
 	@echo "The video is in $(CURDIR)/demo.mp4"
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
 
-training: $(VENV)/.training
+test-slow: $(VENV)/.test
+	@$(BIN)/python -m pytest -m slow
+
+training: $(VENV)/.test
 	@echo "Ready: $(BIN)/make-a-video data emoji data/emoji, then docs/training.md"
 
 lint: $(VENV)/.test
@@ -47,9 +51,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt requirements-no-deps.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[dev,data,evaluation,training,web]'
-	@touch $@
-
-$(VENV)/.training: $(VENV)/.test
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[benchmarks,dev,data,evaluation,training,web]'
 	@touch $@

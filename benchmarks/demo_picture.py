@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 from makeavideo.video import write_video
@@ -23,16 +23,17 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=4)
     parser.add_argument("--num-frames", type=int, default=46)
     parser.add_argument("--fps", type=float, default=16)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--pixels", type=int, default=160, help="side of each video in the picture")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     videos = []
     for prompt in arguments.prompts:
         generator = torch.Generator().manual_seed(arguments.seed)
         options = {"num_frames": arguments.num_frames, "fps": arguments.fps, "size": pipe.sizes[1]}
+        options["num_inference_steps"] = arguments.steps
         frames = pipe(prompt, generator=generator, output_type="pt", **options).frames[0]
         side = (arguments.pixels, arguments.pixels)
         small = torch.nn.functional.interpolate(frames, side, mode="bilinear", antialias=True)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from emoji_bars import make_videos
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.errors import UserError
@@ -43,7 +43,6 @@ def main() -> None:
     arguments = parser.parse_args()
     seed = arguments.seed
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     stills = CaptionedImages(arguments.data / "images", pipe.sizes[0])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from emoji_bars import make_videos, motion
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     size = pipe.sizes[0]

@@ -2,27 +2,42 @@
 
     python benchmarks/generate.py [--size 768] [--num-frames 76] [--steps 16] [--json FILE]
 
-The machine's rate is that of a 3x3 convolution of 192 channels in the precision that the pipeline uses, measured first.
-Also prints the seconds of a whole `make-a-video generate` in a fresh process, and its peak memory.
+The machine's rate R is that of a 3x3 convolution of 192 channels in the precision that the pipeline uses, in GFLOP/s,
+measured first. Then the seconds of a whole `make-a-video generate` in a fresh process, from start to finished file, and
+its peak memory, each beside its bar for 76 frames, which R decides: 3,000/R s at 256 pixels, 4,500/R s at 768,
+1,000/R + 3 s with --fast.
 """
 
 import argparse
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from long_video import fresh
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.evaluation.results import machine, one_sentence, save_benchmark
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.pipeline import weights_hash
+from makeavideo.timeline import MAX_FRAMES
+from makeavideo.work import WatchedPipeline
+
+BARS = {"--fast": (1000, 3), "--size 256": (3000, 0), "--size 768": (4500, 0)}
+"""Options of `generate`: GFLOP and seconds besides."""
+
+
+def bar_of(options: str, rate: float) -> float | None:
+    """Seconds that a machine of `rate` GFLOP/s may take, None where nothing is asked for."""
+    work, besides = BARS.get(options, (None, None))
+    return None if work is None else work / rate + besides
 
 
 def convolution_rate(dtype: torch.dtype) -> float:
     """Operations a second of a large convolution."""
     x = torch.randn(16, 192, 32, 32, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    conv = torch.nn.Conv2d(192, 192, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
+    conv = nn.Conv2d(192, 192, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         conv(x)
     seconds = []
@@ -32,6 +47,62 @@ def convolution_rate(dtype: torch.dtype) -> float:
             conv(x)
             seconds.append(time.perf_counter() - start)
     return counter.get_total_flops() / min(seconds)
+
+
+class Clock:
+    """A `work.Watcher`: seconds of each stage, up to its last step, and whose turn it is."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.stage, self.last = "", time.perf_counter()
+
+    def on_stage(self, stage: str) -> None:
+        self.stage = stage
+
+    def on_step(self, stage: str, step: int, sample: torch.Tensor) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] += now - self.last
+        self.last = now
+
+
+def stages_of(pipe: WatchedPipeline, prompt: str, seed: int, **options) -> list[dict]:
+    """Operations and seconds of each stage; counting slows a run, so they come from two."""
+
+    def run() -> Clock:
+        clock = pipe.watcher = Clock()
+        generator = torch.Generator().manual_seed(seed)
+        for _ in pipe(prompt, generator=generator, output_type="stream", **options).frames:
+            pass
+        return clock
+
+    seconds = run().seconds
+    operations: dict[str, float] = defaultdict(float)
+    for network in pipe.components.values():
+        if isinstance(network, nn.Module):
+            forward = network.forward
+
+            def counted(*args, _forward=forward, **kwargs):
+                with FlopCounterMode(display=False) as counter:
+                    result = _forward(*args, **kwargs)
+                operations[pipe.watcher.stage] += counter.get_total_flops()
+                return result
+
+            network.forward = counted
+    run()
+    return [{"stage": name, "GFLOP": operations[name] / 1e9, "seconds": taken} for name, taken in seconds.items()]
+
+
+def start_to_file(model: Path, prompt: str, seed: int, rate: float, runs: list[tuple[str, ...]]) -> list[dict]:
+    """`make-a-video generate` with each list of options, beside its bar."""
+    rows = []
+    for options in runs:
+        seconds, peak = fresh(model, prompt, "--seed", str(seed), *options)
+        name = " ".join(options)
+        rows.append({"options": name, "seconds": seconds, "GiB": peak, "bar": bar_of(name, rate)})
+        bar = rows[-1]["bar"]
+        verdict = "no bar" if bar is None else f"bar {bar:.1f} s: {'holds' if seconds <= bar else 'does not hold'}"
+        print(f"generate {name:12} start to file: {seconds:6.1f} s, {verdict}, peak memory {peak:.2f} GiB", flush=True)
+    return rows
 
 
 def main() -> None:
@@ -45,74 +116,33 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     start = time.perf_counter()
-    pipe = MakeAVideoPipeline.load(arguments.model)
+    pipe = WatchedPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     size = arguments.size or pipe.sizes[-1]
     loading = time.perf_counter() - start
     precision = str(pipe.decoder.dtype).removeprefix("torch.")
     print("machine: {processor}, {threads} threads; torch {torch}".format(**machine()) + f"; {precision}")
-    rate = convolution_rate(pipe.decoder.dtype)
-    print(f"3x3 convolution: {rate / 1e9:.0f} GFLOP/s; loading: {loading:.1f} s")
+    rate = convolution_rate(pipe.decoder.dtype) / 1e9
+    print(f"3x3 convolution, R: {rate:.0f} GFLOP/s; loading: {loading:.1f} s")
 
-    marks: dict[str, list[float]] = {}
-    clock = [time.perf_counter()]
-
-    def seconds_of(pipeline, step, timestep, state):
-        now = time.perf_counter()
-        marks.setdefault(state["stage"], []).append(now - clock[0])
-        clock[0] = now
-
-    def run(callback=None):
-        video = pipe(
-            arguments.prompt,
-            num_frames=arguments.num_frames,
-            size=size,
-            num_inference_steps=arguments.steps,
-            generator=torch.Generator().manual_seed(arguments.seed),
-            callback_on_step_end=callback,
-            output_type="stream",
-        )
-        for _ in video.frames:
-            pass
-
-    run(seconds_of)
-    networks = {
-        name: getattr(pipe, name)
-        for name in ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
-    }
-    # counting slows the run, so operations and seconds come from two runs
-    operations = dict.fromkeys(networks, 0)
-    for name, network in networks.items():
-        forward = network.forward
-
-        def counted(*args, _forward=forward, _name=name, **kwargs):
-            with FlopCounterMode(display=False) as counter:
-                result = _forward(*args, **kwargs)
-            operations[_name] += counter.get_total_flops()
-            return result
-
-        network.forward = counted
-    run()
+    options = {"num_frames": arguments.num_frames, "size": size, "num_inference_steps": arguments.steps}
+    stages = stages_of(pipe, arguments.prompt, arguments.seed, **options)
     print(f"\n{arguments.num_frames} frames, {size} pixels, {arguments.steps} steps")
     print(f"{'stage':24}{'GFLOP':>10}{'seconds':>10}{'GFLOP/s':>10}{'of rate':>10}")
-    stages = []
-    for name, taken in marks.items():
-        total, gflop = sum(taken), operations[name] / 1e9
-        stages.append({"stage": name, "GFLOP": gflop, "seconds": total, "of rate": gflop * 1e9 / total / rate})
-        print(f"{name:24}{gflop:10.0f}{total:10.2f}{gflop / total:10.0f}{stages[-1]['of rate']:10.0%}")
+    for row in stages:
+        speed = row["GFLOP"] / row["seconds"]
+        row["of rate"] = speed / rate
+        print("{stage:24}{GFLOP:10.0f}{seconds:10.2f}".format(**row) + f"{speed:10.0f}{speed / rate:10.0%}")
 
-    whole = []
-    sizes = [("--fast",), *(("--size", str(pixels)) for pixels in pipe.sizes[1:])]
-    for options in sizes:
-        seconds, peak = fresh(arguments.model, arguments.prompt, "--seed", str(arguments.seed), *options)
-        whole.append({"options": " ".join(options), "seconds": seconds, "GiB": peak})
-        print(f"generate {whole[-1]['options']:12} start to file: {seconds:6.1f} s, peak memory {peak:.2f} GiB")
+    frames = () if arguments.num_frames == MAX_FRAMES else ("--num-frames", str(arguments.num_frames))
+    sizes = [("--fast",), *(("--size", str(pixels), *frames) for pixels in pipe.sizes[1:])]
+    print()
+    whole = start_to_file(arguments.model, arguments.prompt, arguments.seed, rate, sizes)
     if arguments.json:
         figures = {
             "precision": precision,
-            "convolution GFLOP/s": rate / 1e9,
+            "convolution GFLOP/s": rate,
             "loading seconds": loading,
             "size": size,
             "stages": stages,

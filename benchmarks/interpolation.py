@@ -17,7 +17,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from emoji_bars import fold, motion, shape_of
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
@@ -75,7 +75,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     held_out = split().held_out_all | split().held_out_motion

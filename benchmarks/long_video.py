@@ -2,10 +2,10 @@
 
     python benchmarks/long_video.py seams [--prompts 8]     frame differences at the borders of windows, and of loops
     python benchmarks/long_video.py drift [--seconds 60]    likeness to the prompt's embedding, window after window
-    python benchmarks/long_video.py memory                  peak memory and time of 1, 4 and 16 times the length
+    python benchmarks/long_video.py memory                  peak memory and time of 1, 4 and 16 times 76 frames
 
-With --json FILE each writes its figures. Prompts are labels of the emoji set, prompt n has the seed plus n; a seam is
-where one window of F-up ends and the next begins.
+With --json FILE each writes its figures; --steps sets the decoder's. Prompts are labels of the emoji set, prompt n has
+the seed plus n; a seam is where one window of F-up ends and the next begins.
 """
 
 import argparse
@@ -18,18 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
-from makeavideo.timeline import CONTEXT, FRAME_SKIP, KEY_FRAMES
+from makeavideo.timeline import CONTEXT, FRAME_SKIP, KEY_FRAMES, MAX_FRAMES
 
 PROMPTS = ["dog face", "rocket", "red apple", "sun with face", "ghost", "frog", "birthday cake", "blue heart"]
 
 
 def load(model: Path) -> MakeAVideoPipeline:
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(model)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -47,13 +46,14 @@ def steps(frames: np.ndarray) -> np.ndarray:
     return np.abs(np.roll(frames, -1, 0).astype(np.float32) - frames).mean((1, 2, 3))
 
 
-def seams(pipe, prompts: list[str], first_seed: int) -> dict[str, dict[str, float]]:
+def seams(pipe, prompts: list[str], first_seed: int, **options) -> dict[str, dict[str, float]]:
     """The step from the last frame of a window to the first of the next, against the median step of the video."""
     count = 4 * (KEY_FRAMES - CONTEXT) * FRAME_SKIP
     borders = [(KEY_FRAMES - 1 + n * (KEY_FRAMES - CONTEXT)) * FRAME_SKIP for n in range(4)]
     rows = {}
     for seed, prompt in enumerate(prompts, first_seed):
-        open_end, loop = make(pipe, prompt, seed, num_frames=count), make(pipe, prompt, seed, num_frames=76, loop=True)
+        open_end = make(pipe, prompt, seed, num_frames=count, **options)
+        loop = make(pipe, prompt, seed, num_frames=MAX_FRAMES, loop=True, **options)
         moved, looped = steps(open_end)[:-1], steps(loop)
         at = [moved[border] for border in borders if border < len(moved)]
         rows[prompt] = {
@@ -66,12 +66,12 @@ def seams(pipe, prompts: list[str], first_seed: int) -> dict[str, dict[str, floa
     return rows
 
 
-def drift(pipe, prompts: list[str], first_seed: int, seconds: float) -> dict[str, list[float]]:
+def drift(pipe, prompts: list[str], first_seed: int, **options) -> dict[str, list[float]]:
     """Cosine of the frames' embeddings, averaged over a window, with the prompt's; windows of equal length."""
     rows = {}
     length = (KEY_FRAMES - CONTEXT) * FRAME_SKIP
     for seed, prompt in enumerate(prompts, first_seed):
-        frames = make(pipe, prompt, seed, seconds=seconds)
+        frames = make(pipe, prompt, seed, **options)
         wanted = pipe.embed_prompts([prompt], torch.Generator().manual_seed(seed))[0]
         pixels = torch.from_numpy(frames[::FRAME_SKIP].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
         likeness = torch.cosine_similarity(pipe.embed_pictures(pixels), wanted[None]).numpy()
@@ -114,12 +114,13 @@ def fresh(model: Path, *options: str) -> tuple[float, float]:
     return seconds, int(done.stdout.split()[-1]) / 2**20
 
 
-def memory(model: Path, seed: int) -> list[dict[str, float]]:
-    """Each length in a process of its own."""
+def memory(model: Path, seed: int, steps: int, size: int, length: int) -> list[dict[str, float]]:
+    """Each multiple of `length` frames in a process of its own."""
     rows = []
     for times in (1, 4, 16):
-        frames = 76 * times
-        options = ["--seed", str(seed), "--size", "256", "--steps", "4", "--num-frames", str(frames)]
+        frames = length * times
+        numbers = {"seed": seed, "size": size, "steps": steps, "num-frames": frames}
+        options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
         seconds, peak = fresh(model, PROMPTS[0], *options)
         rows.append({"times": times, "frames": frames, "GiB": peak, "seconds": seconds})
         print("{frames:6} frames  {GiB:6.2f} GiB  {seconds:7.1f} s".format(**rows[-1]), flush=True)
@@ -132,16 +133,23 @@ def main() -> None:
     parser.add_argument("what", choices=["seams", "drift", "memory"])
     parser.add_argument("--model", type=Path, default=default_model())
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="drift: of a video")
+    parser.add_argument("--length", type=int, default=MAX_FRAMES, help="memory: frames of the shortest video")
+    parser.add_argument("--size", type=int, default=256, help="memory: pixels a side")
+    parser.add_argument("--steps", type=int, help="default: 16; memory: 4")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
     what, seed = arguments.what, arguments.seed
     if what == "memory":
-        rows = memory(arguments.model, seed)
+        rows = memory(arguments.model, seed, arguments.steps or 4, arguments.size, arguments.length)
     else:
         pipe, prompts = load(arguments.model), PROMPTS[: arguments.prompts]
-        rows = seams(pipe, prompts, seed) if what == "seams" else drift(pipe, prompts, seed, arguments.seconds)
+        options = {"num_inference_steps": arguments.steps or 16}
+        if what == "seams":
+            rows = seams(pipe, prompts, seed, **options)
+        else:
+            rows = drift(pipe, prompts, seed, seconds=arguments.seconds, **options)
     if arguments.json:
         save_benchmark(arguments.json, what, arguments, rows, weights_hash(arguments.model))
 

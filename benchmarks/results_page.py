@@ -23,6 +23,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from generate import bar_of
 from makeavideo.cascade import weights_hash
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence
@@ -77,15 +78,13 @@ BARS = {
     "loop": Bar(high=1.2),
     "drift": Bar(low=-0.1, percent=True),
     "memory": Bar(high=1.1),
-    "--fast": Bar(high=10, unit=" s"),
-    "--size 256": Bar(high=40, unit=" s"),
-    "--size 768": Bar(high=75, unit=" s"),
     "peak": Bar(high=4, unit=" GiB"),
     "bfloat16": Bar(high=1.10),
     "float32": Bar(high=1.25),
     "peer": Bar(low=3.4),
 }
-"""Every bar of the page; interpolation is held against the other ways to fill a gap instead."""
+"""Every bar of the page; interpolation is held against the other ways to fill a gap instead, and seconds from start to
+file against what the machine's rate allows (generate.bar_of)."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,9 @@ def memory(record: dict) -> Iterator[tuple[str, float, Bar]]:
 def generate(record: dict) -> Iterator[tuple[str, float, Bar]]:
     rows = record["figures"]["generate"]
     for row in rows:
-        if row["options"] in BARS:
-            yield f"`generate {row['options']}`, start to file", row["seconds"], BARS[row["options"]]
+        limit = bar_of(row["options"], record["figures"]["convolution GFLOP/s"])
+        if limit is not None:
+            yield f"`generate {row['options']}`, start to file", row["seconds"], Bar(high=limit, unit=" s")
     yield "peak memory of any of them", max(row["GiB"] for row in rows), BARS["peak"]
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from emoji_bars import describe, motion
 from makeavideo import UserError
 from makeavideo.cascade import Decoding
-from makeavideo.cli import default_model, disable_loading_bars
+from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
@@ -278,7 +278,6 @@ def main() -> None:
     if min(arguments.seeds, arguments.repetitions, arguments.sampling_steps) < 1 or arguments.concepts < 2:
         raise UserError("Seeds, repetitions and sampling steps must be 1 or more and concepts 2 or more: correct them.")
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     judge = Judge(arguments, pipe)

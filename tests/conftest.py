@@ -4,12 +4,21 @@ import os
 import signal
 from pathlib import Path
 
+# as many processes as cores run tests (pytest-xdist): one thread each, and those that they start too
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
-slow = pytest.mark.skipif(os.environ.get("MAKEAVIDEO_SLOW_TESTS") != "1", reason="slow: set MAKEAVIDEO_SLOW_TESTS=1")
+def pytest_addoption(parser) -> None:
+    parser.addoption("--pictures", action="store_true", help="write the studio's screenshots into docs/web")
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """Groups take longest: they come first, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 def interruptible() -> None:
@@ -74,7 +83,17 @@ def tiny_decoder(**kwargs):
     return UNet2DConditionModel(**{**config, **kwargs})
 
 
+def tiny_resolver(factor, **kwargs):
+    """A super-resolution network of one step that does more than bicubic up-sampling."""
+    from makeavideo.super_resolution import SuperResolver
+
+    network = SuperResolver(factor, width=8, depth=1, **kwargs)
+    torch.nn.init.normal_(network.conv_out.weight, std=0.05)
+    return network
+
+
 def tiny_super_resolution():
+    """A UNet for super-resolution by diffusion, as in the paper."""
     from diffusers import UNet2DModel
 
     return UNet2DModel(
@@ -138,8 +157,8 @@ def tiny_model(tmp_path_factory) -> Path:
         "prior": prior,
         "decoder": inflate(tiny_decoder(), space_to_depth=4),
         "interpolator": widen_input(inflate(tiny_decoder(), space_to_depth=4), 5),
-        "super_resolution_low": inflate(tiny_super_resolution(), space_to_depth=8),
-        "super_resolution_high": inflate(tiny_super_resolution(), temporal="none", space_to_depth=8),
+        "super_resolution_low": tiny_resolver(4, temporal="pseudo3d"),
+        "super_resolution_high": tiny_resolver(3, patch=2),
     }
     networks = ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
     schedulers = {f"{name}_scheduler": make_scheduler() for name in networks}

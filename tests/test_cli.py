@@ -1,19 +1,43 @@
-"""The command line as a user calls it: a process, a file, an exit code."""
+"""The command line as a user calls it: a file, what is said, an exit code; where it matters in a process of its own."""
 
+import contextlib
+import io
 import json
 import os
+import pty
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from safetensors.torch import load_file, save_file
+
+from makeavideo import cli
 
 SMALL = ["--num-frames", "3", "--size", "16", "--steps", "1", "--seed", "5", "--quiet"]
 
 
 def run(*arguments, cwd=None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "makeavideo.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+    """Without the seconds that a new process takes to import everything."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.chdir(cwd or "."),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "argv", ["make-a-video", *map(str, arguments)]),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "makeavideo.cli", *map(str, arguments)]
 
 
 def sentence(done: subprocess.CompletedProcess) -> str:
@@ -27,15 +51,20 @@ def sentence(done: subprocess.CompletedProcess) -> str:
 
 @pytest.fixture(scope="module")
 def made(tiny_model, tmp_path_factory) -> Path:
+    """Made in a process of its own, to which nobody listens at a terminal: it says one line."""
     folder = tmp_path_factory.mktemp("made")
-    done = run("generate", "a rocket <b>", "-o", folder / "one.mp4", "--model", tiny_model, *SMALL)
+    arguments = command("generate", "a rocket <b>", "-o", folder / "one.mp4", "--model", tiny_model, *SMALL[:-1])
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"\S*one\.mp4: 3 frames of 16x16, seed 5, [\d.]+ s\n", done.stderr), done.stderr
+    assert done.stdout == ""
     return folder / "one.mp4"
 
 
 def test_same_seed_same_bytes_and_nothing_else_in_the_folder(made, tiny_model):
     again = made.with_name("again.mp4")
-    assert run("generate", "a rocket <b>", "-o", again, "--model", tiny_model, *SMALL).returncode == 0
+    done = run("generate", "a rocket <b>", "-o", again, "--model", tiny_model, *SMALL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert again.read_bytes() == made.read_bytes()
     assert sorted(p.name for p in made.parent.iterdir()) == ["again.mp4", "one.mp4"]
 
@@ -60,14 +89,29 @@ def test_format_by_the_ending(name, tiny_model, tmp_path):
     assert probe(target).recipe["prompt"] == "a cat"
 
 
-def test_progress_names_the_stages(tiny_model, tmp_path):
-    done = run(
-        "generate", "a cat", "-o", tmp_path / "a.gif", "--model", tiny_model, "--num-frames", "17", "--steps", "2"
+def test_one_line_at_a_terminal_for_the_whole_video(tiny_model, tmp_path):
+    """Stage, frames done of all, time left, always in the same line; then it makes room for what was made."""
+    options = ["--model", tiny_model, "--num-frames", "40", "--steps", "4", "--seed", "1"]
+    told, terminal = pty.openpty()
+    size = {"COLUMNS": "100", "TERM": "xterm"}
+    process = subprocess.Popen(
+        command("generate", "a cat", "-o", tmp_path / "a.gif", *options), stderr=terminal, env={**os.environ, **size}
     )
-    assert done.returncode == 0, done.stderr
-    for stage in ("prior", "decoder", "interpolator", "super resolution low", "super resolution high"):
-        assert stage in done.stderr
-    assert "192x192" in done.stderr
+    os.close(terminal)
+    raw = b""
+    with contextlib.suppress(OSError), open(told, "rb", buffering=0) as reader:  # the end of a terminal is an error
+        while part := reader.read(4096):
+            raw += part
+    assert process.wait(60) == 0, raw
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw.decode())
+    progress, last = (line for line in text.split("\r\n") if line.strip())
+    assert "a.gif: 40 frames of 192x192, seed 1" in last
+    shown = progress.split("\r")
+    for stage in ("Loading the model", "small clip", "move smoothly", "Adding detail", "Making it large"):
+        assert any(stage in line for line in shown), stage
+    counts = [int(found[1]) for line in shown if (found := re.search(r"(\d+)/40 frames", line))]
+    assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == 40
+    assert re.search(r" \d:\d\d left$", shown[-1].rstrip())
 
 
 @pytest.mark.parametrize(
@@ -86,8 +130,6 @@ def test_progress_names_the_stages(tiny_model, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, tiny_model, tmp_path):
-    import re
-
     options = [] if "--model" in arguments else ["--model", tiny_model]
     line = sentence(run("generate", *arguments, *options, cwd=tmp_path))
     assert re.search(words, line), line
@@ -107,6 +149,19 @@ def test_pickled_weights(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     (tmp_path / "weights.ckpt").write_bytes(b"x")
     assert "pickled" in sentence(run("generate", "a cat", "--model", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "part, lost", [("image_encoder", "visual_projection.weight"), ("decoder", "conv_in.bias"), ("text_encoder", "x")]
+)
+def test_weights_that_are_missing_are_no_random_numbers(tiny_model, tmp_path, part, lost):
+    """The libraries only warn, in words that the command line does not show."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    file = next((folder / part).glob("*.safetensors"))
+    weights = load_file(file)
+    weights.pop(lost if lost in weights else min(weights))
+    save_file(weights, file, {"format": "pt"})
+    assert "it lacks weights" in sentence(run("generate", "a cat", "--model", folder, "-o", tmp_path / "a.mp4"))
 
 
 def test_info_of_something_else(tmp_path):

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -186,9 +185,7 @@ def test_a_second_run_does_nothing(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     first = build.build_emoji(out)
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
-    begun = time.perf_counter()
     assert build.build_emoji(out) == first
-    assert time.perf_counter() - begun < 1
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == times
     assert len((store / "calls").read_text().split()) == len(packages.packages())
 

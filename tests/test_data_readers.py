@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.curriculum import FrameRateCurriculum
-from makeavideo.data.files import SkipReport, decode
+from makeavideo.data.files import SkipReport, decode, to_pixels
 from makeavideo.data.images import CaptionedImages
 
 STEP = 4  # grey levels between frames: more than lossy coding changes
@@ -240,7 +240,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 def first(samples: list[dict]) -> dict:
-    return samples[0]
+    return {**samples[0], "pixels": to_pixels(samples[0]["pixels"])}
 
 
 def test_same_key_same_bits_in_any_order_and_process(clip_folder):

@@ -161,6 +161,18 @@ def test_prompt_negative_prompt_and_guidance_matter(pipe):
     )
 
 
+def test_image_embeddings_in_place_of_a_prompt(pipe):
+    y_e = pipe.embed_prompts(["a red rocket"], torch.Generator().manual_seed(5))
+    options = {"num_frames": 3, "size": 16, "num_inference_steps": 2, "output_type": "pt"}
+    videos = [
+        pipe(image_embeds=y, generator=torch.Generator().manual_seed(1), **options).frames for y in (y_e, y_e, -y_e)
+    ]
+    assert torch.equal(videos[0], videos[1]) and not torch.equal(videos[0], videos[2])
+    for mistake in ({"prompt": "a cat", "image_embeds": y_e}, {"image_embeds": y_e[0]}, {"image_embeds": y_e[:, :3]}):
+        with pytest.raises(UserError, match="image_embeds"):
+            pipe(**mistake, **options)
+
+
 def test_several_prompts_and_output_types(pipe):
     frames = make(pipe, ["a rocket", "a cat"], output_type="np")
     assert isinstance(frames, np.ndarray) and frames.shape == (2, 4, 16, 16, 3)

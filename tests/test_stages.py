@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from conftest import slow, tiny_text_encoder
+from conftest import tiny_text_encoder
 from makeavideo import UserError
 from makeavideo.flow import first_guess
 from makeavideo.training.assemble import assemble
@@ -27,6 +27,7 @@ from makeavideo.training.recipe import Recipe, load_recipe
 from makeavideo.training.stages import STAGES, captioned_images, unlabelled_clips
 from makeavideo.training.trainer import StepKeys, checkpoints, collate, train
 
+pytestmark = pytest.mark.xdist_group("stages")  # they share a run of every stage
 SIZE = 16
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
 
@@ -667,7 +668,7 @@ def test_bf16_and_gradient_checkpointing(cascade, data, tmp_path, bf16_state, ch
     assert (train(recipe_of(values)) / "decoder").is_dir()
 
 
-@slow
+@pytest.mark.slow
 def test_two_processes(data, tmp_path):
     """Data parallel on two processes (gloo), as `accelerate launch` starts them on two GPUs."""
     values = settings(tmp_path, data, "sr-low-image") | {"steps": 2, "log_every": 1, "batch_size": 2}

@@ -12,7 +12,6 @@ from makeavideo import UserError
 from makeavideo.inflate import inflate
 from makeavideo.training.recipe import load_recipe
 
-pytest.importorskip("skimage")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 RECIPE = Path(__file__).parents[1] / "recipes" / "thesis" / "decoder-video.yaml"
 

@@ -17,6 +17,7 @@ from makeavideo.inputs import read_picture
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.video import read_video, write_video
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weights")]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

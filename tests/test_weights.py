@@ -12,6 +12,8 @@ from makeavideo.cli import default_model
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.video import probe, read_video
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weights")]
+
 
 @pytest.fixture(scope="module")
 def pipe():

@@ -12,10 +12,13 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
+from .enlarger import Enlarger
 from .errors import UserError
 from .flow import first_guess, seen_by_interpolator
 from .inflate import VideoUNet
-from .sampling import TIMESTEPS, add_noise, frame_noise, guide, sample, steps_of, upsample
+from .quiet import quiet_libraries
+from .sampling import TIMESTEPS, frame_noise, guide, sample, steps_of
+from .super_resolution import SuperResolver
 from .timeline import FRAME_SKIP, TRANSITION, spans
 from .wordings import WordingTable
 
@@ -90,8 +93,8 @@ class Cascade(DiffusionPipeline):
         wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
         interpolator: F-up, five more input channels: `flow.seen_by_interpolator`.
-        super_resolution_low: SR_l_t, x4, all frames together.
-        super_resolution_high: SR_h, x3, each frame by itself.
+        super_resolution_low: SR_l_t, x4, all frames together; in one step (`SuperResolver`) or by diffusion.
+        super_resolution_high: SR_h, x3, each frame by itself; likewise.
         *_scheduler: flow-matching schedulers of diffusers.
     """
 
@@ -111,9 +114,9 @@ class Cascade(DiffusionPipeline):
         decoder_scheduler,
         interpolator: VideoUNet,
         interpolator_scheduler,
-        super_resolution_low: VideoUNet,
+        super_resolution_low: VideoUNet | SuperResolver,
         super_resolution_low_scheduler,
-        super_resolution_high: VideoUNet,
+        super_resolution_high: VideoUNet | SuperResolver,
         super_resolution_high_scheduler,
         wordings: WordingTable | None = None,
     ):
@@ -157,7 +160,8 @@ class Cascade(DiffusionPipeline):
         fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
         exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
         try:
-            pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
+            with quiet_libraries():
+                pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
         except (OSError, ValueError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None
@@ -348,26 +352,27 @@ class Cascade(DiffusionPipeline):
         return given
 
     def upscale_low(
-        self, chunks: Iterator[Tensor], fps: float, steps: int, generator, noise_level: float = 0.0
+        self, chunks: Iterator[Tensor], fps: float, steps: int, generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """SR_l_t: x4, all frames of a chunk together; yields (small frames, large frames).
 
-        A chunk sees the last frames of the one before, and where they overlap one passes into the other; the noise is
-        the same for all frames of all chunks. So there is no seam and memory does not grow with length.
+        A chunk sees the last frames of the one before, and where they overlap one passes into the other. So there is
+        no seam and memory does not grow with length.
         """
-        net, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
-        noise = large_noise = low = None
+        stage = "super_resolution_low"
+        network, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
+        enlarge = Enlarger(network, scheduler, SR_LOW_FACTOR, steps, generator)
         before = None  # the last frames: small, and large as made so far
         for chunk in in_stretches(chunks, SR_FRAMES):
-            if noise is None:
-                size = chunk.shape[-1] * SR_LOW_FACTOR
-                noise = frame_noise((len(chunk), 1, *chunk.shape[2:]), generator).to(chunk.device)
-                large_noise = frame_noise((len(chunk), 1, 3, size, size), generator).to(chunk.device)
             low = chunk if before is None else torch.cat([before[0], chunk], 1)
             rates = torch.full((len(low),), float(fps), device=low.device)
-            up = self.noised(low, noise, SR_LOW_FACTOR, noise_level)
-            predict = self.super_resolver(net, up, noise_level, rates)
-            made = self.run("super_resolution_low", predict, large_noise.expand_as(up), scheduler, steps).clamp(-1, 1)
+            with self.stage_bar(stage, enlarge.steps) as bar:
+
+                def on_step(step, timestep, made, bar=bar):
+                    bar.update()
+                    self.notify(stage, step, timestep, made)
+
+                made = enlarge(low, rates, on_step)
             if before is not None:
                 shared = before[1].shape[1]
                 share = torch.linspace(0, 1, shared + 2, device=made.device)[1:-1].view(1, -1, 1, 1, 1)
@@ -379,39 +384,18 @@ class Cascade(DiffusionPipeline):
         if before is not None:
             yield before
 
-    def upscale_high(self, chunks: Iterator[tuple], steps: int, generator, noise_level: float = 0.0, part: int = 4):
-        """SR_h: x3, each frame by itself and from the same noise; takes and yields (small frames, frames), `part` at a
-        time."""
-        net, scheduler = self.super_resolution_high, self.super_resolution_high_scheduler
-        low_noise = noise = None
+    def upscale_high(self, chunks: Iterator[tuple], steps: int, generator, part: int = 4):
+        """SR_h: x3, each frame by itself; takes and yields (small frames, frames), `part` at a time."""
+        stage = "super_resolution_high"
+        network, scheduler = self.super_resolution_high, self.super_resolution_high_scheduler
+        enlarge = Enlarger(network, scheduler, SR_HIGH_FACTOR, steps, generator)
         for low, video in chunks:
-            if noise is None:
-                side = video.shape[-1] * SR_HIGH_FACTOR
-                low_noise = frame_noise((len(video), 1, *video.shape[2:]), generator).to(video.device)
-                noise = frame_noise((len(video), 1, 3, side, side), generator).to(video.device)
-            with self.stage_bar("super_resolution_high", math.ceil(video.shape[1] / part)) as bar:
+            with self.stage_bar(stage, math.ceil(video.shape[1] / part)) as bar:
                 for start in range(0, video.shape[1], part):
-                    frames = video[:, start : start + part]
-                    up = self.noised(frames, low_noise, SR_HIGH_FACTOR, noise_level)
-                    predict = self.super_resolver(net, up, noise_level, None)
-                    made = sample(predict, noise.expand_as(up), scheduler, steps).clamp(-1, 1)
+                    made = enlarge(video[:, start : start + part])
                     bar.update()
-                    self.notify("super_resolution_high", start // part, scheduler.timesteps[-1], made)
+                    self.notify(stage, start // part, torch.zeros((), device=made.device), made)
                     yield low[:, start : start + part], made
-
-    def noised(self, video: Tensor, noise: Tensor, factor: int, noise_level: float) -> Tensor:
-        """Noise-conditioning augmentation of small frames, then bilinear up-sampling."""
-        level = torch.full((len(video),), noise_level, device=video.device)
-        return upsample(add_noise(video, noise, level), video.shape[-1] * factor)
-
-    def super_resolver(self, network: VideoUNet, up: Tensor, noise_level: float, fps: Tensor | None):
-        level = torch.full((len(up),), noise_level * TIMESTEPS, device=up.device)
-
-        def predict(x_t, t):
-            x = torch.cat([x_t, up], 2).to(network.dtype)
-            return up + network(x, t * TIMESTEPS, fps=fps, class_labels=level).sample.float()
-
-        return predict
 
     def denoise(
         self, network: VideoUNet, x_t: Tensor, t: Tensor, fps: Tensor, y_e: Tensor, motion: Tensor | None = None

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from .errors import UserError
 from .evaluation.cli import app as evaluate_app
 from .evaluation.votes import app as compare_app
+from .progress import ProgressLine
 
 app = typer.Typer(
     add_completion=False,
@@ -25,8 +26,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(compare_app, name="compare")
 console = Console(stderr=True)
-
-MANY_FRAMES = 2 * 76
 
 MODEL_FOLDERS = (Path("models/emoji"), Path(__file__).resolve().parents[2] / "models" / "emoji")
 
@@ -49,7 +48,7 @@ Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt;
 Motion = Annotated[float | None, typer.Option(help="How much moves: 0 (still) to 2; 1 is usual.")]
 Loop = Annotated[bool, typer.Option("--loop", help="The last frame passes into the first one.")]
 Fast = Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 Prompt = Annotated[str | None, typer.Option(help="Mix the meaning of these words into the picture's.")]
 PromptWeight = Annotated[float, typer.Option(help="How much of the prompt to mix in, 0 to 1.")]
 FitOption = Annotated[str, typer.Option("--fit", help="Pictures that are not square: crop (cut the centre) or pad.")]
@@ -94,31 +93,39 @@ class Command:
         self.started = time.monotonic()
 
     def load(self):
-        """The cascade, its progress bars as asked for."""
-        # libraries' notices would garble the progress bars
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-        from .pipeline import MakeAVideoPipeline
+        """The cascade, without progress bars of its own."""
+        from .work import WatchedPipeline
 
-        disable_loading_bars()
-        pipe = MakeAVideoPipeline.load(self.folder)
+        pipe = WatchedPipeline.load(self.folder)
+        pipe.set_progress_bar_config(disable=True)
         if self.fast:
             self.options.setdefault("size", pipe.sizes[0])
         return pipe
 
-    def run(self, use: str, call, recipe: dict, given: int = 0) -> None:
-        """`call(pipe, **options)` makes the video; `recipe` goes into the file; `given`: frames that exist already."""
+    def run(self, use: str, call, recipe: dict, given: int = 0, parts: int = 1) -> None:
+        """`call(pipe, **options)` makes the video; `recipe` goes into the file.
+
+        given: frames that exist already. parts: of a story.
+        """
+        with ProgressLine(console, self.quiet) as line:
+            made, settings = self.make(line, use, call, recipe, given, parts)
+        if not self.quiet:
+            seconds, size = time.monotonic() - self.started, settings.size
+            what = f"{self.output}: {made} frames of {size}x{size}"
+            console.print(f"{what}, seed {self.seed}, {seconds:.1f} s", highlight=False, soft_wrap=True)
+
+    def make(self, line: ProgressLine, use: str, call, recipe: dict, given: int, parts: int):
+        """The file; returns its number of frames and the pipeline's settings."""
         import torch
 
         from .pipeline import weights_hash
         from .sampling import to_uint8
         from .video import VideoWriter, terminate_as_interrupt
+        from .work import Work
 
         pipe = self.load()
         settings = pipe.settings(**self.options)
         generator = torch.Generator().manual_seed(self.seed)
-        many = settings.num_frames > MANY_FRAMES  # one bar for the whole instead of one for each window
-        pipe.set_progress_bar_config(disable=self.quiet or many)
         recipe = {
             "use": use,
             **recipe,
@@ -133,24 +140,21 @@ class Command:
             "model": self.folder.name,
             "weights": weights_hash(self.folder),
         }
+        line.begin(Work(use, settings, pipe.sizes, parts), settings.num_frames + given)
+        pipe.watcher = line
         chunks = call(pipe, **self.options, generator=generator, output_type="stream").frames
-        bar = Progress(*Progress.get_default_columns(), console=console, disable=self.quiet or not many)
-        with terminate_as_interrupt(), bar:
-            task = bar.add_task("frames", total=settings.num_frames + given)
+        with terminate_as_interrupt():
             try:
                 with VideoWriter(self.output, settings.fps, recipe, keep_partial=True) as writer:
                     for chunk in chunks:
                         for frame in to_uint8(chunk)[0]:
                             writer.write(frame)
-                        bar.update(task, completed=writer.num_frames)
+                        line.on_written(writer.num_frames)
             except KeyboardInterrupt:
                 made = writer.num_frames
                 kept = f"{self.output} holds the first {made} frames" if made else "nothing was made yet"
                 raise UserError(f"Stopped: {kept}.") from None
-        if not self.quiet:
-            seconds, size = time.monotonic() - self.started, settings.size
-            made = f"{self.output}: {writer.num_frames} frames of {size}x{size}"
-            console.print(f"{made}, seed {self.seed}, {seconds:.1f} s", highlight=False)
+        return writer.num_frames, settings
 
 
 @app.command()
@@ -192,7 +196,8 @@ def generate(
         def call(pipe, **options):
             return pipe(prompt, negative, **options)
 
-    command.run("generate", call, {"prompt": story or prompt, "negative_prompt": negative})
+    recipe = {"prompt": story or prompt, "negative_prompt": negative}
+    command.run("generate", call, recipe, parts=len(story) if story else 1)
 
 
 @app.command()
@@ -361,16 +366,6 @@ def read_story(path: Path) -> list[tuple[str, float]]:
     return story
 
 
-def disable_loading_bars() -> None:
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-
-
 @app.command()
 def web(
     host: Annotated[
@@ -383,7 +378,6 @@ def web(
     """Open the studio: a page to make, animate, join, vary and continue videos."""
     from .web import serve
 
-    disable_loading_bars()
     serve(host, port, model or default_model(), gallery)
 
 
@@ -400,18 +394,28 @@ def info(file: Annotated[Path, typer.Argument(help="A file that `generate` wrote
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/emoji/decoder-image.yaml.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value, dots for nested keys.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    path: Annotated[Path, typer.Argument(help="A recipe, or a folder of recipes with a plan: recipes/emoji.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, dots for nested keys; STAGE:key=value in a plan.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="One recipe: continue from the newest checkpoint.")] = False,
+    hours: Annotated[float | None, typer.Option(help="Share so many hours out among the plan's stages.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this stage of the plan; can be repeated.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="This stage of the plan and those after it.")] = None,
+    pictures: Annotated[list[str] | None, typer.Option(help="Folder or shard of your captioned pictures.")] = None,
+    clips: Annotated[list[str] | None, typer.Option(help="Folder or shard of your clips.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder of the model that a plan makes.")] = None,
 ) -> None:
-    """Train one stage of the cascade."""
-    from .training.recipe import load_recipe
+    """Train one stage, or a whole cascade by a plan; the same command goes on where a plan was stopped."""
+    from .training.plan import Wishes, check
 
-    checked = load_recipe(recipe, overrides or [])
-    from .training.trainer import train as run
+    wishes = Wishes(
+        tuple(overrides or ()), hours, tuple(only or ()), start, tuple(pictures or ()), tuple(clips or ()), output
+    )
+    check(path, wishes, resume)
+    from .training.run import train_path
 
-    disable_loading_bars()
-    console.print(f"trained: {run(checked, resume)}", highlight=False)
+    console.print(train_path(path, wishes, resume), highlight=False, markup=False)
 
 
 @app.command()
@@ -422,8 +426,34 @@ def assemble(
     """Put the networks of a folder of finished stages together as one pipeline."""
     from .training.assemble import assemble as run
 
-    disable_loading_bars()
     console.print(f"assembled: {run(runs, folder)}", highlight=False)
+
+
+@data_app.command("pack")
+def data_pack(
+    source: Annotated[Path, typer.Argument(help="Folder of pictures, clips, or folders of them.")],
+    folder: Annotated[Path, typer.Argument(help="Where to put the shards.")],
+    size: Annotated[int, typer.Option(help="Pixels a side: data.size of the recipes that will read them.")],
+    quality: Annotated[
+        int | None, typer.Option(help="1 to 100; default: stills lossless, clips 80.", min=1, max=100)
+    ] = None,
+    background: Background = "#ffffff",
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)] = None,
+) -> None:
+    """Write small webdataset shards at the training's own size, which train faster and travel."""
+    from .data.pack import pack
+
+    with Progress(console=console) as bar:
+        task = bar.add_task("packed", total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        packed, report = pack(source, folder, size, quality, background, workers or os.cpu_count() or 1, tell)
+    made = f"{packed.stills} stills, {packed.clips} clips of {packed.frames} frames"
+    console.print(f"{folder}: {made}, {packed.bytes / 1e6:.1f} MB, {packed.psnr:.1f} dB", highlight=False)
+    if len(report):
+        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("emoji")

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .errors import UserError
+from .quiet import quiet_libraries
 
 
 class TextProjection(ModelMixin, ConfigMixin):
@@ -53,11 +54,12 @@ def load_text_encoder(folder: str | Path | None = None):
     if not (folder / "config.json").is_file():  # transformers would take the path for the name of a repository
         raise UserError(f"There is no text encoder at {folder} (no config.json): give a transformers folder.")
     try:
-        try:
-            model = AutoModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
-        except TypeError:  # not of BERT's family: there is no pooling layer to leave out
-            model = AutoModel.from_pretrained(folder, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        with quiet_libraries():
+            try:
+                model = AutoModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
+            except TypeError:  # not of BERT's family: there is no pooling layer to leave out
+                model = AutoModel.from_pretrained(folder, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(

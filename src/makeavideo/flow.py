@@ -7,7 +7,6 @@ what changes its shape (section 3.3 of the paper gives F-up the masked frames al
 
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,6 +29,8 @@ class Flow:
     """Dense optical flow (DIS) between two pictures (h, w, 3), float32 in [-1, 1], in both directions."""
 
     def __init__(self, a: np.ndarray, b: np.ndarray):
+        import cv2  # here, so that the other stages train without it
+
         dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         dis.setFinestScale(0)
         self.pictures = a, b
@@ -41,6 +42,8 @@ class Flow:
 
     def warped(self, s: float) -> tuple[np.ndarray, np.ndarray]:
         """Both pictures moved to `s` of the way from the first to the second (Super SloMo, section 3.2)."""
+        import cv2
+
         to_a = s * s * self.backward - (1 - s) * s * self.forward
         to_b = (1 - s) ** 2 * self.forward - s * (1 - s) * self.backward
         a, b = (
@@ -53,6 +56,8 @@ class Flow:
 
     def between(self, s: float) -> np.ndarray:
         """The picture at `s` of the way: warped, and cross-faded where the warps agree less than the pictures do."""
+        import cv2
+
         (a, b), (c, d) = self.pictures, self.warped(s)
         still, moved = (cv2.blur(np.abs(x - y).mean(-1), (5, 5)) ** 2 + 6e-5 for x, y in ((a, b), (c, d)))
         # 6e-5 is one level of 255, squared: what differs less agrees
@@ -61,6 +66,8 @@ class Flow:
 
     def unit(self) -> np.ndarray:
         """(h, w), the unit of F-up's correction: about a quarter of the change around a pixel."""
+        import cv2
+
         a, b = self.pictures
         change = cv2.blur(np.square(a - b).mean(-1), (9, 9))
         return 0.25 * np.sqrt(change.clip(0)) + 0.02  # running sums can round to just below zero

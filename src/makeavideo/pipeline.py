@@ -142,8 +142,9 @@ class MakeAVideoPipeline(Cascade):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | list[str] | Sequence[tuple[str, float]],
+        prompt: str | list[str] | Sequence[tuple[str, float]] | None = None,
         negative_prompt: str | None = None,
+        image_embeds: Tensor | None = None,
         **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
         """Text to video.
@@ -152,11 +153,22 @@ class MakeAVideoPipeline(Cascade):
             prompt: what to show; a list makes one video for each. A list of (prompt, seconds) is a story: one video
                 that passes from one to the next.
             negative_prompt: what to steer away from.
+            image_embeds: y_e (batch, dim) in place of what P would make of a prompt, for example `embed_pictures`'.
             options: see `VideoOptions`.
 
         Raises:
             UserError: empty prompt or impossible number.
         """
+        if image_embeds is not None:
+            if prompt is not None:
+                raise UserError("Both a prompt and image_embeds are given: choose one of them.")
+            if image_embeds.ndim != 2 or image_embeds.shape[1] != self.prior.config.embedding_dim:
+                shape, dim = tuple(image_embeds.shape), self.prior.config.embedding_dim
+                raise UserError(f"image_embeds has the shape {shape}: this model's embeddings are (batch, {dim}).")
+            s = self.settings(**options)
+            y_e = image_embeds.to(self._execution_device)
+            negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
+            return self.deliver(s, [self.decoded(s, y_e, negative, self.key_count(s))])
         story = None if isinstance(prompt, str) else [part for part in prompt if not isinstance(part, str)]
         if story:
             if "num_frames" in options or "seconds" in options:

@@ -20,9 +20,8 @@ from .files import (
     Include,
     ItemReader,
     Unfit,
-    Video,
     decode_animation,
-    to_pixels,
+    open_video,
 )
 
 
@@ -77,7 +76,7 @@ class UnlabelledClips(ItemReader, Dataset):
         clock, pts = self._clock(index)
         chosen = self._choose(clock, fps, start)
         frames = self.cut(self._frames(index, chosen, pts), rng)
-        return {"pixels": to_pixels(frames), "fps": float(fps)}
+        return {"pixels": frames, "fps": float(fps)}
 
     def _choose(self, clock: Clock, fps: float, start: float) -> np.ndarray:
         """Frame indices (num_frames,). start: 0..1, where in the clip."""
@@ -97,7 +96,7 @@ class UnlabelledClips(ItemReader, Dataset):
             if source.extension in PILLOW_CLIPS:
                 self._clocks[index] = (self._animation(index).clock, None)
             else:
-                self._clocks[index] = Video(source, self.size, self.background).clock()
+                self._clocks[index] = open_video(source, self.size, self.background).clock()
         return self._clocks[index]
 
     def _animation(self, index: int) -> Decoded:
@@ -113,7 +112,7 @@ class UnlabelledClips(ItemReader, Dataset):
         frames = self.cache.get(index)
         if frames is not None:
             return frames[chosen]
-        video = Video(self.items[index].media, self.size, self.background)
+        video = open_video(self.items[index].media, self.size, self.background)
         size = len(pts) * self.size * self.size * 3
         if size <= self.cache.limit // 16:
             frames = video.frames(pts)

@@ -12,23 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-import av
 import numpy as np
-from PIL import Image
 
 from ..errors import UserError
 from ..inputs import Unreadable, load_picture, to_square, unreadable
-from ..video import MAX_PIXELS, open_image, parse_background, to_rgb
+from ..video import open_image, parse_background, to_rgb
 
-PICTURES = {"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"}
-PILLOW_CLIPS = {"gif", "webp", "apng"}
+PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
+PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}
 AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi"}
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
 
-MAX_CLIP_PIXELS = 8_000_000_000  # all frames of one gif, webp or apng, which can only be decoded from the start
-# Only these demuxers: a playlist that calls itself .mp4 must not make ffmpeg open other files or the network.
-DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf"
+MAX_CLIP_PIXELS = 8_000_000_000  # all frames of one gif, webp, apng or avif, which can only be decoded from the start
 DEFAULT_CACHE = 4 * 2**30
 
 
@@ -235,7 +231,8 @@ class Decoded:
     clock: Clock
 
 
-def _clock(times: Sequence[float], last: float | None) -> Clock:
+def clock_of(times: Sequence[float], last: float | None) -> Clock:
+    """From when each frame is shown and how long the last one is, in seconds (None or 0: as long as the median)."""
     array = np.asarray(times, dtype=np.float64)
     array = array - array[0]
     step = float(np.median(np.diff(array)))
@@ -243,7 +240,7 @@ def _clock(times: Sequence[float], last: float | None) -> Clock:
 
 
 def decode_animation(source: Source, size: int, background: tuple[int, int, int]) -> Decoded:
-    """gif, animated webp and apng by Pillow, all frames."""
+    """gif, apng, animated webp and avif by Pillow, all frames."""
     try:
         with open_image(io.BytesIO(source.read())) as image:
             count = getattr(image, "n_frames", 1)
@@ -262,127 +259,23 @@ def decode_animation(source: Source, size: int, background: tuple[int, int, int]
                 duration = image.info.get("duration") or 0
                 duration = duration / 1000 if duration > 10 else 0.1
                 now += duration
-        return Decoded(np.stack(frames), _clock(times, duration))
+        return Decoded(np.stack(frames), clock_of(times, duration))
     except Exception as error:
         raise unreadable(error) from error
 
 
-class Video:
-    """mp4, mov, webm, mkv, avi by PyAV. The packets are listed first, so that only the frames needed are decoded."""
+def open_video(source: Source, size: int, background: tuple[int, int, int]):
+    """The `videos.Video` of this file, imported here: gif, webp and avif, packed clips too, are read without PyAV.
 
-    def __init__(self, source: Source, size: int, background: tuple[int, int, int]) -> None:
-        self.source, self.size, self.background = source, size, background
-
-    def _open(self, file):
-        try:
-            return av.open(file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace")
-        except av.error.FFmpegError as error:
-            raise Unreadable("not a video") from error
-
-    def clock(self) -> tuple[Clock, np.ndarray]:
-        """(clock, presentation times in the stream's unit) from the packets, without decoding."""
-        try:
-            with self.source.open() as file, self._open(file) as container:
-                stream = self._stream(container)
-                shown = {}
-                for packet in container.demux(stream):
-                    if packet.pts is not None and not packet.is_discard:
-                        if packet.is_corrupt:
-                            raise Unreadable("truncated")
-                        shown[packet.pts] = packet.duration
-                if len(shown) < 2:
-                    raise Unreadable("only one frame" if shown else "no frames")
-                pts = np.array(sorted(shown))
-                clock = _clock([float(p * stream.time_base) for p in pts], float(shown[pts[-1]] * stream.time_base))
-                if self._promised(stream) > clock.duration * 1.02 + 0.25 or stream.frames > 1.02 * len(pts) + 2:
-                    raise Unreadable("truncated")
-                return clock, pts
-        except Exception as error:
-            raise unreadable(error) from error
-
-    @staticmethod
-    def _stream(container):
-        videos = [s for s in container.streams.video if not int(s.disposition) & 0x400]  # 0x400: a cover picture
-        if not videos:
-            raise Unreadable("no video track" if container.streams.audio else "not a video")
-        stream = videos[0]
-        if stream.codec_context is None:
-            raise Unreadable("unknown codec")
-        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-            raise Unreadable("more than 64 megapixels")
-        return stream
-
-    @staticmethod
-    def _promised(stream) -> float:
-        """Seconds that the header says this track lasts (0 if it does not): more than there is means a cut file."""
-        if stream.duration:
-            return float(stream.duration * stream.time_base)
-        try:
-            hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
-            start = float((stream.start_time or 0) * stream.time_base)
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - max(start, 0.0)
-        except ValueError:
-            return 0.0
-
-    def frames(self, pts: np.ndarray, wanted: Sequence[int] | None = None, seek: bool = True) -> np.ndarray:
-        """uint8 (len(wanted), size, size, 3): those frames (ascending indices into pts), or all of them."""
-        wanted = list(range(len(pts))) if wanted is None else list(wanted)
-        out: dict[int, np.ndarray] = {}
-        targets = [int(pts[i]) for i in wanted]
-        position = 0
-        last = None
-        try:
-            with self.source.open() as file, self._open(file) as container:
-                stream = self._stream(container)
-                # One thread: a decoder with threads hangs a forked DataLoader worker that inherits and frees it.
-                stream.codec_context.thread_count = 1
-                if seek and wanted[0] > 0:
-                    container.seek(targets[0], stream=stream, backward=True)
-                for frame in self._decode(container, stream):
-                    if frame.pts is None:
-                        continue
-                    if last is None and frame.pts > targets[0] and seek and wanted[0] > 0:
-                        return self.frames(pts, wanted, seek=False)  # an index that points too late
-                    # A packet that shows nothing (an edit, a hidden frame) leaves a gap: the frame before it stays.
-                    while position < len(targets) and targets[position] < frame.pts and last is not None:
-                        out[position] = self._picture(last)
-                        position += 1
-                    while position < len(targets) and targets[position] <= frame.pts:
-                        out[position] = self._picture(frame)
-                        position += 1
-                    last = frame
-                    if position == len(targets):
-                        break
-            # At most one frame may be missing at the end (an encoder's trailing packet); more is a damaged file.
-            if last is None or (position < len(targets) and len(pts) - wanted[position] > 1 + len(pts) // 50):
-                raise Unreadable("truncated")
-            while position < len(targets):
-                out[position] = self._picture(last)
-                position += 1
-        except Exception as error:
-            raise unreadable(error) from error
-        return np.stack([out[i] for i in range(len(targets))])
-
-    @staticmethod
-    def _decode(container, stream):
-        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
-        if stream.metadata.get("alpha_mode") != "1" or name is None:
-            yield from container.decode(stream)
-            return
-        # ffmpeg's own VP8 and VP9 decoders drop the alpha channel; libvpx's keep it.
-        context = av.CodecContext.create(name, "r")
-        context.thread_count = 1
-        for packet in container.demux(stream):
-            yield from context.decode(packet if packet.pts is not None else None)
-
-    def _picture(self, frame) -> np.ndarray:
-        alpha = any(component.is_alpha for component in frame.format.components)
-        if alpha or frame.format.name.startswith(("pal", "rgba", "bgra", "argb", "abgr")):
-            image = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba")), self.background)
-        else:
-            image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-        turn = getattr(frame, "rotation", 0)
-        return to_square(image.rotate(turn, expand=True) if turn else image, self.size)
+    UserError: PyAV is not installed.
+    """
+    try:
+        from .videos import Video
+    except ImportError:
+        raise UserError(
+            f"{source} cannot be read without PyAV: pip install av, or pack the clips where it is (data pack)."
+        ) from None
+    return Video(source, size, background)
 
 
 def decode(source: str | Path | Source, size: int, background: str = "#ffffff") -> tuple[np.ndarray, np.ndarray, float]:
@@ -393,7 +286,7 @@ def decode(source: str | Path | Source, size: int, background: str = "#ffffff") 
     if source.extension in PILLOW_CLIPS:
         decoded = decode_animation(source, size, rgb)
         return decoded.frames, decoded.clock.times, decoded.clock.duration
-    video = Video(source, size, rgb)
+    video = open_video(source, size, rgb)
     clock, pts = video.clock()
     return video.frames(pts), clock.times, clock.duration
 
@@ -466,17 +359,25 @@ class ItemReader:
         return len(self.items)
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
-        """The sample of this item; Unreadable or Unfit."""
+        """The sample of this item, "pixels" as uint8 (n, height, width, 3); Unreadable or Unfit."""
         raise NotImplementedError
 
     def __getitem__(self, key: tuple) -> dict:
+        sample = self.sample(key)
+        return {**sample, "pixels": to_pixels(sample["pixels"])}
+
+    def __getitems__(self, keys: Sequence[tuple]) -> list[dict]:
+        """What a DataLoader asks for: bytes travel, and become numbers a whole batch at a time (`to_pixels`)."""
+        return [self.sample(key) for key in keys]
+
+    def sample(self, key: tuple) -> dict:
+        """As `read`, and which item it is, and what was skipped for it."""
         index, seed, progress = (*key, 0.0) if len(key) == 2 else key
         index, progress = int(index), float(progress)
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        rng = random.Random(f"{int(seed)}")
-        draw = random.Random(f"replacement {int(seed)}")
+        rng, draw = random.Random(f"{int(seed)}"), None
         skipped = dict(self.damaged_shards)
         tried: set[int] = set()
         while True:
@@ -493,6 +394,7 @@ class ItemReader:
             tried.add(index)
             if len(tried) == len(self):
                 raise self._nothing(progress)
+            draw = draw or random.Random(f"replacement {int(seed)}")
             # At most half of the draws are lost to items already tried; past that, the next untried in order.
             index = draw.randrange(len(self))
             while index in tried:
@@ -517,8 +419,9 @@ class ItemReader:
         return frames[:, top : top + self.crop, left : left + self.crop]
 
 
-def to_pixels(frames: np.ndarray):
-    """uint8 (n, height, width, 3) -> float tensor (n, 3, height, width) in [-1, 1]."""
+def to_pixels(frames):
+    """uint8 (..., height, width, 3), array or tensor -> float tensor (..., 3, height, width) in [-1, 1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float().div_(127.5).sub_(1.0)
+    frames = torch.as_tensor(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
+    return frames.movedim(-1, -3).contiguous().float().div_(127.5).sub_(1.0)

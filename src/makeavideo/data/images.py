@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from .files import DEFAULT_CACHE, PICTURES, Include, ItemReader, Unreadable, decode_picture, to_pixels
+from .files import DEFAULT_CACHE, PICTURES, Include, ItemReader, Unreadable, decode_picture
 from .wordings import CaptionDraw, Wordings, read_wordings
 
 
@@ -72,6 +72,6 @@ class CaptionedImages(ItemReader, Dataset):
         if frames is None:
             frames = decode_picture(self.items[index].media, self.size, self.background)
             self.cache.put(index, frames, frames.nbytes)
-        pixels = to_pixels(self.cut(frames, rng))
+        pixels = self.cut(frames, rng)
         caption, words = self.draw_caption(index, rng)
         return {"pixels": pixels, "caption": caption, "words": "\n".join(words)}

@@ -213,10 +213,9 @@ def generator_of(model: Path | None, frames: int, size: int | None, fps: float, 
     import numpy as np
     import torch
 
-    from ..cli import default_model, disable_loading_bars
+    from ..cli import default_model
     from ..pipeline import MakeAVideoPipeline
 
-    disable_loading_bars()
     pipe = MakeAVideoPipeline.load(model or default_model())
     pipe.set_progress_bar_config(disable=True)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from ..errors import UserError
+from ..quiet import quiet_libraries
 from .emoji_features import EmojiFeatures
 
 EMOJI_FOLDERS = (Path("models/emoji-features"), Path(__file__).resolve().parents[3] / "models" / "emoji-features")
@@ -77,7 +78,8 @@ def load_transformers(loader, folder: str | Path, what: str):
     if not (Path(folder) / "config.json").is_file():  # transformers would take the path for the name of a repository
         raise UserError(f"There is no {what} at {folder} (no config.json): give a transformers folder.")
     try:
-        return loader.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+        with quiet_libraries():
+            return loader.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
@@ -367,11 +369,7 @@ class CascadeClip(TextImageNetwork):
 
         folder = Path(folder)
         self.tokenizer, self.text_encoder = load_text_encoder()
-        try:
-            self.projection = TextProjection.from_pretrained(folder / "text_projection", use_safetensors=True).float()
-        except (OSError, ValueError, SafetensorError) as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(f"The cascade at {folder} has no text projection that can be loaded: {reason}") from None
+        self.projection = load_transformers(TextProjection, folder / "text_projection", "text projection").float()
         self.tower = load_transformers(CLIPVisionModelWithProjection, folder / "image_encoder", "image tower").float()
         digest = hash_of(folder / "text_projection") + hash_of(folder / "image_encoder")
         self.weights = hashlib.blake2b(digest.encode()).hexdigest()[:16]

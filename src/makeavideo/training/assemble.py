@@ -1,6 +1,7 @@
 """From a folder of trained stages to a pipeline folder."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -8,23 +9,32 @@ import torch
 from ..encoders import TextProjection, load_text_encoder
 from ..inflate import VideoUNet
 from ..pipeline import MakeAVideoPipeline
+from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
 from ..wordings import WordingTable
 from .stages import STAGES, load_folder
+from .stages.super_resolution import load_super_resolution
 
 PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
 
 
-def newest(runs: Path, stage: str) -> Path:
-    """What a stage left: that of `<stage>-finish`, a second run of it, where there is one."""
-    finish = runs / f"{stage}-finish" / "final"
-    return finish if finish.is_dir() else runs / stage / "final"
+def missing_stages(stages: Iterable[str]) -> list[str]:
+    """What a pipeline needs and these stages do not make."""
+    return sorted({"clip", "prior", *PIXEL_STAGES} - set(stages))
 
 
-def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
+def newest(runs: Path, stage: str, last: dict[str, str] | None = None) -> Path:
+    """What a stage left: that of the run in `last`, or of `<stage>-text` or `<stage>-finish`, later runs of it."""
+    if last is not None:
+        return runs / last[stage] / "final"
+    later = [runs / f"{stage}{ending}" / "final" for ending in ("-text", "-finish")]
+    return next((folder for folder in later if folder.is_dir()), runs / stage / "final")
+
+
+def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: dict[str, str] | None = None) -> Path:
     """Join the networks that the stages left in `runs/<stage>/final` as a pipeline in `folder`, half precision.
 
-    Written under a temporary name and renamed when whole.
+    Written under a temporary name and renamed when whole. `last`: the run of each stage to take, where a plan says so.
 
     Raises:
         UserError: a stage has not been trained yet.
@@ -32,19 +42,20 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
     from diffusers import PriorTransformer
     from transformers import CLIPVisionModelWithProjection
 
-    clip = newest(runs, "clip")
-    words = runs / "clip-text" / "final"  # new words for the same tower
-    words = words if words.is_dir() else clip
+    clip = newest(runs, "clip", last)
     modules = {
-        "text_projection": load_folder(TextProjection, words / "text_projection", "text projection"),
+        "text_projection": load_folder(TextProjection, clip / "text_projection", "text projection"),
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
-        "prior": load_folder(PriorTransformer, runs / "prior/final/prior", "prior"),
+        "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),
-        "wordings": load_folder(WordingTable, runs / "prior/final/wordings", "table of wordings"),
+        "wordings": load_folder(WordingTable, newest(runs, "prior", last) / "wordings", "table of wordings"),
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]
-        modules[stage.component] = load_folder(VideoUNet, newest(runs, name) / stage.component, f"{name} network")
+        trained, what = newest(runs, name, last) / stage.component, f"{name} network"
+        modules[stage.component] = (
+            load_super_resolution(trained, what) if name.startswith("sr-") else load_folder(VideoUNet, trained, what)
+        )
         modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
@@ -55,7 +66,8 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None) -> Path:
         pipe.register_modules(tokenizer=None, text_encoder=None)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pipe.save_pretrained(partial, safe_serialization=True)
+    with quiet_libraries():
+        pipe.save_pretrained(partial, safe_serialization=True)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

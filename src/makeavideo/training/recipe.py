@@ -1,7 +1,7 @@
 """A recipe is all that a training run depends on: typed, and checked before anything is loaded."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,8 +20,15 @@ StageName = Literal[
 ]
 
 
+VIDEO_STAGES = frozenset({"decoder-video", "interpolator", "sr-low-video"})
+"""Those that learn from clips; the others learn from pictures."""
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+Model = TypeVar("Model", bound=Strict)
 
 
 class DataRecipe(Strict):
@@ -84,6 +91,24 @@ class OptimRecipe(Strict):
     ema_decay: float = Field(0.999, ge=0, lt=1)
 
 
+class SuperResolutionRecipe(Strict):
+    """How a `SuperResolver` learns: the small frames that it sees, and its loss. The diffusion networks need none."""
+
+    crops: int = Field(8, gt=0, description="crops that are cut from each picture or clip, once, into the run's folder")
+    blur: float = Field(0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels")
+    noise: float = Field(0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
+    decoder: str | None = Field(None, description="sr-low-*: folder of D, with image_encoder: see cleaned")
+    super_resolution_low: str | None = Field(None, description="sr-high-image: folder of SR_l, see cleaned")
+    cleaned: float = Field(0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named")
+    cleaned_variants: int = Field(2, gt=0, description="small frames that D cleans of each picture, once")
+    cleaned_levels: tuple[float, float] = Field((0.1, 0.5), description="noise that D cleans them of, in one step")
+    gradient_weight: float = Field(1.0, ge=0, description="L1 of the differences of neighbours, beside that of pixels")
+    adversarial_weight: float = Field(0.0, ge=0, description="0: no discriminator")
+    feature_weight: float = Field(1.0, ge=0, description="L1 of the discriminator's features, if there is one")
+    discriminator_width: int = Field(32, gt=0)
+    discriminator_learning_rate: float = Field(4e-4, gt=0)
+
+
 class Recipe(Strict):
     """One stage's training run."""
 
@@ -113,6 +138,7 @@ class Recipe(Strict):
         1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
     )
     noise: NoiseRecipe = NoiseRecipe()
+    super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
     optim: OptimRecipe = OptimRecipe()
     gradient_accumulation: int = Field(1, gt=0)
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
@@ -137,42 +163,58 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         UserError: no such file, not YAML, an unknown key or a wrong type; the sentence names the key.
     """
+    values = read_yaml(path, "recipe")
+    for override in overrides:
+        apply_override(values, override)
+    return checked(Recipe, values, path, "recipe")
+
+
+def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
+    """The keys of a YAML file; UserError where it cannot be read. `what`: what to call it."""
     path = Path(path)
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise UserError(f"The recipe {path} cannot be read ({reason}): give the path of a .yaml file.") from None
+        raise UserError(f"The {what} {path} cannot be read ({reason}): give the path of a .yaml file.") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" near line {where.line + 1}" if where else ""
-        raise UserError(f"The recipe {path} is not valid YAML{line}: mend its syntax.") from None
+        raise UserError(f"The {what} {path} is not valid YAML{line}: mend its syntax.") from None
     if not isinstance(values, dict):
-        raise UserError(f"The recipe {path} is not a list of `key: value` lines: see recipes/ for examples.")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override} has no `=`: write --set key=value, for example --set steps=1000.")
-        target = values
-        *parents, last = key.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise UserError(f"--set {key}: {parent} is not a group of keys.")
-        try:
-            target[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {override} has a value that is not valid YAML: put it in quotes.") from None
+        raise UserError(f"The {what} {path} is not a list of `key: value` lines: see recipes/ for examples.")
+    return values
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set `key=value` in nested dicts, in place."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override} has no `=`: write --set key=value, for example --set steps=1000.")
+    target = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set {key}: {parent} is not a group of keys.")
     try:
-        return Recipe.model_validate(values)
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override} has a value that is not valid YAML: put it in quotes.") from None
+
+
+def checked(kind: type[Model], values: dict[str, Any], path: str | Path, what: str) -> Model:
+    """The values as a `kind`; UserError with one sentence that names the first wrong key."""
+    try:
+        return kind.model_validate(values)
     except ValidationError as error:
         # a misspelt key explains a missing one
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            message = f"The recipe {path} has the unknown key {key}: remove it or correct its spelling."
+            message = f"The {what} {path} has the unknown key {key}: remove it or correct its spelling."
         elif first["type"] == "missing":
-            message = f"The recipe {path} lacks the key {key}: add it."
+            message = f"The {what} {path} lacks the key {key}: add it."
         else:
-            message = f"The recipe {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
+            message = f"The {what} {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
         raise UserError(message) from None

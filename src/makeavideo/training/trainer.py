@@ -6,6 +6,7 @@ dropout. A checkpoint therefore holds only weights, optimiser, schedule and aver
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,16 +18,21 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, gather_object
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, default_collate
 
-from ..data.files import SkipReport
+from ..data.files import SkipReport, to_pixels
 from ..errors import UserError
+from ..quiet import quiet_libraries
 from .optimizer import make_optimizer
+from .progress import RunBar, Watch
 from .recipe import Recipe, load_recipe
 from .stages import STAGES, Stage
 
 CHECKPOINTS_KEPT = 2
+
+
+class Stopped(UserError):
+    """Ctrl-C was pressed; the run has a checkpoint of its last step."""
 
 
 def fold_seed(*numbers: int) -> int:
@@ -61,7 +67,23 @@ class StepKeys:
 def collate(samples: list[dict]) -> dict:
     """Stack the samples; lists of skipped files are joined."""
     skipped = [item for sample in samples for item in sample.pop("skipped")]
+    if isinstance(samples[0].get("pixels"), np.ndarray):
+        pixels = torch.from_numpy(np.stack([sample.pop("pixels") for sample in samples]))
+        return {**default_collate(samples), "pixels": pixels, "skipped": skipped}
     return {**default_collate(samples), "skipped": skipped}
+
+
+def on_device(batch: dict, device: torch.device) -> dict:
+    """The batch where the network is; pictures, which come as bytes, become numbers there."""
+    batch = {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+    if "pixels" in batch:
+        batch["pixels"] = to_pixels(batch["pixels"])
+    return batch
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal: the trainer ends its step, and needs the readers until then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -119,12 +141,13 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, average: Averaged, o
     return int(folder.name.removeprefix("step-"))
 
 
-def train(recipe: Recipe, resume: bool = False) -> Path:
+def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> Path:
     """Train one stage to its end and export it.
 
     Args:
         recipe: a checked recipe.
         resume: continue from the newest whole checkpoint in `recipe.output` (from the start if there is none).
+        watch: shows the progress; None: a bar.
 
     Returns:
         The folder with the exported network, `<output>/final`.
@@ -132,7 +155,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     Raises:
         UserError: the output folder holds another run and `resume` is off, the data cannot be read, a network that the
             stage starts from is missing, the run was begun with other weights to train, or the loss is no longer a
-            number.
+            number. Stopped: Ctrl-C or SIGTERM, after the step in hand and a checkpoint.
     """
     output = Path(recipe.output)
     if checkpoints(output) and not resume:
@@ -165,7 +188,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     stage.network = accelerator.unwrap_model(network)
     average = Averaged(stage, optim.ema_decay)
     average.ema.to(accelerator.device)
-    accelerator.register_for_checkpointing(average.ema)
+    accelerator.register_for_checkpointing(average.ema, *stage.companions)
     compiled = torch.compile(network) if recipe.compile else network
 
     if accelerator.is_main_process:
@@ -185,28 +208,21 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         accelerator.num_processes,
     )
     workers = recipe.data.num_workers
-    loader = DataLoader(stage.dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers)
-    report = SkipReport()
-    bar = Progress(
-        TextColumn(recipe.stage),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not accelerator.is_local_main_process,
+    loader = DataLoader(
+        stage.dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers, worker_init_fn=ignore_interrupts
     )
-    started = saved = logged = time.monotonic()
+    report = SkipReport()
+    watch = watch or RunBar()
+    saved = logged = time.monotonic()
     losses: list[torch.Tensor] = []
     norm = torch.zeros(())
     epoch_length = max(1, len(stage.dataset) // (recipe.batch_size * accelerator.num_processes))
-    with bar:
-        task = bar.add_task("", total=recipe.steps, completed=step, status="")
+    with watch.follow(recipe, step, accelerator.is_local_main_process):
         for micro_step, batch in enumerate(loader, step * recipe.gradient_accumulation):
             report.add(batch.pop("skipped"))
-            batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+            batch = on_device(batch, accelerator.device)
             seed = fold_seed(recipe.seed, micro_step, accelerator.process_index, 1)
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator(accelerator.device).manual_seed(seed)  # drawn where it is used
             torch.manual_seed(seed)  # what a network draws by itself: its dropout
             with accelerator.accumulate(network):
                 loss = stage.loss(compiled, batch, generator)
@@ -222,13 +238,16 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
             report.add(stage.skipped)
             stage.skipped.clear()
             if (micro_step + 1) % epoch_length == 0:
-                tell_skipped(accelerator, report, bar.console)
+                tell_skipped(accelerator, report, watch.console)
             if not accelerator.sync_gradients:
                 continue
             step += 1
-            due = time.monotonic() - saved > recipe.checkpoint_minutes * 60
+            watch.step(step)
+            stop = watch.stop
+            due = stop or time.monotonic() - saved > recipe.checkpoint_minutes * 60
             if accelerator.num_processes > 1:  # all of them or none
-                due = bool(accelerator.reduce(torch.tensor(float(due), device=accelerator.device), "sum") > 0)
+                asked = torch.tensor([float(due), float(stop)], device=accelerator.device)
+                due, stop = (accelerator.reduce(asked, "sum") > 0).tolist()
             due = due or step == recipe.steps or bool(recipe.checkpoint_steps and step % recipe.checkpoint_steps == 0)
             log = step % recipe.log_every == 0
             if log or due:
@@ -250,18 +269,18 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
                 rates = {"loss": loss_value, "samples/s": rate, "learning rate": schedule.get_last_lr()[0]}
                 rates["gradient norm"] = float(norm)
                 accelerator.log(rates, step=step)
-                bar.update(task, completed=step, status=f"loss {loss_value:.4f}  {rate:.1f}/s")
-                if not bar.console.is_terminal:
-                    minutes = (now - started) / 60
-                    bar.console.print(f"step {step} loss {loss_value:.4f} {rate:.1f}/s {minutes:.1f} min")
+                watch.log(step, loss_value, rate)
             before = time.monotonic()
             if due:
                 save_checkpoint(accelerator, output, step)
                 saved = time.monotonic()
+            if stop and step < recipe.steps:
+                accelerator.end_training()
+                raise Stopped(f"Stopped at step {step} of {recipe.steps}: add --resume to go on.")
             if recipe.sample_every and (step % recipe.sample_every == 0 or step == recipe.steps):
                 write_samples(accelerator, stage, average, output / "samples" / f"step-{step:08d}.png")
             logged += time.monotonic() - before  # not training: samples/s leaves it out
-        tell_skipped(accelerator, report, bar.console, again=True)
+        tell_skipped(accelerator, report, watch.console, again=True)
     if accelerator.is_main_process:
         export(stage, average, output)
     accelerator.wait_for_everyone()
@@ -295,6 +314,7 @@ def export(stage: Stage, average: Averaged, output: Path) -> None:
     average.ema.copy_to(average.parameters)
     partial, final = output / "final.partial", output / "final"
     shutil.rmtree(partial, ignore_errors=True)
-    stage.export(partial)
+    with quiet_libraries():
+        stage.export(partial)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)

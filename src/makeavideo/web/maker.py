@@ -7,19 +7,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..cascade import REFINE_STRENGTH, SR_FRAMES, SR_OVERLAP, STILL_CANDIDATES, grow_strength
 from ..errors import UserError
-from ..pipeline import MakeAVideoPipeline, Settings, weights_hash
+from ..pipeline import Settings, weights_hash
 from ..sampling import to_uint8
-from ..timeline import CONTEXT, KEY_FRAMES, frame_skip
+from ..timeline import frame_skip
 from ..video import VideoWriter, interrupt, write_video
+from ..work import WatchedPipeline, Work
 from .gallery import Gallery
 from .jobs import Job, Stopped
 from .requests import Request
@@ -27,24 +26,6 @@ from .uploads import Uploads
 
 __all__ = ["Maker"]
 
-STAGES = {
-    "prior": "Understanding the words",
-    "still": "Choosing a picture",
-    "decoder": "Making a small clip",
-    "extrapolate": "Going on",
-    "interpolator": "Making it move smoothly",
-    "super_resolution_low": "Adding detail",
-    "super_resolution_high": "Making it large",
-}
-# Seconds that a frame takes for a step, relative to each other; measured on a processor. The clock does the rest.
-_COST = {
-    "still": 0.085,
-    "decoder": 0.085,
-    "extrapolate": 0.085,
-    "interpolator": 0.056,
-    "super_resolution_low": 0.13,
-    "super_resolution_high": 0.6,
-}
 _PREVIEW_SIDE = 256
 _BEFORE = 48
 """Frames of a video that is continued, its last ones, with which the preview begins."""
@@ -52,21 +33,16 @@ _PREVIEW_PAUSE = 10
 """Times as long as encoding a preview took, until the next one."""
 
 
-class WatchedPipeline(MakeAVideoPipeline):
+class StudioPipeline(WatchedPipeline):
     """The pipeline, with a look at the small frames on their way to super-resolution."""
 
-    attempt: Attempt | None = None
+    watcher: Attempt | None
 
     def between(self, keys: Iterator, s: Settings, skip: int, last_gap: int) -> Iterator[Tensor]:
-        attempt = self.attempt
+        attempt = self.watcher
         if attempt is None:
             return super().between(keys, s, skip, last_gap)
         return attempt.watch_smooth(super().between(attempt.watch_keys(keys), s, skip, last_gap))
-
-    def notify(self, stage: str, step: int, timestep: Any, sample: Tensor) -> None:
-        # not by `callback_on_step_end`: whoever asks what is possible meanwhile would take it away
-        if self.attempt is not None:
-            self.attempt.on_step(stage, step, sample)
 
 
 def shrink(frames: np.ndarray, side: int) -> list[np.ndarray]:
@@ -83,8 +59,7 @@ class Attempt:
     job: Job
     settings: Settings
     base: int
-    work: float
-    """All of it, in the units of _COST."""
+    work: Work
     continues: bool = False
     """It continues a video, whose frames come first."""
     sketch: list[np.ndarray] = field(default_factory=list)
@@ -96,8 +71,6 @@ class Attempt:
     """The frames of a video that is continued, small."""
     before: list[np.ndarray] = field(default_factory=list)
     """The last of them, as `large`."""
-    done: float = 0.0
-    started: float = field(default_factory=time.monotonic)
     _next_preview: float = 0.0
     _shown: str = ""
     _keys_begun: bool = False
@@ -109,16 +82,14 @@ class Attempt:
 
     # What the pipeline tells
 
+    def on_stage(self, stage: str) -> None:
+        self.work.begin(stage)
+        self.job.stage = self.work.stage
+
     def on_step(self, stage: str, step: int, sample: Tensor) -> None:
         self.job.check()
-        self.job.stage = STAGES[stage]
-        if stage in _COST:
-            frames = sample.shape[0] * sample.shape[1]
-            passes = max(1, self.settings.num_inference_steps // 8) if stage == "super_resolution_high" else 1
-            self.done += frames * passes * _COST[stage]
-        self.job.share = max(self.job.share, min(0.99, self.done / self.work))
-        passed = time.monotonic() - self.started
-        self.job.seconds_left = passed * (1 - self.job.share) / self.job.share if self.job.share > 0.02 else None
+        self.work.step(stage, sample)
+        self.job.share, self.job.seconds_left = self.work.share, self.work.seconds_left
         if stage == "decoder":
             if step == 0:  # of a story, the parts follow each other
                 self._sketched = self.sketch
@@ -198,34 +169,6 @@ class Attempt:
             return write_video(Path(folder) / "preview.mp4", until_stop(), fps).read_bytes()
 
 
-def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1) -> float:
-    """How much there is to do, in the units of _COST; right to some per cent, for the progress bar.
-
-    parts: of a story.
-    """
-    skip = frame_skip(s.num_frames, s.fps)
-    keys = -(-s.num_frames // skip) + 1
-    low, high = (max(1, s.num_inference_steps // part) for part in (4, 8))
-    first = min(keys, KEY_FRAMES * parts) if use in ("generate", "vary") else 1
-    decode = s.num_inference_steps * _COST["decoder"] * (0.5 if s.guidance_scale == 1 else 1)
-    window = KEY_FRAMES * (_COST["interpolator"] + REFINE_STRENGTH * decode)
-    work = 0.0
-    if use in ("generate", "vary"):
-        work += (parts * STILL_CANDIDATES + first * grow_strength(s.fps / skip)) * decode
-    if keys > first + 1:
-        windows = -(-(keys - first) // (KEY_FRAMES - CONTEXT))
-        work += windows * window
-    work += (parts - 1) * window
-    if skip > 1:
-        stretches = -(-s.num_frames // (KEY_FRAMES - 1))
-        work += stretches * KEY_FRAMES * _COST["interpolator"]
-    if s.size > sizes[0]:
-        work += (1 + SR_OVERLAP / SR_FRAMES) * s.num_frames * low * _COST["super_resolution_low"]
-    if s.size > sizes[1]:
-        work += s.num_frames * high * _COST["super_resolution_high"]
-    return max(work, 0.01)
-
-
 class Maker:
     """Makes the videos of the queue, one after the other, with one model.
 
@@ -235,7 +178,7 @@ class Maker:
 
     def __init__(self, model: Path, gallery: Gallery, uploads: Uploads) -> None:
         self.gallery, self.uploads, self.model = gallery, uploads, model
-        self.pipe = WatchedPipeline.load(model)
+        self.pipe = StudioPipeline.load(model)
         self.pipe.set_progress_bar_config(disable=True)
         self.weights = weights_hash(model)
         self._job: Job | None = None
@@ -262,13 +205,13 @@ class Maker:
         request: Request = job.request
         settings = self.check(request)
         job.stage = "Starting"
-        work = amount_of_work(request.use, settings, self.sizes, len(request.story) or 1)
+        work = Work(request.use, settings, self.sizes, len(request.story) or 1)
         attempt = Attempt(job, settings, self.sizes[0], work)
         attempt.continues = request.use == "extend"
         generator = torch.Generator().manual_seed(request.seed)
         path = self.gallery.new_path(request.label)
         recipe = request.recipe(settings, self.model.name, self.weights)
-        self._job, self.pipe.attempt = job, attempt
+        self._job, self.pipe.watcher = job, attempt
         reading = interrupt.set(job.check)
         writer = VideoWriter(path, settings.fps, recipe, keep_partial=False)
         try:
@@ -298,6 +241,6 @@ class Maker:
             raise
         finally:
             interrupt.reset(reading)
-            self._job = self.pipe.attempt = None
+            self._job = self.pipe.watcher = None
         job.share = 1.0
         return path.name

@@ -15,6 +15,7 @@ from ...data.curriculum import FrameRateCurriculum
 from ...data.images import CaptionedImages
 from ...emoji.concepts import split
 from ...errors import UserError
+from ...quiet import quiet_libraries
 from ..recipe import DataRecipe, Recipe
 
 
@@ -25,7 +26,8 @@ def load_folder(loader, folder: str | Path | None, what: str):
     if not Path(folder).is_dir():
         raise UserError(f"There is no {what} at {folder}: train that stage first or correct the path in the recipe.")
     try:
-        return loader.from_pretrained(folder, use_safetensors=True)
+        with quiet_libraries():
+            return loader.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
@@ -92,6 +94,8 @@ class Stage:
         if recipe.train == "temporal" and recipe.stage == "interpolator":
             raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
         self.recipe, self.device = recipe, device
+        # what else learns and belongs into a checkpoint: objects with state_dict and load_state_dict
+        self.companions: list = []
         # unreadable files that did not come with a batch; the trainer empties it
         self.skipped: list[tuple[str, str]] = []
 

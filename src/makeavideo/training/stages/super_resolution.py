@@ -1,21 +1,56 @@
 """SR_l, SR_l_t and SR_h: from small frames to large ones (section 3.2 of the paper)."""
 
+import json
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...inflate import VideoUNet
 from ...sampling import TIMESTEPS, add_noise, frame_noise, make_scheduler, sample, to_uint8, upsample
+from ...super_resolution import SuperResolver
+from ..recipe import Recipe
+from . import one_step
+from .base import load_folder
 from .pixels import SHEET_CLIPS, PixelStage, weighted_loss
 
 
-class SuperResolutionStage(PixelStage):
-    """SR_l, SR_l_t and SR_h: small frames -> large frames (section 3.2), a residual over bilinear up-sampling.
+def load_super_resolution(folder: str | Path, what: str) -> VideoUNet | SuperResolver:
+    """A network of either kind, as its configuration says."""
+    try:
+        name = json.loads((Path(folder) / "config.json").read_text())["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = None  # load_folder has the sentence for it
+    return load_folder(SuperResolver if name == "SuperResolver" else VideoUNet, folder, what)
 
-    The small frames are noised (noise-conditioning augmentation); the network is told how much.
+
+class SuperResolutionStage(PixelStage):
+    """SR_l, SR_l_t and SR_h: small frames -> large frames (section 3.2), by a network of one of two kinds.
+
+    With a `SuperResolver` (`network.class` of the recipe, or that of `init_from`) in one step: see `OneStep`. With a
+    UNet by diffusion, as in the paper, a residual over bilinear up-sampling; the small frames are then noised
+    (noise-conditioning augmentation) and the network is told how much.
     """
 
     factor, shift = 4, 1.0
     in_channels = 6  # x_t and the small frames
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        super().__init__(recipe, device)
+        self.one_step = None
+        if isinstance(self.network, SuperResolver):
+            self.one_step = one_step.OneStep(recipe, self.network, self.dataset, device)
+            self.dataset = self.one_step.dataset
+            self.companions = [self.one_step.adversary] if self.one_step.adversary else []
+
+    def start(self):
+        recipe = self.recipe
+        if recipe.init_from is None:
+            in_one_step = recipe.network.get("class") == "SuperResolver"
+        else:
+            in_one_step = isinstance(load_super_resolution(recipe.init_from, "network to start from"), SuperResolver)
+        return one_step.start(recipe, self.factor, self.video) if in_one_step else super().start()
 
     def degrade(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(low-resolution frames up-sampled again, augmentation level (batch,))."""
@@ -32,6 +67,8 @@ class SuperResolutionStage(PixelStage):
         return up + net.sample.float()
 
     def loss(self, network, batch, generator):
+        if self.one_step is not None:
+            return self.one_step.loss(network, batch, generator)
         x = batch["pixels"]
         up, level = self.degrade(x, generator)
         fps = self.frame_rates(batch, generator)
@@ -40,6 +77,8 @@ class SuperResolutionStage(PixelStage):
         return weighted_loss(x_hat, x, t, self.recipe.noise.weight_floor)
 
     def contact_sheet(self, network):
+        if self.one_step is not None:
+            return self.one_step.contact_sheet(network)
         from ...video import contact_sheet
 
         generator = torch.Generator().manual_seed(self.recipe.seed)

@@ -1,0 +1,73 @@
+"""The one line that the command line shows while a video is made: stage, frames done of all, time left."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: the line is there before
+    from torch import Tensor
+
+    from .work import Work
+
+
+class TimeLeft(ProgressColumn):
+    """Counts down between two estimates."""
+
+    def render(self, task: Task) -> Text:
+        end = task.fields["end"]
+        if end is None:
+            return Text("")
+        minutes, seconds = divmod(max(0, round(end - time.monotonic())), 60)
+        return Text(f"{minutes}:{seconds:02} left")
+
+
+class ProgressLine:
+    """A `work.Watcher`. Where the console is no terminal, or `hidden`, it shows nothing at all."""
+
+    def __init__(self, console: Console, hidden: bool = False):
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(None, table_column=Column(ratio=1)),
+            TextColumn("{task.fields[frames]}"),
+            TimeLeft(table_column=Column(no_wrap=True)),
+            console=console,
+            expand=True,
+            transient=True,
+            disable=hidden or not console.is_interactive,
+        )
+        self.task = self.progress.add_task("Loading the model", total=None, frames="", end=None)
+        self.work: Work | None = None
+        self.num_frames = 0
+
+    def __enter__(self) -> ProgressLine:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def begin(self, work: Work, num_frames: int) -> None:
+        """The model is loaded; `num_frames` go into the file."""
+        self.work, self.num_frames = work, num_frames
+        self.progress.update(self.task, total=1, completed=0)
+        self.on_written(0)
+
+    def on_written(self, done: int) -> None:
+        """So many frames are in the file."""
+        self.progress.update(self.task, frames=f"{done}/{max(done, self.num_frames)} frames")
+
+    def on_stage(self, stage: str) -> None:
+        self.work.begin(stage)
+        self.progress.update(self.task, description=self.work.stage)
+
+    def on_step(self, stage: str, step: int, sample: Tensor) -> None:
+        self.work.step(stage, sample)
+        left = self.work.seconds_left
+        self.progress.update(self.task, completed=self.work.share, end=left and time.monotonic() + left)

@@ -1,0 +1,77 @@
+"""The small frames that super-resolution meets: those that the network before it makes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...encoders import embed_images
+from ...errors import UserError
+from ...inflate import VideoUNet
+from ...sampling import TIMESTEPS, add_noise, from_uint8, to_uint8
+from ...super_resolution import SuperResolver
+from ..recipe import Recipe
+from ..small_frames import Clean, shrink
+from .base import load_folder
+
+
+@dataclass
+class CleanedByDecoder:
+    """Small frames noised, and cleaned by D in one step: uint8 (frames, h, w, 3) -> several of the same shape."""
+
+    decoder: VideoUNet
+    image_encoder: torch.nn.Module
+    levels: tuple[float, float]
+    variants: int
+
+    @torch.no_grad()
+    def __call__(self, frames: np.ndarray, seed: int) -> list[np.ndarray]:
+        generator = torch.Generator().manual_seed(seed)
+        device = self.decoder.device
+        x = from_uint8(frames[None]).to(device).expand(self.variants, -1, -1, -1, -1)
+        low, high = self.levels
+        t = (low + (high - low) * torch.rand(len(x), generator=generator)).to(device)
+        noise = torch.randn(x.shape, generator=generator).to(device)
+        y_e = embed_images(self.image_encoder, x[:, 0])
+        made = self.decoder(add_noise(x, noise, t), t * TIMESTEPS, added_cond_kwargs={"image_embeds": y_e}).sample
+        return list(to_uint8(made))
+
+
+@dataclass
+class EnlargedBySuperResolution:
+    """Frames shrunk, and enlarged again by SR_l: uint8 (frames, h, w, 3) -> one of the same shape."""
+
+    network: SuperResolver
+
+    @torch.no_grad()
+    def __call__(self, frames: np.ndarray, seed: int) -> list[np.ndarray]:
+        small = from_uint8(shrink(frames, self.network.config.factor)[None]).to(self.network.device)
+        return list(to_uint8(self.network(small)))
+
+
+def network_before(recipe: Recipe, factor: int, device: torch.device) -> Clean | None:
+    """What makes small frames as D, or SR_l, would; None if the recipe names neither.
+
+    UserError: it makes frames of another size than this stage sees.
+    """
+    settings, side = recipe.super_resolution, recipe.data.size // factor
+    if settings.decoder and settings.super_resolution_low:
+        raise UserError("super_resolution names a decoder and a super_resolution_low: keep one of them.")
+    if settings.super_resolution_low:
+        network = load_folder(SuperResolver, settings.super_resolution_low, "super_resolution_low").float()
+        if side % network.config.factor:
+            raise UserError(f"{side} pixels are no multiple of {network.config.factor}: drop super_resolution_low.")
+        return EnlargedBySuperResolution(network.to(device, memory_format=torch.channels_last).eval())
+    if settings.decoder is None:
+        return None
+    from transformers import CLIPVisionModelWithProjection
+
+    decoder = load_folder(VideoUNet, settings.decoder, "decoder").float()
+    tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").float()
+    made = decoder.config.unet_config["sample_size"] * decoder.config.space_to_depth
+    if made != side:
+        raise UserError(
+            f"D makes frames of {made} pixels and {recipe.stage} sees {side}: drop super_resolution.decoder."
+        )
+    decoder.to(device, memory_format=torch.channels_last).eval()
+    return CleanedByDecoder(decoder, tower.to(device).eval(), settings.cleaned_levels, settings.cleaned_variants)

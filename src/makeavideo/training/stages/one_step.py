@@ -1,0 +1,99 @@
+"""How a `SuperResolver` learns: large frames from small ones, in one step."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from torch import Tensor
+
+from ...errors import UserError
+from ...sampling import to_uint8, upsample
+from ...super_resolution import SuperResolver, inflate_resolver
+from ..adversary import Adversary
+from ..recipe import Recipe
+from ..small_frames import PackedCrops, degrade, pack
+from .base import load_folder
+from .before import network_before
+from .pixels import build
+
+SHEET_ROWS = 12
+
+
+def differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of neighbours (n, 3, h, w), to the right and downwards."""
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def edge_loss(made: Tensor, real: Tensor) -> Tensor:
+    """L1 of the differences of neighbours: the cheapest sharpener."""
+    return sum(F.l1_loss(a, b) for a, b in zip(differences(made), differences(real), strict=True))
+
+
+class OneStep:
+    """Loss, crops and contact sheet of a super-resolution stage whose network is a `SuperResolver`."""
+
+    def __init__(self, recipe: Recipe, network: SuperResolver, reader, device: torch.device):
+        self.recipe, self.settings, self.device = recipe, recipe.super_resolution, device
+        self.factor = network.config.factor
+        crop = recipe.data.crop or recipe.data.size
+        if crop % (self.factor * network.config.patch):
+            raise UserError(
+                f"The crop of {recipe.stage} has {crop} pixels a side: use a multiple of "
+                f"{self.factor * network.config.patch}."
+            )
+        folder = Path(recipe.output) / "crops"
+        note = {"data": recipe.data.model_dump(mode="json", exclude={"cache_gb", "num_workers"}), "items": len(reader)}
+        keys = {"crops", "decoder", "super_resolution_low", "cleaned_variants", "cleaned_levels"}
+        note |= self.settings.model_dump(mode="json", include=keys)
+        reader.crop = None  # the crops are cut here, where small and large pixels meet
+        clean = network_before(recipe, self.factor, device)
+        with PartialState().local_main_process_first():
+            pack(reader, folder, self.factor, crop, self.settings.crops, clean, note)
+        self.dataset = PackedCrops(folder, self.settings.cleaned)
+        self.adversary = None
+        if self.settings.adversarial_weight:
+            width, rate = self.settings.discriminator_width, self.settings.discriminator_learning_rate
+            self.adversary = Adversary(width, rate, device)
+
+    def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
+        s = self.settings
+        small = degrade(batch["pixels"], batch["small"], batch["cleaned"], s.blur, s.noise, generator)
+        made, real = network(small).float().flatten(0, 1), batch["pixels"].flatten(0, 1)
+        loss = F.l1_loss(made, real)
+        if s.gradient_weight:
+            loss = loss + s.gradient_weight * edge_loss(made, real)
+        if self.adversary is not None:
+            up = upsample(small, real.shape[-1]).flatten(0, 1)
+            adversarial, features = self.adversary.judge(real, made, up)
+            loss = loss + s.adversarial_weight * adversarial + s.feature_weight * features
+        return loss
+
+    @torch.no_grad()
+    def contact_sheet(self, network):
+        """A row a crop: small frame, what is made of it, the real one; the first frame of each."""
+        from ...video import contact_sheet
+
+        count = min(SHEET_ROWS, len(self.dataset))
+        samples = [self.dataset[(i * len(self.dataset) // count, i)] for i in range(count)]
+        pixels, small = (torch.stack([s[key] for s in samples]).to(self.device) for key in ("pixels", "small"))
+        rows = torch.cat([upsample(small, pixels.shape[-1])[:, :1], network(small)[:, :1], pixels[:, :1]], 1)
+        return contact_sheet(to_uint8(rows), columns=3)
+
+
+def start(recipe: Recipe, factor: int, video: bool) -> SuperResolver:
+    """The `SuperResolver` that a stage begins with: from scratch, or from `init_from`; inflated for clips."""
+    if recipe.init_from is None:
+        config = {key: value for key, value in recipe.network.items() if key != "class"}
+        if config.get("factor", factor) != factor:
+            raise UserError(f"The recipe's network.factor is {config['factor']}: {recipe.stage} needs {factor}.")
+        network = build(SuperResolver, {**config, "factor": factor})
+    else:
+        network = load_folder(SuperResolver, recipe.init_from, "network to start from").float()
+    if recipe.gradient_checkpointing:
+        raise UserError("A SuperResolver is small and cannot recompute: take gradient_checkpointing out of the recipe.")
+    if recipe.temporal == "attention":
+        raise UserError("A SuperResolver has temporal convolutions only: set temporal to pseudo3d.")
+    if video and network.config.temporal == "none":
+        network = inflate_resolver(network)
+    return network.to(memory_format=torch.channels_last)

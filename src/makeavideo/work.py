@@ -1,0 +1,137 @@
+"""How much work a video is and how much of it is done: what the command line and the page show while it is made."""
+
+import time
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from .cascade import REFINE_STRENGTH, SR_FRAMES, SR_OVERLAP, STILL_CANDIDATES, grow_strength
+from .pipeline import MakeAVideoPipeline, Settings
+from .timeline import CONTEXT, KEY_FRAMES, frame_skip
+
+__all__ = ["WatchedPipeline", "Watcher", "Work"]
+
+STAGES = {
+    "prior": "Understanding the words",
+    "still": "Choosing a picture",
+    "decoder": "Making a small clip",
+    "extrapolate": "Going on",
+    "interpolator": "Making it move smoothly",
+    "super_resolution_low": "Adding detail",
+    "super_resolution_high": "Making it large",
+}
+"""What the stages that the pipeline tells of are called before people."""
+COST = {
+    "still": 0.085,
+    "decoder": 0.085,
+    "extrapolate": 0.085,
+    "interpolator": 0.056,
+    "super_resolution_low": 0.13,
+    "super_resolution_high": 0.6,
+}
+"""Seconds that a frame takes for a step, relative to each other; measured on a processor. The clock does the rest."""
+DECODER_STAGES = ("still", "decoder", "extrapolate")
+"""What D_t does; with guidance it runs twice a step."""
+
+
+class Watcher(Protocol):
+    """Whoever wants to know how far a video is."""
+
+    def on_stage(self, stage: str) -> None:
+        """A stage begins."""
+
+    def on_step(self, stage: str, step: int, sample: Tensor) -> None:
+        """A step of it is done, on this sample (batch, frames, ...)."""
+
+
+class WatchedPipeline(MakeAVideoPipeline):
+    """The pipeline, which tells `watcher` how far it is.
+
+    Not by `callback_on_step_end`: that tells of no beginning, and whoever asks meanwhile what is possible
+    (`settings`) would take it away.
+    """
+
+    watcher: Watcher | None = None
+
+    def stage_bar(self, stage: str, total: int):
+        if self.watcher is not None:
+            self.watcher.on_stage(stage)
+        return super().stage_bar(stage, total)
+
+    def notify(self, stage: str, step: int, timestep: Any, sample: Tensor) -> None:
+        if self.watcher is not None:
+            self.watcher.on_step(stage, step, sample)
+        super().notify(stage, step, timestep, sample)
+
+
+class Work:
+    """What is done of a video and what is left, from what `WatchedPipeline` tells.
+
+    Args:
+        use: generate, animate, interpolate, vary or extend.
+        settings: the pipeline's, with the length settled.
+        sizes: the cascade's, pixels a side.
+        parts: of a story.
+    """
+
+    def __init__(self, use: str, settings: Settings, sizes: tuple[int, ...], parts: int = 1):
+        self.settings = settings
+        self.total, self.done, self.stage = amount_of_work(use, settings, sizes, parts), 0.0, ""
+        self.started = time.monotonic()
+
+    def begin(self, stage: str) -> None:
+        """A stage begins; `stage` is what it is called before people."""
+        self.stage = STAGES[stage]
+
+    def step(self, stage: str, sample: Tensor) -> None:
+        """A step of a stage is done, on this sample (batch, frames, ...)."""
+        if stage in COST:
+            self.done += sample.shape[0] * sample.shape[1] * cost(stage, self.settings)
+
+    @property
+    def share(self) -> float:
+        """What is done of all, 0 to 0.99: the whole is an estimate, and the file is not closed yet."""
+        return min(0.99, self.done / self.total)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None as long as too little is done to tell."""
+        passed = time.monotonic() - self.started
+        return passed * (1 - self.share) / self.share if self.share > 0.02 else None
+
+
+def cost(stage: str, s: Settings) -> float:
+    """Of what the pipeline calls a step, for one frame."""
+    if stage in DECODER_STAGES and s.guidance_scale == 1:
+        return COST[stage] / 2
+    if stage == "super_resolution_high":  # it tells of all steps at once
+        return COST[stage] * max(1, s.num_inference_steps // 8)
+    return COST[stage]
+
+
+def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1) -> float:
+    """How much there is to do, in the units of COST; right to some per cent, for the progress bar.
+
+    parts: of a story.
+    """
+    skip = frame_skip(s.num_frames, s.fps)
+    keys = -(-s.num_frames // skip) + 1
+    first = min(keys, KEY_FRAMES * parts) if use in ("generate", "vary") else 1
+    decode = s.num_inference_steps * cost("decoder", s)
+    window = KEY_FRAMES * (cost("interpolator", s) + REFINE_STRENGTH * decode)
+    work = 0.0
+    if use in ("generate", "vary"):
+        work += (parts * STILL_CANDIDATES + first * grow_strength(s.fps / skip)) * decode
+    if keys > first + 1:
+        windows = -(-(keys - first) // (KEY_FRAMES - CONTEXT))
+        work += windows * window
+    work += (parts - 1) * window
+    if skip > 1:
+        stretches = -(-s.num_frames // (KEY_FRAMES - 1))
+        work += stretches * KEY_FRAMES * cost("interpolator", s)
+    if s.size > sizes[0]:
+        steps = max(1, s.num_inference_steps // 4)
+        work += (1 + SR_OVERLAP / SR_FRAMES) * s.num_frames * steps * cost("super_resolution_low", s)
+    if s.size > sizes[1]:
+        work += s.num_frames * cost("super_resolution_high", s)
+    return max(work, 0.01)
