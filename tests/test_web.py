@@ -560,13 +560,13 @@ def real_weights(test):
     return pytest.mark.slow(pytest.mark.xdist_group("studio")(test))
 
 
-quick = pytest.mark.xdist_group("quick studio")
+quick = pytest.mark.xdist_group("quick-studio")
 
 
 @pytest.fixture(scope="module")
 def quick_site(tmp_path_factory, tiny_model):
     """A studio with a model that is quick: (address, gallery folder)."""
-    folder = tmp_path_factory.mktemp("quick studio") / "gallery"
+    folder = tmp_path_factory.mktemp("quick-studio") / "gallery"
     with studio(folder, 4, tiny_model) as url:
         yield url, folder
 
@@ -863,7 +863,7 @@ def test_a_story_is_told_and_restored(browser, quick_site):
 @quick
 def test_a_client_of_the_api_leaves_room_for_others(quick_site):
     url, _ = quick_site
-    wish = ["a cat", 1, 720, 60, 192, False, 2.0, 100, ""]
+    wish = ["a cat", 1, 720, 60, 192, False, 2.0, 100, "", None]
     mine = [begin(url, "generate", *wish) for _ in range(3)]
     tokens = [told(url, "generate", one)["job"] for one in mine]
     refused = told_all(url, "generate", begin(url, "generate", *wish))
