@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..data.files import ItemReader, to_pixels
-from ..sampling import to_uint8
+from ..data.files import ItemReader
 
 Clean = Callable[[np.ndarray, int], list[np.ndarray]]
 """(small frames (frames, h, w, 3), seed) -> the same frames as D cleans them, several times."""
@@ -68,9 +67,9 @@ def views(reader: ItemReader, factor: int, crops: int, clean: Clean | None, skip
         for number in range(crops):
             rng = np.random.default_rng([index, number])
             if number == 0 or getattr(reader, "num_frames", 1) > 1:  # of a clip another start, another frame rate
-                sample = reader[(index, int(rng.integers(2**31)), number / crops)]
+                sample = reader.sample((index, int(rng.integers(2**31)), number / crops))
                 skipped.update(sample["skipped"])
-                frames = to_uint8(sample["pixels"][None])[0]
+                frames = np.asarray(sample["pixels"])
                 kinds = [shrink(frames, factor)]
                 if clean is not None:
                     kinds += clean(kinds[0], int(rng.integers(2**31)))
@@ -83,8 +82,8 @@ def cut(frames: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
 
 class PackedCrops(torch.utils.data.Dataset):
     """What `pack` wrote. A sample is asked for with (index, seed, progress) and depends on nothing else:
-    {"pixels": (frames, 3, crop, crop), "small": (frames, 3, crop / factor, crop / factor), both float in [-1, 1],
-    "cleaned": 1.0 where D made the small frames, "index", "skipped"}; mirrored and turned at random.
+    {"pixels": uint8 (frames, crop, crop, 3), "small": uint8 (frames, crop / factor, crop / factor, 3), "cleaned": 1.0
+    where D made the small frames, "index", "skipped"}; mirrored and turned at random.
 
     cleaned: share of the samples whose small frames are D's, where there are any.
     """
@@ -111,7 +110,7 @@ class PackedCrops(torch.utils.data.Dataset):
         views = []
         for frames in (self.large[index], self.small[index, kind]):
             frames = frames[:, :, ::-1] if flip else frames
-            views.append(to_pixels(frames.transpose(0, 2, 1, 3) if turn else frames))
+            views.append(np.array(frames.transpose(0, 2, 1, 3) if turn else frames, order="C"))
         skipped, self.skipped = self.skipped, []  # told once
         pixels, small = views
         return {"pixels": pixels, "small": small, "cleaned": float(by_decoder), "index": index, "skipped": skipped}

@@ -71,7 +71,7 @@ def network_before(recipe: Recipe, factor: int, device: torch.device) -> Clean |
     made = decoder.config.unet_config["sample_size"] * decoder.config.space_to_depth
     if made != side:
         raise UserError(
-            f"D makes frames of {made} pixels and {recipe.stage} sees {side}: drop super_resolution.decoder."
+            f"D makes {made} pixels a side and {recipe.stage} sees {side}: drop super_resolution.decoder."
         )
     decoder.to(device, memory_format=torch.channels_last).eval()
     return CleanedByDecoder(decoder, tower.to(device).eval(), settings.cleaned_levels, settings.cleaned_variants)

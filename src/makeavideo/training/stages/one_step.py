@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
 
+from ...data.files import to_pixels
 from ...errors import UserError
 from ...sampling import to_uint8, upsample
 from ...super_resolution import SuperResolver, inflate_resolver
@@ -58,7 +60,8 @@ class OneStep:
 
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
         s = self.settings
-        small = degrade(batch["pixels"], batch["small"], batch["cleaned"], s.blur, s.noise, generator)
+        small = to_pixels(batch["small"])
+        small = degrade(batch["pixels"], small, batch["cleaned"], s.blur, s.noise, generator)
         real = sharpen(batch["pixels"], s.sharpen) if s.sharpen else batch["pixels"]
         made, real = network(small).float().flatten(0, 1), real.flatten(0, 1)
         loss = F.l1_loss(made, real)
@@ -77,7 +80,7 @@ class OneStep:
 
         count = min(SHEET_ROWS, len(self.dataset))
         samples = [self.dataset[(i * len(self.dataset) // count, i)] for i in range(count)]
-        pixels, small = (torch.stack([s[key] for s in samples]).to(self.device) for key in ("pixels", "small"))
+        pixels, small = (to_pixels(np.stack([s[key] for s in samples])).to(self.device) for key in ("pixels", "small"))
         rows = torch.cat([upsample(small, pixels.shape[-1])[:, :1], network(small)[:, :1], pixels[:, :1]], 1)
         return contact_sheet(to_uint8(rows), columns=3)
 
