@@ -43,8 +43,10 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
     from transformers import CLIPVisionModelWithProjection
 
     clip = newest(runs, "clip", last)
+    words = runs / "clip-text" / "final"  # new words for the same tower
+    words = words if words.is_dir() else clip
     modules = {
-        "text_projection": load_folder(TextProjection, clip / "text_projection", "text projection"),
+        "text_projection": load_folder(TextProjection, words / "text_projection", "text projection"),
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),

@@ -102,6 +102,7 @@ class SuperResolutionRecipe(Strict):
     cleaned: float = Field(0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named")
     cleaned_variants: int = Field(2, gt=0, description="small frames that D cleans of each picture, once")
     cleaned_levels: tuple[float, float] = Field((0.1, 0.5), description="noise that D cleans them of, in one step")
+    sharpen: float = Field(0.0, ge=0, description="unsharp masking of the large frames that are learnt, without halos")
     gradient_weight: float = Field(1.0, ge=0, description="L1 of the differences of neighbours, beside that of pixels")
     adversarial_weight: float = Field(0.0, ge=0, description="0: no discriminator")
     feature_weight: float = Field(1.0, ge=0, description="L1 of the discriminator's features, if there is one")
@@ -136,6 +137,10 @@ class Recipe(Strict):
     motion: bool = Field(False, description="decoder-video: D_t is told the strength of motion beside the frame rate")
     guidance: float = Field(
         1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
+    )
+    guess: Literal["flow", "none"] = Field(
+        "flow",
+        description="interpolator: flow: it corrects a guess along the optical flow; none: diffusion, the paper's",
     )
     noise: NoiseRecipe = NoiseRecipe()
     super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()

@@ -12,7 +12,7 @@ from ...sampling import to_uint8, upsample
 from ...super_resolution import SuperResolver, inflate_resolver
 from ..adversary import Adversary
 from ..recipe import Recipe
-from ..small_frames import PackedCrops, degrade, pack
+from ..small_frames import PackedCrops, degrade, pack, sharpen
 from .base import load_folder
 from .before import network_before
 from .pixels import build
@@ -59,7 +59,8 @@ class OneStep:
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
         s = self.settings
         small = degrade(batch["pixels"], batch["small"], batch["cleaned"], s.blur, s.noise, generator)
-        made, real = network(small).float().flatten(0, 1), batch["pixels"].flatten(0, 1)
+        real = sharpen(batch["pixels"], s.sharpen) if s.sharpen else batch["pixels"]
+        made, real = network(small).float().flatten(0, 1), real.flatten(0, 1)
         loss = F.l1_loss(made, real)
         if s.gradient_weight:
             loss = loss + s.gradient_weight * edge_loss(made, real)
