@@ -29,6 +29,7 @@ from makeavideo.training.small_frames import PackedCrops, blur_by, degrade, pack
 from makeavideo.training.stages import STAGES
 from makeavideo.training.stages.super_resolution import load_super_resolution
 from makeavideo.training.trainer import checkpoints, train
+from makeavideo.work import WatchedPipeline, Work
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 CPU = torch.device("cpu")
@@ -133,6 +134,24 @@ def test_the_cascade_runs_and_keeps_diffusion_networks(tiny_model, tmp_path):
         options = {"num_frames": 6, "size": 192, "num_inference_steps": 4, "output_type": "pt"}
         videos.append(model("a rocket", generator=torch.Generator().manual_seed(0), **options).frames)
     assert videos[0].shape == (1, 6, 3, 192, 192) and (videos[0] - videos[1]).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["one step", "diffusion"])
+def test_the_progress_line_knows_how_much_work_it_is(tiny_model, kind):
+    """All the steps that the pipeline tells of add up to the work that was foretold, whichever networks it has."""
+    pipe = WatchedPipeline.load(tiny_model)
+    pipe.set_progress_bar_config(disable=True)
+    if kind == 1:
+        low, high = (inflate(tiny_super_resolution(), t, space_to_depth=8) for t in ("pseudo3d", "none"))
+        pipe.register_modules(super_resolution_low=low.to(pipe.dtype), super_resolution_high=high.to(pipe.dtype))
+    assert len(pipe.at_once) == (2 if kind == 0 else 0)
+    options = {"num_frames": 16, "size": 192, "num_inference_steps": 8}
+    work = Work("generate", pipe.settings(**options), pipe.sizes, at_once=pipe.at_once)
+    pipe.watcher = type("Line", (), {"on_stage": staticmethod(lambda stage: None)})()
+    pipe.watcher.on_step = lambda stage, step, sample: work.step(stage, sample)
+    for _ in pipe("a rocket", **options, output_type="stream").frames:
+        pass
+    assert work.done == pytest.approx(work.total, rel=0.15)
 
 
 # ---- what it learns from -----------------------------------------------------------------------------------------

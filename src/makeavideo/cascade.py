@@ -176,6 +176,12 @@ class Cascade(DiffusionPipeline):
         base = config.unet_config["sample_size"] * config.space_to_depth
         return base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR
 
+    @property
+    def at_once(self) -> frozenset[str]:
+        """The super-resolution networks that take one step, whatever number of steps is asked for."""
+        names = ("super_resolution_low", "super_resolution_high")
+        return frozenset(name for name in names if isinstance(getattr(self, name), SuperResolver))
+
     def embed_prompts(
         self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0
     ) -> Tensor:

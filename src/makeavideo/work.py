@@ -30,6 +30,8 @@ COST = {
     "super_resolution_high": 0.6,
 }
 """Seconds that a frame takes for a step, relative to each other; measured on a processor. The clock does the rest."""
+COST_AT_ONCE = {"super_resolution_low": 0.05, "super_resolution_high": 0.2}
+"""The same for super-resolution networks that take one step (`SuperResolver`)."""
 DECODER_STAGES = ("still", "decoder", "extrapolate")
 """What D_t does; with guidance it runs twice a step."""
 
@@ -72,11 +74,19 @@ class Work:
         settings: the pipeline's, with the length settled.
         sizes: the cascade's, pixels a side.
         parts: of a story.
+        at_once: the stages that take one step, `Cascade.at_once`.
     """
 
-    def __init__(self, use: str, settings: Settings, sizes: tuple[int, ...], parts: int = 1):
-        self.settings = settings
-        self.total, self.done, self.stage = amount_of_work(use, settings, sizes, parts), 0.0, ""
+    def __init__(
+        self,
+        use: str,
+        settings: Settings,
+        sizes: tuple[int, ...],
+        parts: int = 1,
+        at_once: frozenset[str] = frozenset(),
+    ):
+        self.settings, self.at_once = settings, at_once
+        self.total, self.done, self.stage = amount_of_work(use, settings, sizes, parts, at_once), 0.0, ""
         self.started = time.monotonic()
 
     def begin(self, stage: str) -> None:
@@ -86,7 +96,7 @@ class Work:
     def step(self, stage: str, sample: Tensor) -> None:
         """A step of a stage is done, on this sample (batch, frames, ...)."""
         if stage in COST:
-            self.done += sample.shape[0] * sample.shape[1] * cost(stage, self.settings)
+            self.done += sample.shape[0] * sample.shape[1] * cost(stage, self.settings, self.at_once)
 
     @property
     def share(self) -> float:
@@ -100,8 +110,10 @@ class Work:
         return passed * (1 - self.share) / self.share if self.share > 0.02 else None
 
 
-def cost(stage: str, s: Settings) -> float:
+def cost(stage: str, s: Settings, at_once: frozenset[str] = frozenset()) -> float:
     """Of what the pipeline calls a step, for one frame."""
+    if stage in at_once:
+        return COST_AT_ONCE[stage]
     if stage in DECODER_STAGES and s.guidance_scale == 1:
         return COST[stage] / 2
     if stage == "super_resolution_high":  # it tells of all steps at once
@@ -109,10 +121,12 @@ def cost(stage: str, s: Settings) -> float:
     return COST[stage]
 
 
-def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1) -> float:
+def amount_of_work(
+    use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1, at_once: frozenset[str] = frozenset()
+) -> float:
     """How much there is to do, in the units of COST; right to some per cent, for the progress bar.
 
-    parts: of a story.
+    parts, at_once: as in `Work`.
     """
     skip = frame_skip(s.num_frames, s.fps)
     keys = -(-s.num_frames // skip) + 1
@@ -130,8 +144,9 @@ def amount_of_work(use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1
         stretches = -(-s.num_frames // (KEY_FRAMES - 1))
         work += stretches * KEY_FRAMES * cost("interpolator", s)
     if s.size > sizes[0]:
-        steps = max(1, s.num_inference_steps // 4)
-        work += (1 + SR_OVERLAP / SR_FRAMES) * s.num_frames * steps * cost("super_resolution_low", s)
+        low = "super_resolution_low"
+        steps = 1 if low in at_once else max(1, s.num_inference_steps // 4)
+        work += (1 + SR_OVERLAP / SR_FRAMES) * s.num_frames * steps * cost(low, s, at_once)
     if s.size > sizes[1]:
-        work += s.num_frames * cost("super_resolution_high", s)
+        work += s.num_frames * cost("super_resolution_high", s, at_once)
     return max(work, 0.01)

@@ -210,7 +210,7 @@ class Maker:
         request: Request = job.request
         settings = self.check(request)
         job.stage = "Starting"
-        work = Work(request.use, settings, self.sizes, len(request.story) or 1)
+        work = Work(request.use, settings, self.sizes, len(request.story) or 1, self.pipe.at_once)
         attempt = Attempt(job, settings, self.sizes[0], work)
         attempt.continues = request.use == "extend"
         generator = torch.Generator().manual_seed(request.seed)

@@ -70,8 +70,6 @@ def network_before(recipe: Recipe, factor: int, device: torch.device) -> Clean |
     tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").float()
     made = decoder.config.unet_config["sample_size"] * decoder.config.space_to_depth
     if made != side:
-        raise UserError(
-            f"D makes {made} pixels a side and {recipe.stage} sees {side}: drop super_resolution.decoder."
-        )
+        raise UserError(f"D makes {made} pixels a side and {recipe.stage} sees {side}: drop super_resolution.decoder.")
     decoder.to(device, memory_format=torch.channels_last).eval()
     return CleanedByDecoder(decoder, tower.to(device).eval(), settings.cleaned_levels, settings.cleaned_variants)
