@@ -1,10 +1,11 @@
 """Is F-up more than a cross-fade? Every fifth frame of held-out clips is given; the others are made and compared.
 
-    python benchmarks/interpolation.py DATA [--clips 64] [--json FILE] [--sheet FILE]
+    python benchmarks/interpolation.py DATA [--clips 64] [--masked FOLDER] [--json FILE] [--sheet FILE]
 
 DATA is the folder that `make-a-video data emoji` built. The clips are those whose motion no network has seen. Four
 ways to fill the gaps: the nearest given frame, a linear cross-fade, warping along OpenCV's DIS optical flow (both ways,
-as in Super SloMo, section 3.2 there), and F-up, which starts from that flow. PSNR in dB, higher is better; 1 - SSIM and
+as in Super SloMo, section 3.2 there), and F-up, which starts from that flow; with --masked the paper's F-up, which
+diffuses the frames from the masked ones, is a fifth. PSNR in dB, higher is better; 1 - SSIM and
 the distance of histograms of oriented gradients, lower is better. The clips in three parts, by how much they move, show
 where each way fails.
 """
@@ -17,16 +18,22 @@ import torch
 from skimage.metrics import structural_similarity
 
 from emoji_bars import fold, motion, shape_of
+from makeavideo.cascade import Decoding
 from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.flow import Flow
+from makeavideo.inflate import VideoUNet
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES
+from makeavideo.training.stages import load_folder
 from makeavideo.video import contact_sheet
+
+STEPS = 16
+"""Of the paper's F-up."""
 
 
 def nearest(a: np.ndarray, b: np.ndarray, s: float) -> np.ndarray:
@@ -72,11 +79,16 @@ def main() -> None:
     parser.add_argument(
         "--sheet", type=Path, help="write a contact sheet: real, cross-fade, flow and F-up of some clips"
     )
+    parser.add_argument("--masked", type=Path, help="folder of the paper's F-up (guess: none), to measure beside ours")
     parser.add_argument("--json", type=Path, help="write the figures")
     arguments = parser.parse_args()
 
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
+    networks = {"F-up": pipe.interpolator}
+    if arguments.masked:
+        other = load_folder(VideoUNet, arguments.masked, "interpolator").to(pipe.device, pipe.interpolator.dtype)
+        networks["F-up of the paper"] = other.to(memory_format=torch.channels_last).eval()
     held_out = split().held_out_all | split().held_out_motion
     clips = UnlabelledClips(
         arguments.data / "clips", pipe.sizes[0], KEY_FRAMES, fps=arguments.fps, include=held_out, cache_bytes=0
@@ -93,15 +105,22 @@ def main() -> None:
         y_e = y_e.unflatten(0, (len(part), -1)).mean(1, keepdim=True).expand(-1, KEY_FRAMES, -1)
         mask = keys.expand(len(part), -1)
         given = pixels * mask[:, :, None, None, None]
-        made = pipe.fill(given, mask, y_e, arguments.fps)
-        for real, ours in zip(to_uint8(pixels), to_uint8(made), strict=True):
+        videos = {}
+        for name, network in networks.items():
+            pipe.interpolator = network
+            how = Decoding(arguments.fps, STEPS, 1.0, generator=torch.Generator().manual_seed(arguments.seed + start))
+            videos[name] = to_uint8(pipe.fill(given, mask, y_e, how))
+        for place, real in enumerate(to_uint8(pixels)):
             ways = {"nearest frame": fill(real, nearest), "cross-fade": fill(real, cross_fade)}
-            ways |= {"optical flow (DIS)": fill(real, flow_warp), "F-up": ours}
+            ways |= {
+                "optical flow (DIS)": fill(real, flow_warp),
+                **{name: made[place] for name, made in videos.items()},
+            }
             for name, video in ways.items():
                 gaps = [distances(real[i], video[i]) for i in range(len(real)) if i % FRAME_SKIP]
                 scores.setdefault(name, []).append(np.mean(gaps, axis=0))
             moved.append(motion(real))
-            rows += [real, ways["cross-fade"], ways["optical flow (DIS)"], ours]
+            rows += [real, ways["cross-fade"], ways["optical flow (DIS)"], ways["F-up"]]
     print(f"{count} held-out clips at {arguments.fps:g} frames a second")
     print(f"{'':20}{'PSNR':>8}{'1 - SSIM':>10}{'HOG':>8}   clips where F-up has the better PSNR, 1 - SSIM, HOG")
     ours = np.array(scores["F-up"])

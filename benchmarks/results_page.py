@@ -31,7 +31,9 @@ from makeavideo.evaluation.results import one_sentence
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 RESULTS = Path("results")
 MEASURE = {
+    "wording": "wording.py data/emoji",
     "emoji_bars": "emoji_bars.py data/emoji --sheet docs/contact-sheet.png",
+    "sharpness": "sharpness.py data/emoji",
     "interpolation": "interpolation.py data/emoji --sheet docs/interpolation-sheet.png",
     "seams": "long_video.py seams",
     "drift": "long_video.py drift",
@@ -70,10 +72,18 @@ class Bar:
 
 
 BARS = {
-    "likeness, first": Bar(low=0.7, percent=True),
-    "likeness, first five": Bar(low=0.9, percent=True),
-    "motion": Bar(low=0.5, high=2),
-    "background": Bar(high=2),
+    "labels": Bar(low=0.97, percent=True),
+    "known keywords": Bar(low=0.97, percent=True),
+    "held-out keywords": Bar(low=0.6, percent=True),
+    "sentences": Bar(low=0.88, percent=True),
+    "likeness, first": Bar(low=0.9, percent=True),
+    "likeness, first five": Bar(low=0.97, percent=True),
+    "motion": Bar(low=0.75, high=1.33),
+    "background": Bar(high=1),
+    "edges": Bar(low=0.85, high=1.15),
+    "flat": Bar(high=0.5),
+    "halo": Bar(high=2),
+    "flicker": Bar(high=1),
     "seam": Bar(high=1.5),
     "loop": Bar(high=1.2),
     "drift": Bar(low=-0.1, percent=True),
@@ -122,12 +132,34 @@ def interval(ends: list[float] | None) -> str:
     return f"{number(ends[0])} to {number(ends[1])}" if ends else "-"
 
 
+def wording(record: dict) -> Iterator[tuple[str, float, Bar]]:
+    f = record["figures"]
+    yield "labels, right concept first", f["labels"]["top-1"], BARS["labels"]
+    known = f["known keywords of one group"]["top-5"]
+    yield "known keywords that one concept has, among the first five", known, BARS["known keywords"]
+    for kind in ("held-out keywords", "sentences"):
+        yield f"{kind}, right concept among the first five", f[kind]["top-5"], BARS[kind]
+
+
+def sharpness(record: dict) -> Iterator[tuple[str, float, Bar]]:
+    f = record["figures"]["generated"]
+    for size in (size for size in ("256", "768") if size in f):
+        yield f"edges at {size} pixels, as a ratio to the real pictures'", f[size]["edges"], BARS["edges"]
+        yield f"gradient of flat areas at {size}, above the real pictures'", f[size]["flat"], BARS["flat"]
+        yield f"halo at {size}, levels", f[size]["halo"], BARS["halo"]
+    flicker = f["flicker"]["large"] / f["flicker"]["small"] if f["flicker"]["small"] else 1.0
+    yield "flicker of still areas at 256, as a ratio to the small frames'", flicker, BARS["flicker"]
+    for size, ways in record["figures"]["held out"].items():
+        ours, bicubic = ways["this model"]["psnr"], ways["bicubic"]["psnr"]
+        yield f"PSNR of real small frames to {size}", ours, Bar(low=bicubic + 1, unit=" dB")
+
+
 def emoji_bars(record: dict) -> Iterator[tuple[str, float, Bar]]:
     f = record["figures"]
     yield "right concept first", f["right concept first"], BARS["likeness, first"]
     yield "right concept among the first five", f["right concept in first five"], BARS["likeness, first five"]
-    yield "motion, as a ratio to the real clips'", f["motion ratio"], BARS["motion"]
-    yield "background change from frame to frame, mean", f["background change, mean"], BARS["background"]
+    moving = f["motion ratio, animated concepts"]
+    yield "motion of concepts that move, as a ratio to their real clips'", moving, BARS["motion"]
     yield (
         "background change from frame to frame, 99th percentile",
         f["background change, 99th percentile"],
@@ -191,7 +223,9 @@ def space_time(record: dict) -> Iterator[tuple[str, float, Bar]]:
 
 
 CHECKS: dict[str, Callable[[dict], Iterator[tuple[str, float, Bar]]]] = {
+    "wording": wording,
     "emoji_bars": emoji_bars,
+    "sharpness": sharpness,
     "interpolation": interpolation,
     "seams": seams,
     "drift": drift,

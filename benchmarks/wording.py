@@ -62,7 +62,8 @@ def read_sentences(path: Path) -> Questions:
 def questions(stills: CaptionedImages, sentences: Path) -> dict[str, Questions]:
     """All four kinds, by what they are called in the table."""
     labels: dict[str, set[str]] = {}
-    known: dict[str, set[str]] = {}
+    owners: dict[str, set[str]] = {}
+    keywords: dict[str, None] = {}
     held_out: dict[str, set[str]] = {}
     for index, key in enumerate(stills.keys):
         if key in split().held_out_all:
@@ -70,10 +71,12 @@ def questions(stills: CaptionedImages, sentences: Path) -> dict[str, Questions]:
         source = next(source for source in stills.items[index].captions if source.extension == "json")
         said, group = json.loads(source.read()), concept_group(key)
         labels.setdefault(said["label"], set()).add(group)
-        for word in said["keywords"]:
-            known.setdefault(word, set()).add(group)
+        for word in stills.captions(index):  # "dog" is a keyword of the dog's face, and the dog is right too
+            owners.setdefault(word, set()).add(group)
+        keywords.update(dict.fromkeys(said["keywords"]))
         for word in said.get("held_out_keywords", ()):
             held_out.setdefault(word, set()).add(group)
+    known = {word: owners[word] for word in keywords}
     return {
         "labels": Questions.of(labels),
         "known keywords": Questions.of(known),

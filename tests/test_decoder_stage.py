@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 from conftest import tiny_decoder, tiny_image_encoder
 from makeavideo import UserError
 from makeavideo.cascade import Decoding
-from makeavideo.inflate import VideoUNet, add_motion, inflate
+from makeavideo.inflate import VideoUNet, add_motion, inflate, remove_pixel_path
 from makeavideo.motion import change, clip_strength, usual_change
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import frame_noise
@@ -301,6 +301,49 @@ def test_a_model_without_motion_says_so(tiny_model):
     pipe = MakeAVideoPipeline.load(tiny_model)
     with pytest.raises(UserError, match="leave out --motion"):
         pipe("a cat", motion=1.0)
+
+
+def test_the_papers_interpolator(values, trained, tiny_model, tmp_path):
+    """Masked frames and the mask on four more channels; it starts as D_t, is diffused, and keeps what is given."""
+    plain = {key: values[key] for key in ("image_encoder", "steps", "batch_size", "seed", "mixed_precision")}
+    clips = {key: x for key, x in values["data"].items() if not key.startswith(("still", "known"))}
+    recipe = Recipe.model_validate(
+        {
+            **plain,
+            "stage": "interpolator",
+            "guess": "none",
+            "data": clips,
+            "output": str(tmp_path),
+            "init_from": str(trained),
+        }
+    )
+    stage = STAGES["interpolator"](recipe, torch.device("cpu"))
+    decoder = remove_pixel_path(VideoUNet.from_pretrained(trained).float())
+    x, rest = torch.randn(1, 4, 3, SIZE, SIZE), torch.randn(1, 4, 4, SIZE, SIZE)
+    y_e = {"added_cond_kwargs": {"image_embeds": torch.randn(1, 8)}}
+    with torch.no_grad():
+        expected = decoder(x, 300, torch.tensor([8.0]), **y_e).sample
+        made = stage.network(torch.cat([x, rest], 2), 300, torch.tensor([8.0]), **y_e).sample
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+
+    pipe = MakeAVideoPipeline.load(tiny_model)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.interpolator = VideoUNet.from_pretrained(train(recipe) / "interpolator").float().eval()
+    assert pipe.interpolator.config.extra_channels == 4
+    keys, y_e = torch.rand(1, 3, 3, SIZE, SIZE), torch.randn(1, 3, 8)
+    with torch.no_grad():
+        videos = [
+            pipe.fill_between(keys, 5, y_e, Decoding(24, 3, 1.0, generator=torch.Generator().manual_seed(seed)))
+            for seed in (0, 0, 1)
+        ]
+    assert videos[0].shape[1] == 11 and torch.equal(videos[0], videos[1])
+    torch.testing.assert_close(videos[0][:, ::5], keys)
+    assert not torch.equal(videos[0][:, 1], videos[2][:, 1])
+    with pytest.raises(UserError, match="4 extra channels and guess: flow needs 5"):
+        STAGES["interpolator"](
+            recipe.model_copy(update={"guess": "flow", "init_from": str(tmp_path / "final" / "interpolator")}),
+            torch.device("cpu"),
+        )
 
 
 def test_motion_can_be_added_once_more_to_a_saved_network(tmp_path):

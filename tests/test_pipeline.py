@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from makeavideo import UserError
+from makeavideo.cascade import Decoding
 from makeavideo.inputs import read_picture
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.video import write_video
@@ -37,11 +38,11 @@ def test_76_frames(pipe):
 def test_key_frames_survive_interpolation(pipe):
     keys = torch.rand(2, 4, 3, 16, 16) * 2 - 1
     y_e = torch.randn(2, 4, 8)
-    video = pipe.fill_between(keys, 5, y_e, 24.0)
+    video = pipe.fill_between(keys, 5, y_e, Decoding(24, 2, 1.0))
     assert video.shape[1] == 16
     assert torch.equal(video[:, ::5], keys)
     assert not torch.equal(video[:, 1], keys[:, 0])
-    assert pipe.fill_between(keys, 2, y_e, 24.0).shape[1] == 13
+    assert pipe.fill_between(keys, 2, y_e, Decoding(24, 2, 1.0)).shape[1] == 13
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)

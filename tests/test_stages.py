@@ -179,7 +179,7 @@ def cascade(data, tmp_path_factory) -> tuple[Path, dict[str, str]]:
 EXPORTS = {
     "clip": ("image_encoder", "text_projection"),
     "clip-finish": ("image_encoder", "text_projection"),
-    "prior": ("prior",),
+    "prior": ("prior", "wordings"),
     "decoder-image": ("decoder",),
     "decoder-video": ("decoder",),
     "interpolator": ("interpolator",),
@@ -243,6 +243,11 @@ def test_the_stages_make_a_pipeline_that_makes_clips(cascade, data, tmp_path):
     # the tower is the one that the prior was trained on, not the run that it was continued from
     tower = load_file(runs / "clip-finish" / "final" / "text_projection" / "diffusion_pytorch_model.safetensors")
     assert torch.allclose(pipe.text_projection.linear.weight, tower["linear.weight"].float())
+    # a caption of the data gives exactly the embedding of its picture
+    rocket = torch.from_numpy(np.array(draw("blue", False, 6).resize((SIZE, SIZE), Image.Resampling.BOX)))
+    expected = pipe.embed_pictures(rocket.permute(2, 0, 1)[None].float() / 127.5 - 1)
+    given = pipe.embed_prompts(["blue rocket"], None)
+    assert torch.cosine_similarity(given, expected).item() > 0.99
     options = {"num_inference_steps": 2, "output_type": "pt"}
     frames = pipe("a red cat", num_frames=17, size=16, **options).frames
     assert frames.shape == (1, 17, 3, 16, 16)
@@ -534,6 +539,28 @@ def test_the_path_at_full_resolution_can_be_trained_alone(cascade, data, tmp_pat
     assert changed and all(name.startswith("pixel_path.") for name in changed)
 
 
+def test_words_can_be_learnt_anew_while_the_tower_stays(cascade, data, tmp_path):
+    values = settings(cascade[0], data, "clip-finish") | {"train": "text", "output": str(tmp_path / "run")}
+    folder, start = train(recipe_of(values)), cascade[0] / "clip" / "final"
+    towers = [load_file(one / "image_encoder" / "model.safetensors") for one in (start, folder)]
+    assert same(*towers)
+    texts = [load_file(one / "text_projection" / "diffusion_pytorch_model.safetensors") for one in (start, folder)]
+    assert not same(*texts)
+
+
+def test_a_caption_is_right_for_every_picture_that_its_words_are_said_of(cascade, data):
+    stage = STAGES["clip"](recipe_of(settings(cascade[0], data, "clip-finish")), torch.device("cpu"))
+    said = [("cat", {"cat", "pet"}), ("dog", {"dog", "pet"}), ("rocket", {"rocket"})]
+    stage.dataset.wordings = lambda index: type("Said", (), {"all": said[index][1]})
+    batch = {
+        "key": [key for key, _ in said],
+        "index": torch.arange(3),
+        "words": ["pet", "dog\npet", "rocket"],
+        "pixels": torch.zeros(3, 1, 3, SIZE, SIZE),
+    }
+    assert stage.right_texts(batch).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+
+
 def test_attention_alone(cascade, data, tmp_path):
     """As VDM: the convolutions stay 2-D; the network starts as the 2-D one."""
     from makeavideo.inflate import VideoUNet
@@ -569,6 +596,8 @@ def test_a_video_network_from_random_weights(cascade, data, tmp_path):
         ("decoder-video", {"train": "temporal", "init_from": None, "network": DECODER}, "random spatial weights"),
         ("interpolator", {"train": "temporal"}, "new input channels are spatial weights"),
         ("decoder-video", {"train": "path"}, "path is for the interpolator"),
+        ("prior", {"train": "text"}, "keeps the image tower of a stage clip"),
+        ("clip", {"train": "text"}, "add init_from"),
         ("interpolator", {"temporal": "attention"}, "of the kind pseudo3d and the recipe asks for attention"),
     ],
 )

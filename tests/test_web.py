@@ -269,7 +269,7 @@ def test_recipes_make_requests_again_and_are_not_believed(uploads):
     stored = uploads.keep_frame(np.zeros((8, 8, 3), np.uint8), "dot.png")
 
     class Settings:
-        num_frames, fps, size, num_inference_steps, guidance_scale, loop = 16, 12.5, 64, 3, 4.5, True
+        num_frames, fps, size, num_inference_steps, guidance_scale, motion, loop = 16, 12.5, 64, 3, 4.5, 0.5, True
 
     for use in USES:
         inputs = dict.fromkeys(INPUTS[use], stored)
@@ -280,6 +280,7 @@ def test_recipes_make_requests_again_and_are_not_believed(uploads):
         request, missing = from_recipe(recipe, uploads)
         assert missing == [] and request.inputs == inputs and request.recipe(Settings, "emoji", "0" * 16) == recipe
         assert (request.num_frames, request.fps, request.size, request.guidance_scale) == (16, 12.5, 64, 4.5)
+        assert request.motion == 0.5
         recipe.pop("studio", None)
         assert len(from_recipe(recipe, uploads)[1]) == len(inputs)
     sly = [
@@ -559,13 +560,13 @@ def real_weights(test):
     return pytest.mark.slow(pytest.mark.xdist_group("studio")(test))
 
 
-quick = pytest.mark.xdist_group("quick studio")
+quick = pytest.mark.xdist_group("quick-studio")
 
 
 @pytest.fixture(scope="module")
 def quick_site(tmp_path_factory, tiny_model):
     """A studio with a model that is quick: (address, gallery folder)."""
-    folder = tmp_path_factory.mktemp("quick studio") / "gallery"
+    folder = tmp_path_factory.mktemp("quick-studio") / "gallery"
     with studio(folder, 4, tiny_model) as url:
         yield url, folder
 
@@ -862,7 +863,7 @@ def test_a_story_is_told_and_restored(browser, quick_site):
 @quick
 def test_a_client_of_the_api_leaves_room_for_others(quick_site):
     url, _ = quick_site
-    wish = ["a cat", 1, 720, 60, 192, False, 2.0, 100, ""]
+    wish = ["a cat", 1, 720, 60, 192, False, 2.0, 100, "", None]
     mine = [begin(url, "generate", *wish) for _ in range(3)]
     tokens = [told(url, "generate", one)["job"] for one in mine]
     refused = told_all(url, "generate", begin(url, "generate", *wish))

@@ -14,7 +14,7 @@ from torch import Tensor
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from .enlarger import Enlarger
 from .errors import UserError
-from .flow import first_guess, seen_by_interpolator
+from .flow import MASKED_CHANNELS, first_guess, seen_by_interpolator, seen_by_masked_interpolator
 from .inflate import VideoUNet
 from .quiet import quiet_libraries
 from .sampling import TIMESTEPS, frame_noise, guide, sample, steps_of
@@ -92,7 +92,7 @@ class Cascade(DiffusionPipeline):
         prior: P; a PriorTransformer that predicts the clean image embedding.
         wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
-        interpolator: F-up, five more input channels: `flow.seen_by_interpolator`.
+        interpolator: F-up, five more input channels: `flow.seen_by_interpolator`; the paper's has four.
         super_resolution_low: SR_l_t, x4, all frames together; in one step (`SuperResolver`) or by diffusion.
         super_resolution_high: SR_h, x3, each frame by itself; likewise.
         *_scheduler: flow-matching schedulers of diffusers.
@@ -293,48 +293,55 @@ class Cascade(DiffusionPipeline):
         """
         if self.decoder.config.known_frames:
             return self.decode(y_e, None, given.shape[1], how, given, mask=mask, stage="extrapolate")
-        filled = self.fill(given, mask, y_e, how.fps)
+        filled = self.fill(given, mask, y_e, how)
         mended = self.decode(y_e, None, filled.shape[1], how, filled, REFINE_STRENGTH, mask, "extrapolate")
         places = torch.arange(filled.shape[1], device=mask.device)
         away = (places[:, None] - places).abs()[None].masked_fill(mask[:, None] < 0.5, len(places)).amin(2)
         share = (away / (TRANSITION + 1)).clamp(max=1)
         return torch.lerp(filled, mended, share[:, :, None, None, None].to(filled))
 
-    def fill(self, given: Tensor, mask: Tensor, y_e: Tensor, fps: float) -> Tensor:
-        """F-up (section 3.3): makes the frames that are not given, in one step.
+    def fill(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
+        """F-up (section 3.3): makes the frames that are not given.
 
-        The step is from t = 1, where the noise says nothing about the frames. So its mean is taken in place of a draw,
-        of which the network would let some through.
+        The paper's does it by diffusion. One that corrects a guess does it in one step from t = 1, where the noise says
+        nothing about the frames; so its mean is taken in place of a draw, of which the network would let some through.
 
         Args:
             given: (batch, frames, 3, h, w); what stands where `mask` is 0 does not matter.
             mask: (batch, frames), 1 where a frame is given; that frame is kept as it is.
             y_e: (batch, frames, dim).
-            fps: frames a second.
+            how: its frame rate is that of the frames; steps and generator are for the paper's F-up.
         """
-        rates = torch.full((len(given),), float(fps), device=given.device)
-        guess, unit = first_guess(given, mask)
+        masked = self.interpolator.config.extra_channels == MASKED_CHANNELS
+        rates = torch.full((len(given),), float(how.fps), device=given.device)
+        guess, unit = (given, None) if masked else first_guess(given, mask)
         mask = mask[:, :, None, None, None].expand(-1, -1, 1, *given.shape[3:])
 
         def predict(x_t, t):
-            seen = seen_by_interpolator(x_t, guess, unit, mask)
+            if masked:
+                seen = seen_by_masked_interpolator(x_t, given, mask)
+            else:
+                seen = seen_by_interpolator(x_t, guess, unit, mask)
             # clip after clip: together they are no faster on a processor, and decide the peak of memory
             parts = zip(seen.split(1), rates.split(1), y_e, strict=True)
-            return torch.cat([self.denoise(self.interpolator, x, t, fps, y) for x, fps, y in parts]) * (1 - mask)
+            made = torch.cat([self.denoise(self.interpolator, x, t, fps, y) for x, fps, y in parts])
+            return torch.lerp(made, given, mask) if masked else made * (1 - mask)
 
-        def frames(added: Tensor) -> Tensor:
-            return torch.lerp((guess + unit * added).clamp(-1, 1), given, mask)
+        def frames(made: Tensor) -> Tensor:
+            return torch.lerp((made if masked else guess + unit * made).clamp(-1, 1), given, mask)
 
-        noise = torch.zeros_like(given)
-        return frames(self.run("interpolator", predict, noise, self.interpolator_scheduler, 1, frames=frames))
+        noise, steps = torch.zeros_like(given), 1
+        if masked:
+            noise, steps = frame_noise(tuple(given.shape), how.generator).to(given.device), how.steps
+        return frames(self.run("interpolator", predict, noise, self.interpolator_scheduler, steps, frames=frames))
 
-    def fill_between(self, keys: Tensor, last_gap: int, y_e: Tensor, fps: float) -> Tensor:
+    def fill_between(self, keys: Tensor, last_gap: int, y_e: Tensor, how: Decoding) -> Tensor:
         """F-up between key frames, on stretches of 16 frames that share key frames.
 
         Args:
             keys: (batch, k, 3, h, w), FRAME_SKIP frames apart, the last two `last_gap`.
             y_e: (batch, k, dim).
-            fps: frames a second of the result.
+            how: as for `fill`, at the frame rate of the result.
 
         Returns:
             (batch, frames, 3, h, w), from the first key frame to the last.
@@ -352,7 +359,7 @@ class Cascade(DiffusionPipeline):
         def cut(x: Tensor) -> Tensor:
             return torch.stack([x[:, list(span)] for span in stretches], 1).flatten(0, 1)
 
-        made = self.fill(cut(given), cut(mask), cut(y_e), fps).unflatten(0, (batch, -1))
+        made = self.fill(cut(given), cut(mask), cut(y_e), how).unflatten(0, (batch, -1))
         for number, span in enumerate(stretches):
             given[:, list(span)] = made[:, number]
         return given

@@ -23,6 +23,8 @@ LARGEST_CORRECTION = 3.0
 
 EXTRA_CHANNELS = 5
 """What F-up sees beside x_t: the guess (3), the mask (1), the unit (1)."""
+MASKED_CHANNELS = 4
+"""What the paper's F-up sees beside x_t: the given frames (3), the mask (1)."""
 
 
 class Flow:
@@ -104,3 +106,11 @@ def seen_by_interpolator(x_t: Tensor, guess: Tensor, unit: Tensor, mask: Tensor)
     The mask is the paper's; the unit, zero where a frame is given, says how uncertain the guess is.
     """
     return torch.cat([x_t, guess, mask, unit * (1 - mask) / FAR_UNIT], 2)
+
+
+def seen_by_masked_interpolator(x_t: Tensor, given: Tensor, mask: Tensor) -> Tensor:
+    """The input of the paper's F-up (batch, frames, 3 + MASKED_CHANNELS, h, w); zeros stand for what is not given.
+
+    Where a frame is given it is seen in the place of x_t too.
+    """
+    return torch.cat([torch.lerp(x_t, given, mask), given * mask, mask], 2)

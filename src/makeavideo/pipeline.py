@@ -370,15 +370,16 @@ class MakeAVideoPipeline(Cascade):
         if skip == 1:
             yield from (chunk for chunk, _ in keys)
             return
+        how = self.decoding(s, 1)
         held = held_y = None
         for chunk, y_e in keys:
             held = chunk if held is None else torch.cat([held, chunk], 1)
             held_y = y_e if held_y is None else torch.cat([held_y, y_e], 1)
             while held.shape[1] > KEY_FRAMES:
                 part = held[:, :KEY_FRAMES], skip, held_y[:, :KEY_FRAMES]
-                yield self.fill_between(*part, s.fps)[:, :-1]
+                yield self.fill_between(*part, how)[:, :-1]
                 held, held_y = held[:, KEY_FRAMES - 1 :], held_y[:, KEY_FRAMES - 1 :]
-        yield self.fill_between(held, last_gap, held_y, s.fps)
+        yield self.fill_between(held, last_gap, held_y, how)
 
     def enlarge(self, small: Iterator[Tensor], s: Settings, anchors: Sequence[Anchor]) -> Iterator[Tensor]:
         """Super-resolution, and the given pictures' own detail, chunk by chunk."""

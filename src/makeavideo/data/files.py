@@ -423,5 +423,5 @@ def to_pixels(frames):
     """uint8 (..., height, width, 3), array or tensor -> float tensor (..., 3, height, width) in [-1, 1]."""
     import torch
 
-    frames = torch.as_tensor(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
+    frames = torch.from_numpy(np.array(frames)) if isinstance(frames, np.ndarray) else frames
     return frames.movedim(-1, -3).contiguous().float().div_(127.5).sub_(1.0)

@@ -157,7 +157,7 @@ def _pack_folder(members: list[Item], folder: Path, run, encode, tick) -> tuple[
 
 
 class _Shards:
-    """Tar files of at most SHARD_BYTES, 00000.tar and on; the same files give the same bytes."""
+    """Tar files of at most SHARD_BYTES, 00000.tar and on."""
 
     def __init__(self, folder: Path):
         self.folder, self.count, self.written, self.tar = folder, 0, 0, None

@@ -24,11 +24,11 @@ def missing_stages(stages: Iterable[str]) -> list[str]:
 
 
 def newest(runs: Path, stage: str, last: dict[str, str] | None = None) -> Path:
-    """What a stage left: that of the run in `last`, or of `<stage>-finish`, a second run of it, where there is one."""
+    """What a stage left: that of the run in `last`, or of `<stage>-text` or `<stage>-finish`, later runs of it."""
     if last is not None:
         return runs / last[stage] / "final"
-    finish = runs / f"{stage}-finish" / "final"
-    return finish if finish.is_dir() else runs / stage / "final"
+    later = [runs / f"{stage}{ending}" / "final" for ending in ("-text", "-finish")]
+    return next((folder for folder in later if folder.is_dir()), runs / stage / "final")
 
 
 def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: dict[str, str] | None = None) -> Path:
@@ -48,7 +48,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),
-        "wordings": load_folder(WordingTable, runs / "prior/final/wordings", "table of wordings"),
+        "wordings": load_folder(WordingTable, newest(runs, "prior", last) / "wordings", "table of wordings"),
     }
     for name in PIXEL_STAGES:
         stage = STAGES[name]

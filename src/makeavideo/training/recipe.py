@@ -138,6 +138,10 @@ class Recipe(Strict):
     guidance: float = Field(
         1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
     )
+    guess: Literal["flow", "none"] = Field(
+        "flow",
+        description="interpolator: flow: it corrects a guess along the optical flow; none: diffusion, the paper's",
+    )
     noise: NoiseRecipe = NoiseRecipe()
     super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
     optim: OptimRecipe = OptimRecipe()

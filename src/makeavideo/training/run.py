@@ -168,9 +168,8 @@ def within(job: Job, seconds: float) -> Recipe:
     if job.begun is not None and checkpoints(job.output):
         return job.recipe.model_copy(update=steps_of(job.begun))
     began, trial = time.monotonic(), Trial(seconds * TRIAL_SHARE)
-    folder = job.output.with_name(f".{job.name}.trial")
-    shutil.rmtree(folder, ignore_errors=True)
-    never = {"output": str(folder), "checkpoint_minutes": 1e9, "checkpoint_steps": None, "sample_every": 0}
+    # in the run's own folder, where a stage keeps what it makes of the data once; no checkpoint is written
+    never = {"checkpoint_minutes": 1e9, "checkpoint_steps": None, "sample_every": 0}
     try:
         train(job.recipe.model_copy(update={**never, "steps": 10**6}), watch=trial)
     except Enough:
@@ -178,7 +177,7 @@ def within(job: Job, seconds: float) -> Recipe:
     finally:
         forget()
         PartialState().wait_for_everyone()
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(job.output / "logs", ignore_errors=True)
     if agreed(trial.stop):
         raise Stopped("Stopped before its first step:")
     left = seconds * (1 - SPARE_SHARE) - (time.monotonic() - began) - trial.ready

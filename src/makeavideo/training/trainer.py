@@ -76,7 +76,7 @@ def collate(samples: list[dict]) -> dict:
 def on_device(batch: dict, device: torch.device) -> dict:
     """The batch where the network is; pictures, which come as bytes, become numbers there."""
     batch = {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
-    if "pixels" in batch:
+    if torch.is_tensor(batch.get("pixels")) and batch["pixels"].dtype == torch.uint8:
         batch["pixels"] = to_pixels(batch["pixels"])
     return batch
 

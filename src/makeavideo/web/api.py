@@ -72,10 +72,10 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
-        motion: float | None = None,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
         negative_prompt: str = "",
+        motion: float | None = None,
     ) -> AsyncIterator[dict]:
         """Make a video from a sentence, or from a story: a sentence a line, each may end in "| 3 s"."""
         options = {k: v for k, v in locals().items() if k not in ("seed",)}
@@ -91,10 +91,10 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
-        motion: float | None = None,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,
         fit: str = "crop",
+        motion: float | None = None,
     ) -> AsyncIterator[dict]:
         """Set a picture in motion."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}
@@ -110,9 +110,9 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
-        motion: float | None = None,
         num_inference_steps: int = 16,
         fit: str = "crop",
+        motion: float | None = None,
     ) -> AsyncIterator[dict]:
         """Pass from one picture to another."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "fit")}
@@ -127,10 +127,10 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 24.0,
         size: int = 256,
         loop: bool = False,
-        motion: float | None = None,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
         fit: str = "crop",
+        motion: float | None = None,
     ) -> AsyncIterator[dict]:
         """Make another video of the same meaning."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "guidance_scale", "fit")}
@@ -146,10 +146,10 @@ def add_endpoints(studio: Studio) -> None:
         fps: float = 0.0,
         size: int = 256,
         loop: bool = False,
-        motion: float | None = None,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,
         fit: str = "crop",
+        motion: float | None = None,
     ) -> AsyncIterator[dict]:
         """Continue a video; fps 0 is the video's own."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}

@@ -192,6 +192,11 @@ class Maker:
     def sizes(self) -> tuple[int, int, int]:
         return self.pipe.sizes
 
+    @property
+    def knows_motion(self) -> bool:
+        """Whether the model takes a strength of motion."""
+        return self.pipe.decoder.config.motion is not None
+
     def _check(self) -> None:
         if self._job is not None:
             self._job.check()

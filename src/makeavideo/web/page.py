@@ -120,6 +120,10 @@ def make_page(studio: Studio) -> Any:
             tab.fields["num_inference_steps"] = gr.Slider(
                 1, 100, 16, step=1, label="Steps: more take longer and are finer", buttons=[]
             )
+            if studio.maker.knows_motion:
+                tab.fields["motion"] = gr.Slider(
+                    0, 2, 1, step=0.1, label="Motion: 0 stands still, 1 is usual", buttons=[]
+                )
             if use in ("generate", "vary"):
                 tab.fields["guidance_scale"] = gr.Slider(
                     1, 20, 2, step=0.1, label="Guidance: how closely to follow", buttons=[]
@@ -218,6 +222,8 @@ def make_page(studio: Studio) -> Any:
             values = {name: getattr(request, name, None) for name in tab.fields}
             values |= {"seconds": round(request.seconds, 2), "size": request.size or sizes[-1]}
             values["prompt"] = written(request)
+            if "motion" in values and request.motion is None:
+                values["motion"] = 1.0
             news: dict[Any, Any] = {component: values[name] for name, component in tab.fields.items()}
             for name in tab.sources:
                 news |= chosen(tab, name, request.inputs.get(name))

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ...data.files import to_pixels
 from ...encoders import embed_images
 from ...errors import UserError
 from ...inflate import VideoUNet, add_motion, add_pixel_path
@@ -187,9 +189,10 @@ class DecoderVideoStage(DecoderStage):
             return loss
         count = self.recipe.data.stills_per_step
         chosen = torch.randint(len(self.stills), (count,), generator=generator, device=generator.device)
-        samples = [self.stills[(int(index), 0)] for index in chosen]
+        samples = self.stills.__getitems__([(index, 0) for index in chosen.tolist()])
         self.skipped += [item for sample in samples for item in sample["skipped"]]
-        pixels = torch.stack([sample["pixels"] for sample in samples]).to(self.device)
-        stills = {"pixels": pixels, "fps": torch.zeros(count, device=self.device)}
+        # bytes travel, and become numbers on the device
+        pixels = torch.from_numpy(np.stack([sample["pixels"] for sample in samples])).to(self.device)
+        stills = {"pixels": to_pixels(pixels), "fps": torch.zeros(count, device=self.device)}
         share = count / (count + batch["pixels"].shape[:2].numel())
         return torch.lerp(loss, super().loss(network, stills, generator), share)
