@@ -20,6 +20,10 @@ from .before import network_before
 from .pixels import build
 
 SHEET_ROWS = 12
+DATA_KEYS = {"roots", "size", "crop", "background", "split", "num_frames", "short"}
+DATA_KEYS |= {"fps_low", "fps_high", "fps_beta_start", "fps_beta_end"}
+SMALL_FRAME_KEYS = {"crops", "decoder", "super_resolution_low", "cleaned_variants", "cleaned_levels"}
+"""The keys of a recipe that decide what the crops are."""
 
 
 def differences(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,9 +49,11 @@ class OneStep:
                 f"{self.factor * network.config.patch}."
             )
         folder = Path(recipe.output) / "crops"
-        note = {"data": recipe.data.model_dump(mode="json", exclude={"cache_gb", "num_workers"}), "items": len(reader)}
-        keys = {"crops", "decoder", "super_resolution_low", "cleaned_variants", "cleaned_levels"}
-        note |= self.settings.model_dump(mode="json", include=keys)
+        note = {
+            **recipe.data.model_dump(mode="json", include=DATA_KEYS),
+            **self.settings.model_dump(mode="json", include=SMALL_FRAME_KEYS),
+            "items": len(reader),
+        }
         reader.crop = None  # the crops are cut here, where small and large pixels meet
         clean = network_before(recipe, self.factor, device)
         with PartialState().local_main_process_first():
