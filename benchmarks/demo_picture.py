@@ -1,6 +1,8 @@
 """The moving picture at the top of the README: several prompts side by side.
 
-python benchmarks/demo_picture.py docs/demo.webp "a rocket" "a red apple" ...
+    python benchmarks/demo_picture.py docs/demo.webp [PROMPT ...] [--count 8] [--seed 0]
+
+Without prompts, they are sentences of evaluation/sentences.tsv, drawn by seed and not picked by their looks.
 """
 
 import argparse
@@ -13,12 +15,14 @@ from makeavideo.cli import default_model
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 from makeavideo.video import write_video
+from wording import SENTENCES, read_sentences
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
-    parser.add_argument("prompts", nargs="+")
+    parser.add_argument("prompts", nargs="*")
+    parser.add_argument("--count", type=int, default=8, help="sentences that are drawn if no prompt is given")
     parser.add_argument("--model", type=Path, default=default_model())
     parser.add_argument("--columns", type=int, default=4)
     parser.add_argument("--num-frames", type=int, default=46)
@@ -28,9 +32,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
+    prompts = arguments.prompts or read_sentences(SENTENCES).some(arguments.count, arguments.seed).words
+    print("\n".join(prompts))
     pipe = MakeAVideoPipeline.load(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
     videos = []
-    for prompt in arguments.prompts:
+    for prompt in prompts:
         generator = torch.Generator().manual_seed(arguments.seed)
         options = {"num_frames": arguments.num_frames, "fps": arguments.fps, "size": pipe.sizes[1]}
         options["num_inference_steps"] = arguments.steps

@@ -25,7 +25,7 @@ RANDOM = {key: x for key, x in tiny_decoder().config.items() if not key.startswi
 RANDOM |= {"class": "UNet2DConditionModel", "space_to_depth": 4, "in_channels": 3, "out_channels": 3}
 RANDOM = json.dumps(RANDOM)
 RUNS = {
-    "demo_picture": "{out}/demo.webp 'a cat' 'a red rocket' --model {model} --num-frames 3 --pixels 16 --steps 1",
+    "demo_picture": "{out}/demo.webp --count 2 --model {model} --num-frames 3 --pixels 16 --steps 1",
     "emoji_bars": "{data} --model {model} --prompts 2 --steps 1 --embedding own --sheet {out}/sheet.png"
     " --json {out}/figures.json",
     "floors": "{data} --model {model} --videos 2 --steps 1 --bootstrap 2 --json {out}/figures.json",
