@@ -46,7 +46,7 @@ def main() -> None:
         small = torch.nn.functional.interpolate(frames, side, mode="bilinear", antialias=True)
         videos.append(to_uint8(small[None] * 2 - 1)[0])
     rows = [np.concatenate(videos[i : i + arguments.columns], 2) for i in range(0, len(videos), arguments.columns)]
-    write_video(arguments.output, np.concatenate(rows, 1), arguments.fps, {"prompts": arguments.prompts})
+    write_video(arguments.output, np.concatenate(rows, 1), arguments.fps, {"prompts": prompts})
 
 
 if __name__ == "__main__":
