@@ -39,7 +39,7 @@ RUNS = {
     "long_video drift": "--model {model} --prompts 1 --seconds 5 --steps 1 --json {out}/figures.json",
     "long_video memory": "--model {model} --length 2 --size 16 --steps 1 --json {out}/figures.json",
     "results_page": "--evaluation {root}/evaluation --docs {out}",
-    "space_time": "--width 32 --side 8 --repetitions 1 --json {out}/figures.json",
+    "space_time": "--width 32 --side 16 --repetitions 1 --json {out}/figures.json",
     "thesis": "{data} --model {model} --runs {out}/runs --steps 1 --concepts 2 --frames 4 --sampling-steps 1"
     " --repetitions 1 --set data.size=16 --set data.num_frames=4 --set data.stills_per_step=1 --set network='{random}'"
     " --json {out}/figures.json",

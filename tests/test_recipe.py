@@ -74,6 +74,7 @@ def test_overrides(tmp_path):
     assert recipe.steps == 7 and recipe.optim.learning_rate == 1e-3
     assert recipe.data.roots == ["a", "b"] and recipe.network == {"class": "UNet2DModel"}
     assert load_recipe(path, ["init_from=null"]).init_from is None
+    assert load_recipe(path, ["network={\"norm_eps\": 1e-05}"]).network == {"norm_eps": 1e-5}
 
 
 @pytest.mark.parametrize(

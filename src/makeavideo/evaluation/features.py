@@ -57,7 +57,7 @@ def resized(videos: Tensor, size: int, antialias: bool) -> Tensor:
     frames = videos.flatten(0, 1).float()
     if frames.shape[-2:] != (size, size):
         frames = F.interpolate(frames, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
-    return frames.unflatten(0, videos.shape[:2])
+    return frames.clamp(0, 255).unflatten(0, videos.shape[:2])  # sums of weights can round to just above 1
 
 
 def load_torchscript(path: str | Path) -> torch.jit.ScriptModule:

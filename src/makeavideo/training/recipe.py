@@ -1,5 +1,6 @@
 """A recipe is all that a training run depends on: typed, and checked before anything is loaded."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -203,7 +204,14 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise UserError(f"--set {key}: {parent} is not a group of keys.")
     try:
-        target[last] = yaml.safe_load(value)
+        target[last] = json.loads(value)  # JSON first: 1e-5 is a number there, and a word in YAML
+    except ValueError:
+        target[last] = from_yaml(override, value)
+
+
+def from_yaml(override: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"--set {override} has a value that is not valid YAML: put it in quotes.") from None
 
