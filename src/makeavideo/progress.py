@@ -65,7 +65,8 @@ class ProgressLine:
 
     def on_stage(self, stage: str) -> None:
         self.work.begin(stage)
-        self.progress.update(self.task, description=self.work.stage)
+        # drawn at once: some stages are over before the line is drawn by itself
+        self.progress.update(self.task, description=self.work.stage, refresh=True)
 
     def on_step(self, stage: str, step: int, sample: Tensor) -> None:
         self.work.step(stage, sample)
