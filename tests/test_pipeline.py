@@ -172,6 +172,8 @@ def test_image_embeddings_in_place_of_a_prompt(pipe):
     for mistake in ({"prompt": "a cat", "image_embeds": y_e}, {"image_embeds": y_e[0]}, {"image_embeds": y_e[:, :3]}):
         with pytest.raises(UserError, match="image_embeds"):
             pipe(**mistake, **options)
+    with pytest.raises(UserError, match="prompt is empty"):
+        pipe(**options)
 
 
 def test_several_prompts_and_output_types(pipe):

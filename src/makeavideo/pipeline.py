@@ -169,6 +169,7 @@ class MakeAVideoPipeline(Cascade):
             y_e = image_embeds.to(self._execution_device)
             negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
             return self.deliver(s, [self.decoded(s, y_e, negative, self.key_count(s))])
+        prompt = "" if prompt is None else prompt
         story = None if isinstance(prompt, str) else [part for part in prompt if not isinstance(part, str)]
         if story:
             if "num_frames" in options or "seconds" in options:
