@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from makeavideo.cli import default_model
+from makeavideo.media.video import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
-from makeavideo.video import write_video
 from wording import SENTENCES, read_sentences
 
 

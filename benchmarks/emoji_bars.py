@@ -22,9 +22,9 @@ from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
-from makeavideo.video import contact_sheet
 
 STILL = 8
 """A pixel is background where every frame is within this many of 255 levels of white."""

@@ -25,12 +25,12 @@ from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.flow import Flow
-from makeavideo.inflate import VideoUNet
+from makeavideo.inflation import VideoUNet
+from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES
 from makeavideo.training.stages import load_folder
-from makeavideo.video import contact_sheet
 
 STEPS = 16
 """Of the paper's F-up."""

@@ -32,9 +32,9 @@ from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import from_uint8, to_uint8
-from makeavideo.video import contact_sheet
 
 FLAT = 2
 """A small pixel is flat where it and its neighbours differ by at most this many levels."""

@@ -27,7 +27,7 @@ from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from makeavideo.evaluation.results import machine, one_sentence, save_benchmark
-from makeavideo.inflate import inflate
+from makeavideo.inflation import inflate
 
 FRAMES = 16
 UNET = {

@@ -32,7 +32,7 @@ from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.features import hash_of, video_features
 from makeavideo.evaluation.frechet import distance_of_features
 from makeavideo.evaluation.results import command_line, machine, one_sentence, today
-from makeavideo.inflate import VideoUNet, is_temporal, public
+from makeavideo.inflation import VideoUNet, is_temporal, public
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.pseudo3d import PseudoConv3d
 from makeavideo.sampling import to_uint8

@@ -8,8 +8,8 @@ import sys
 import torch
 
 from makeavideo.cli import default_model
+from makeavideo.media.video import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
-from makeavideo.video import write_video
 
 picture, output, *size = sys.argv[1:]
 pipe = MakeAVideoPipeline.load(default_model())

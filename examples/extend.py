@@ -8,9 +8,9 @@ import sys
 import torch
 
 from makeavideo.cli import default_model
+from makeavideo.media.video import VideoWriter, probe
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
-from makeavideo.video import VideoWriter, probe
 
 video, output, seconds, *size = sys.argv[1:]
 pipe = MakeAVideoPipeline.load(default_model())

@@ -132,7 +132,7 @@ def tiny_model(tmp_path_factory) -> Path:
     from diffusers import PriorTransformer
 
     from makeavideo.encoders import TextProjection, load_text_encoder
-    from makeavideo.inflate import inflate, widen_input
+    from makeavideo.inflation import inflate, widen_input
     from makeavideo.pipeline import MakeAVideoPipeline
     from makeavideo.sampling import make_scheduler
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from makeavideo import UserError
-from makeavideo.inputs import open_video, read_picture, sample_frames
-from makeavideo.video import write_video
+from makeavideo.media.inputs import open_video, read_picture, sample_frames
+from makeavideo.media.video import write_video
 
 STEP = 5  # grey levels between frames: more than lossy coding changes
 
@@ -382,7 +382,7 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", (np.full((256, 256, 3), i % 256, np.uint8) for i in range(400)), 24)
     program = """
 import sys
-from makeavideo.inputs import open_video
+from makeavideo.media.inputs import open_video
 def memory():  # resident, MiB
     return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
 for index, frame in enumerate(open_video(sys.argv[1], 256)):
@@ -426,5 +426,5 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
 
 def test_too_large_a_video_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", grey_frames(4), 10)
-    monkeypatch.setattr("makeavideo.video.MAX_PIXELS", 32 * 32 - 1)
+    monkeypatch.setattr("makeavideo.media.video.MAX_PIXELS", 32 * 32 - 1)
     refused(lambda: open_video(path, 16), path, "megapixels: make it smaller")

@@ -6,9 +6,9 @@ import torch
 
 from makeavideo import UserError
 from makeavideo.cascade import Decoding
-from makeavideo.inputs import read_picture
+from makeavideo.media.inputs import read_picture
+from makeavideo.media.video import write_video
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
-from makeavideo.video import write_video
 
 
 @pytest.fixture(scope="module")

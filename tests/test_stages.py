@@ -317,7 +317,7 @@ def test_the_loss_falls_and_every_weight_learns(cascade, data, name):
 
 def test_video_stages_start_where_the_stage_before_ended(cascade, data):
     """Inflation and widening keep the function; the interpolator's untrained first answer adds nothing."""
-    from makeavideo.inflate import VideoUNet
+    from makeavideo.inflation import VideoUNet
 
     runs, _ = cascade
     x, y_e = torch.randn(1, 3, 3, SIZE, SIZE), {"added_cond_kwargs": {"image_embeds": torch.randn(1, 8)}}
@@ -504,7 +504,7 @@ def test_a_killed_run_continues_bit_for_bit(data, tmp_path):
 
 def test_frozen_spatial_weights_stay_bit_for_bit_and_resuming_is_exact(cascade, data, tmp_path):
     """As CogVideo trains: no gradient, optimiser state or average is kept for what does not change."""
-    from makeavideo.inflate import is_temporal
+    from makeavideo.inflation import is_temporal
 
     values = settings(cascade[0], data, "decoder-video") | {"train": "temporal", "checkpoint_steps": 2}
     runs = {name: recipe_of(values, output=str(tmp_path / name)) for name in ("whole", "cut")}
@@ -563,7 +563,7 @@ def test_a_caption_is_right_for_every_picture_that_its_words_are_said_of(cascade
 
 def test_attention_alone(cascade, data, tmp_path):
     """As VDM: the convolutions stay 2-D; the network starts as the 2-D one."""
-    from makeavideo.inflate import VideoUNet
+    from makeavideo.inflation import VideoUNet
 
     values = settings(cascade[0], data, "decoder-video") | {"temporal": "attention", "output": str(tmp_path / "run")}
     torch.manual_seed(0)
@@ -580,7 +580,7 @@ def test_attention_alone(cascade, data, tmp_path):
 
 def test_a_video_network_from_random_weights(cascade, data, tmp_path):
     """No text-to-image start: decoder-video takes the network from the recipe and inflates it."""
-    from makeavideo.inflate import VideoUNet
+    from makeavideo.inflation import VideoUNet
 
     values = settings(cascade[0], data, "decoder-video") | {"init_from": None, "network": DECODER}
     folder = train(recipe_of(values, output=str(tmp_path / "run"), sample_every=0)) / "decoder"

@@ -19,7 +19,7 @@ from makeavideo.data.files import to_pixels
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.enlarger import Enlarger
-from makeavideo.inflate import inflate, is_temporal
+from makeavideo.inflation import inflate, is_temporal
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import make_scheduler, to_uint8
 from makeavideo.super_resolution import SuperResolver, inflate_resolver

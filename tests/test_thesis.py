@@ -9,7 +9,7 @@ import yaml
 
 from conftest import tiny_decoder
 from makeavideo import UserError
-from makeavideo.inflate import inflate
+from makeavideo.inflation import inflate
 from makeavideo.training.recipe import load_recipe
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -13,9 +13,9 @@ import torch
 
 from conftest import interruptible
 from makeavideo.cli import default_model
-from makeavideo.inputs import read_picture
+from makeavideo.media.inputs import read_picture
+from makeavideo.media.video import read_video, write_video
 from makeavideo.pipeline import MakeAVideoPipeline
-from makeavideo.video import read_video, write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weights")]
 EXAMPLES = Path(__file__).parents[1] / "examples"

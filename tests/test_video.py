@@ -21,8 +21,9 @@ import pytest
 from PIL import Image
 
 from conftest import interruptible
-from makeavideo import UserError, video
-from makeavideo.video import (
+from makeavideo import UserError
+from makeavideo.media import video
+from makeavideo.media.video import (
     FORMATS,
     Terminated,
     VideoWriter,
@@ -369,7 +370,7 @@ import itertools, signal, sys
 sys.path.insert(0, sys.argv[3])
 from test_video import picture_of
 from makeavideo import UserError
-from makeavideo.video import VideoWriter, terminate_as_interrupt
+from makeavideo.media.video import VideoWriter, terminate_as_interrupt
 if sys.argv[2] == "exit":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 if sys.argv[2].startswith("limit"):
@@ -804,7 +805,7 @@ def test_contact_sheet_of_pictures() -> None:
 
 
 def test_importing_is_light() -> None:
-    program = "import sys, makeavideo.video; print([m for m in ('torch', 'av', 'PIL') if m in sys.modules])"
+    program = "import sys, makeavideo.media.video; print([m for m in ('torch', 'av', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -812,7 +813,7 @@ def test_importing_is_light() -> None:
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     program = """
 import sys, numpy as np
-from makeavideo.video import write_video
+from makeavideo.media.video import write_video
 def memory():  # resident, MiB; the kernel's own peak is inherited from the parent
     return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
 def frames(n):

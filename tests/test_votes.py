@@ -17,7 +17,7 @@ from browser import find_browser, free_port, open_browser, outside, record_reque
 from makeavideo.errors import UserError
 from makeavideo.evaluation import votes
 from makeavideo.evaluation.votes import QUESTIONS, Pair, Store, figures, find_pairs, fleiss_kappa, share, write_csv
-from makeavideo.video import write_video
+from makeavideo.media.video import write_video
 
 COMMAND = ("-c", "from makeavideo.evaluation.votes import app; app()")
 MARKUP = "<b>bold</b> ${1 + 1} {{value}} <img src=x onerror=alert(1)>"

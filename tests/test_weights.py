@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from makeavideo.cli import default_model
+from makeavideo.media.video import probe, read_video
 from makeavideo.pipeline import MakeAVideoPipeline
-from makeavideo.video import probe, read_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weights")]
 

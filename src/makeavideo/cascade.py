@@ -15,7 +15,7 @@ from .encoders import TextProjection, embed_images, embed_text, load_text_encode
 from .enlarger import Enlarger
 from .errors import UserError
 from .flow import MASKED_CHANNELS, first_guess, seen_by_interpolator, seen_by_masked_interpolator
-from .inflate import VideoUNet
+from .inflation import VideoUNet
 from .quiet import quiet_libraries
 from .sampling import TIMESTEPS, frame_noise, guide, sample, steps_of
 from .super_resolution import SuperResolver

@@ -78,7 +78,7 @@ class Command:
         fast: bool,
         quiet: bool,
     ):
-        from .video import check_writable
+        from .media.video import check_writable
 
         check_writable(output, **({} if fps is None else {"fps": fps}))
         self.output, self.quiet = output, quiet
@@ -118,9 +118,9 @@ class Command:
         """The file; returns its number of frames and the pipeline's settings."""
         import torch
 
+        from .media.video import VideoWriter, terminate_as_interrupt
         from .pipeline import weights_hash
         from .sampling import to_uint8
-        from .video import VideoWriter, terminate_as_interrupt
         from .work import Work
 
         pipe = self.load()
@@ -281,7 +281,7 @@ def vary(
     quiet: Quiet = False,
 ) -> None:
     """Make another video of the same meaning."""
-    from .video import probe
+    from .media.video import probe
 
     found = probe(video)
     if keep_timing:
@@ -318,7 +318,7 @@ def extend(
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
-    from .video import probe
+    from .media.video import probe
 
     found = probe(video)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
@@ -333,7 +333,7 @@ def extend(
 
 def read_picture_early(path: Path, fit: str, background: str) -> None:
     """A picture that cannot be used is refused before the cascade is loaded."""
-    from .inputs import read_picture
+    from .media.inputs import read_picture
 
     read_picture(path, 8, fit, background)
 
@@ -386,7 +386,7 @@ def info(file: Annotated[Path, typer.Argument(help="A file that `generate` wrote
     """Print what a file shows and the recipe that it carries."""
     import json
 
-    from .video import probe
+    from .media.video import probe
 
     found = probe(file)._asdict()
     print(json.dumps({"file": str(file), **found}, indent=2, ensure_ascii=False))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .inflate import VideoUNet
+from .inflation import VideoUNet
 from .sampling import TIMESTEPS, frame_noise, sample, upsample
 from .super_resolution import SuperResolver
 

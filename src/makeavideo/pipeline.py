@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .cascade import Cascade, Decoding, weights_hash
 from .errors import UserError
-from .inputs import Fit, Picture, Video, open_video, read_picture, sample_frames
+from .media.inputs import Fit, Picture, Video, open_video, read_picture, sample_frames
 from .sampling import TIMESTEPS, Anchor, add_details, from_uint8
 from .timeline import CONTEXT, KEY_FRAMES, MAX_FRAMES, Segment, frame_skip, key_frames
 

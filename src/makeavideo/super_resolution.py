@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import UserError
-from .inflate import is_temporal, public
+from .inflation import is_temporal, public
 from .pseudo3d import Clip, PseudoConv3d
 
 SLOPE = 0.1

@@ -15,8 +15,8 @@ from threading import Lock
 import numpy as np
 
 from ..errors import UserError
-from ..inputs import Unreadable, load_picture, to_square, unreadable
-from ..video import open_image, parse_background, to_rgb
+from ..media.inputs import Unreadable, load_picture, to_square, unreadable
+from ..media.video import open_image, parse_background, to_rgb
 
 PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
 PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image, features
 
 from ..errors import UserError
-from ..inputs import Unreadable
-from ..video import open_image, parse_background
+from ..media.inputs import Unreadable
+from ..media.video import open_image, parse_background
 from .files import CLIPS, PICTURES, Item, SkipReport, Source, decode, decode_picture, list_items
 
 QUALITY = 80

@@ -8,8 +8,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from ..inputs import Unreadable, to_square, unreadable
-from ..video import MAX_PIXELS, to_rgb
+from ..media.inputs import Unreadable, to_square, unreadable
+from ..media.video import MAX_PIXELS, to_rgb
 from .files import Clock, Source, clock_of
 
 # Only these demuxers: a playlist that calls itself .mp4 must not make ffmpeg open other files or the network.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..inputs import Unreadable
+from ..media.inputs import Unreadable
 from .files import Source
 
 NAMED, KEYWORD = 0.4, 0.4

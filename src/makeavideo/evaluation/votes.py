@@ -116,7 +116,7 @@ def _read_prompts(path: Path) -> dict[str, str]:
 
 def _prompt(a: Path, b: Path) -> str:
     """What the recipes of both files say, or the stem in words."""
-    from ..video import read_recipe
+    from ..media.video import read_recipe
 
     found = {str(prompt).strip() for path in (a, b) if (prompt := (read_recipe(path) or {}).get("prompt"))}
     if len(found) > 1:

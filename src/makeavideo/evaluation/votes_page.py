@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..media.video import read_video, write_video
 from ..serving import FONTS, PLAIN_PAGE, address, guard_files, listen, run_app
-from ..video import read_video, write_video
 from .votes import QUESTIONS, Pair, Store
 
 _SIDES = [("Left", "left"), ("Right", "right")]

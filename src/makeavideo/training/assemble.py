@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..encoders import TextProjection, load_text_encoder
-from ..inflate import VideoUNet
+from ..inflation import VideoUNet
 from ..pipeline import MakeAVideoPipeline
 from ..quiet import quiet_libraries
 from ..sampling import make_scheduler

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..inputs import open_video
-from ..video import VideoInfo, VideoWriter, probe
+from ..media.inputs import open_video
+from ..media.video import VideoInfo, VideoWriter, probe
 
 __all__ = ["DOWNLOADS", "Gallery", "Item"]
 

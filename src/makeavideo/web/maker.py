@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..media.video import VideoWriter, interrupt, write_video
 from ..pipeline import Settings, weights_hash
 from ..sampling import to_uint8
 from ..timeline import frame_skip
-from ..video import VideoWriter, interrupt, write_video
 from ..work import WatchedPipeline, Work
 from .gallery import Gallery
 from .jobs import Job, Stopped

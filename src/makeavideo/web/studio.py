@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..inputs import open_video
-from ..video import probe, read_recipe
+from ..media.inputs import open_video
+from ..media.video import probe, read_recipe
 from .examples import Examples
 from .gallery import Gallery, Item
 from .jobs import Job, Jobs

@@ -7,7 +7,7 @@ import torch
 
 from ...encoders import embed_images
 from ...errors import UserError
-from ...inflate import VideoUNet
+from ...inflation import VideoUNet
 from ...sampling import TIMESTEPS, add_noise, from_uint8, to_uint8
 from ...super_resolution import SuperResolver
 from ..recipe import Recipe

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...data.files import to_pixels
 from ...encoders import embed_images
 from ...errors import UserError
-from ...inflate import VideoUNet, add_motion, add_pixel_path
+from ...inflation import VideoUNet, add_motion, add_pixel_path
 from ...motion import change, clip_strength, usual_change
 from ...sampling import TIMESTEPS, guide, make_scheduler, sample, to_uint8
 from ..masks import draw_masks
@@ -140,7 +140,7 @@ class DecoderStage(PixelStage):
         return made.sample.float()
 
     def contact_sheet(self, network):
-        from ...video import contact_sheet
+        from ...media.contact_sheet import contact_sheet
 
         generator = torch.Generator().manual_seed(self.recipe.seed)
         count = 64 if not self.video else SHEET_CLIPS

@@ -12,7 +12,7 @@ from ...flow import (
     seen_by_interpolator,
     seen_by_masked_interpolator,
 )
-from ...inflate import VideoUNet, add_pixel_path, widen_input
+from ...inflation import VideoUNet, add_pixel_path, widen_input
 from ..masks import draw_masks
 from .decoder import Conditions, DecoderVideoStage
 

@@ -82,7 +82,7 @@ class OneStep:
     @torch.no_grad()
     def contact_sheet(self, network):
         """A row a crop: small frame, what is made of it, the real one; the first frame of each."""
-        from ...video import contact_sheet
+        from ...media.contact_sheet import contact_sheet
 
         count = min(SHEET_ROWS, len(self.dataset))
         samples = [self.dataset[(i * len(self.dataset) // count, i)] for i in range(count)]

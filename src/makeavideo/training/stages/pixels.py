@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...inflate import VideoUNet, inflate
+from ...inflation import VideoUNet, inflate
 from ...sampling import add_noise, frame_noise, make_scheduler
 from ..recipe import Recipe
 from .base import Stage, captioned_images, load_folder, unlabelled_clips

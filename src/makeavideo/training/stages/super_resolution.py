@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...inflate import VideoUNet
+from ...inflation import VideoUNet
 from ...sampling import TIMESTEPS, add_noise, frame_noise, make_scheduler, sample, to_uint8, upsample
 from ...super_resolution import SuperResolver
 from ..recipe import Recipe
@@ -79,7 +79,7 @@ class SuperResolutionStage(PixelStage):
     def contact_sheet(self, network):
         if self.one_step is not None:
             return self.one_step.contact_sheet(network)
-        from ...video import contact_sheet
+        from ...media.contact_sheet import contact_sheet
 
         generator = torch.Generator().manual_seed(self.recipe.seed)
         samples = [self.dataset[(i * len(self.dataset) // SHEET_CLIPS, i, 1.0)] for i in range(SHEET_CLIPS)]

@@ -38,8 +38,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
-from .contact_sheet import contact_sheet
-from .errors import UserError
+from ..errors import UserError
 
 if TYPE_CHECKING:
     import av
@@ -53,7 +52,6 @@ __all__ = [
     "VideoInfo",
     "VideoWriter",
     "check_writable",
-    "contact_sheet",
     "probe",
     "read_recipe",
     "read_video",

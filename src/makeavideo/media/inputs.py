@@ -1,6 +1,6 @@
 """Pictures and videos as people have them -> square RGB frames: any size, turn, depth, transparency and frame rate.
 
-Everything is uint8 RGB, as in `makeavideo.video`. A video is decoded frame by frame and is never in memory as a whole.
+Everything is uint8 RGB, as in `media.video`. A video is decoded frame by frame and is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from .errors import UserError
+from ..errors import UserError
 from .video import TooManyPixels, open_clip, open_image, parse_background, to_rgb
 
 __all__ = ["Fit", "Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
@@ -267,7 +267,7 @@ def open_video(
     fit: Fit = "crop",
     background: str = "#ffffff",
 ) -> VideoInput:
-    """A video of any kind that `makeavideo.video.read_video` reads, to be iterated over at a constant frame rate.
+    """A video of any kind that `makeavideo.media.video.read_video` reads, to be iterated over at a constant frame rate.
 
     Its packets are looked through once for its length, without decoding them (a gif, webp or apng is decoded for it).
 

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.nn import functional as F
 
 from makeavideo import UserError
-from makeavideo.inflate import (
+from makeavideo.inflation import (
     VideoUNet,
     add_motion,
     add_pixel_path,
