@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from makeavideo.cli import default_model
+from makeavideo.included import default_model
 from makeavideo.media.video import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8

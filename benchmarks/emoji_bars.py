@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from skimage.feature import hog
 
-from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.included import default_model
 from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from emoji_bars import make_videos
-from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.errors import UserError
 from makeavideo.evaluation.features import video_features
 from makeavideo.evaluation.frechet import compare, features_of
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.included import default_model
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from emoji_bars import make_videos, motion
-from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.included import default_model
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 

@@ -18,8 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from long_video import fresh
-from makeavideo.cli import default_model
 from makeavideo.evaluation.results import machine, one_sentence, save_benchmark
+from makeavideo.included import default_model
 from makeavideo.pipeline import weights_hash
 from makeavideo.timeline import MAX_FRAMES
 from makeavideo.work import WatchedPipeline

@@ -19,12 +19,12 @@ from skimage.metrics import structural_similarity
 
 from emoji_bars import fold, motion, shape_of
 from makeavideo.cascade import Decoding
-from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.flow import Flow
+from makeavideo.included import default_model
 from makeavideo.inflation import VideoUNet
 from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from makeavideo.cli import default_model
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.included import default_model
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import CONTEXT, FRAME_SKIP, KEY_FRAMES, MAX_FRAMES

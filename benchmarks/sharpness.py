@@ -27,11 +27,11 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from makeavideo.cli import default_model
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.included import default_model
 from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 from makeavideo.sampling import from_uint8, to_uint8

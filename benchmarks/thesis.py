@@ -25,13 +25,13 @@ from rich.table import Table
 from emoji_bars import describe, motion
 from makeavideo import UserError
 from makeavideo.cascade import Decoding
-from makeavideo.cli import default_model
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.features import hash_of, video_features
 from makeavideo.evaluation.frechet import distance_of_features
 from makeavideo.evaluation.results import command_line, machine, one_sentence, today
+from makeavideo.included import default_model
 from makeavideo.inflation import VideoUNet, is_temporal, public
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.pseudo3d import PseudoConv3d

@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from makeavideo.cli import default_model
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import concept_group, split
 from makeavideo.encoders import embed_images, embed_text
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.included import default_model
 from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
 
 SENTENCES = Path(__file__).parents[1] / "evaluation" / "sentences.tsv"

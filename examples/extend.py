@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from makeavideo.cli import default_model
+from makeavideo.included import default_model
 from makeavideo.media.video import VideoWriter, probe
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8

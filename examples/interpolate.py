@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from makeavideo.cli import default_model
+from makeavideo.included import default_model
 from makeavideo.media.video import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 

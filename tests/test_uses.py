@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from conftest import interruptible
-from makeavideo.cli import default_model
+from makeavideo.included import default_model
 from makeavideo.media.inputs import read_picture
 from makeavideo.media.video import read_video, write_video
 from makeavideo.pipeline import MakeAVideoPipeline

@@ -23,12 +23,12 @@ from PIL import Image
 from conftest import interruptible
 from makeavideo import UserError
 from makeavideo.media import video
+from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.media.video import (
     FORMATS,
     Terminated,
     VideoWriter,
     check_writable,
-    contact_sheet,
     probe,
     read_recipe,
     read_video,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from makeavideo.cli import default_model
+from makeavideo.included import default_model
 from makeavideo.media.video import probe, read_video
 from makeavideo.pipeline import MakeAVideoPipeline
 

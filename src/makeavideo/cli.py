@@ -13,6 +13,7 @@ from rich.progress import Progress
 from .errors import UserError
 from .evaluation.cli import app as evaluate_app
 from .evaluation.votes import app as compare_app
+from .included import default_model
 from .progress import ProgressLine
 
 app = typer.Typer(
@@ -26,14 +27,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(compare_app, name="compare")
 console = Console(stderr=True)
-
-MODEL_FOLDERS = (Path("models/emoji"), Path(__file__).resolve().parents[2] / "models" / "emoji")
-
-
-def default_model() -> Path:
-    """The emoji cascade of the repository, wherever the command is called from."""
-    return next((folder for folder in MODEL_FOLDERS if folder.is_dir()), MODEL_FOLDERS[0])
-
 
 # Options that every use has.
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; its ending names the format.")]

@@ -213,7 +213,7 @@ def generator_of(model: Path | None, frames: int, size: int | None, fps: float, 
     import numpy as np
     import torch
 
-    from ..cli import default_model
+    from ..included import default_model
     from ..pipeline import MakeAVideoPipeline
 
     pipe = MakeAVideoPipeline.load(model or default_model())
