@@ -23,7 +23,8 @@ from makeavideo.evaluation.features import video_features
 from makeavideo.evaluation.frechet import compare, features_of
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.included import default_model
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.loading import weights_hash
+from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 
 FRAMES, FPS = 16, 8.0

@@ -19,7 +19,8 @@ from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.included import default_model
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.loading import weights_hash
+from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 
 FRAMES = 16

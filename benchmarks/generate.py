@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from long_video import fresh
 from makeavideo.evaluation.results import machine, one_sentence, save_benchmark
 from makeavideo.included import default_model
-from makeavideo.pipeline import weights_hash
+from makeavideo.loading import weights_hash
 from makeavideo.timeline import MAX_FRAMES
 from makeavideo.work import WatchedPipeline
 

@@ -26,8 +26,9 @@ from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.flow import Flow
 from makeavideo.included import default_model
 from makeavideo.inflation import VideoUNet
+from makeavideo.loading import weights_hash
 from makeavideo.media.contact_sheet import contact_sheet
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES
 from makeavideo.training.stages import load_folder

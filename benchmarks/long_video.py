@@ -21,7 +21,8 @@ import torch
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.included import default_model
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.loading import weights_hash
+from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import CONTEXT, FRAME_SKIP, KEY_FRAMES, MAX_FRAMES
 

@@ -24,9 +24,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from generate import bar_of
-from makeavideo.cascade import weights_hash
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence
+from makeavideo.loading import weights_hash
 
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 RESULTS = Path("results")

@@ -32,8 +32,9 @@ from makeavideo.emoji.concepts import split
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.included import default_model
+from makeavideo.loading import weights_hash
 from makeavideo.media.contact_sheet import contact_sheet
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import from_uint8, to_uint8
 
 FLAT = 2

@@ -28,7 +28,8 @@ from makeavideo.encoders import embed_images, embed_text
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.included import default_model
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.loading import weights_hash
+from makeavideo.pipeline import MakeAVideoPipeline
 
 SENTENCES = Path(__file__).parents[1] / "evaluation" / "sentences.tsv"
 

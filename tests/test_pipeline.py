@@ -6,9 +6,10 @@ import torch
 
 from makeavideo import UserError
 from makeavideo.cascade import Decoding
+from makeavideo.loading import weights_hash
 from makeavideo.media.inputs import read_picture
 from makeavideo.media.video import write_video
-from makeavideo.pipeline import MakeAVideoPipeline, weights_hash
+from makeavideo.pipeline import MakeAVideoPipeline
 
 
 @pytest.fixture(scope="module")

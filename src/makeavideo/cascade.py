@@ -1,22 +1,22 @@
 """The networks of the cascade and what each of them does (figure 2 of the paper): P, D_t, F-up, SR_l_t and SR_h."""
 
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from .chunks import in_stretches
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from .enlarger import Enlarger
-from .errors import UserError
 from .flow import MASKED_CHANNELS, first_guess, seen_by_interpolator, seen_by_masked_interpolator
 from .inflation import VideoUNet
-from .quiet import quiet_libraries
+from .loading import load_pipeline
 from .sampling import TIMESTEPS, frame_noise, guide, sample, steps_of
 from .super_resolution import SuperResolver
 from .timeline import FRAME_SKIP, TRANSITION, spans
@@ -35,30 +35,9 @@ PRIOR_CANDIDATES = 4
 """Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
 
 
-def weights_hash(folder: str | Path) -> str:
-    """First 16 hexadecimal digits of a hash over all weights of a pipeline folder."""
-    digest = hashlib.blake2b()
-    for file in sorted(Path(folder).rglob("*.safetensors")):
-        digest.update(file.relative_to(folder).as_posix().encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def grow_strength(fps: float) -> float:
     """Part of D_t's steps that make a clip of a picture: more at a low frame rate, where frames differ more."""
     return min(0.9, max(0.6, 0.75 + 0.05 * math.log2(8 / fps)))
-
-
-def in_stretches(chunks: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-    """The same frames (batch, frames, ...) in stretches of `length`; where all are alike, memory is used again."""
-    held = None
-    for chunk in chunks:
-        held = chunk if held is None else torch.cat([held, chunk], 1)
-        while held.shape[1] >= length:
-            yield held[:, :length]
-            held = held[:, length:]
-    if held is not None and held.shape[1]:
-        yield held
 
 
 @dataclass(frozen=True)
@@ -142,32 +121,9 @@ class Cascade(DiffusionPipeline):
         )
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Cascade":
-        """`from_pretrained` from a folder on disk, on the best device and in the precision that it is fast in.
-
-        Raises:
-            UserError: no such folder, no pipeline in it, weights missing or pickled.
-        """
-        folder = Path(folder)
-        if not (folder / "model_index.json").is_file():
-            raise UserError(
-                f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline."
-            )
-        pickles = [p for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.rglob(ending)]
-        if pickles and not any(folder.rglob("*.safetensors")):
-            raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
-        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
-        try:
-            with quiet_libraries():
-                pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None
-        for network in (pipe.decoder, pipe.interpolator, pipe.super_resolution_low, pipe.super_resolution_high):
-            network.to(memory_format=torch.channels_last)
-        return pipe.to(device)
+    def load(cls, folder: str | Path) -> Self:
+        """From a folder on disk, ready to run: `loading.load_pipeline`."""
+        return load_pipeline(cls, folder)
 
     @property
     def sizes(self) -> tuple[int, int, int]:

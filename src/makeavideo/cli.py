@@ -111,8 +111,8 @@ class Command:
         """The file; returns its number of frames and the pipeline's settings."""
         import torch
 
+        from .loading import weights_hash
         from .media.video import VideoWriter, terminate_as_interrupt
-        from .pipeline import weights_hash
         from .sampling import to_uint8
         from .work import Work
 

@@ -11,10 +11,10 @@ Each use is a list of segments (`timeline.Segment`), that is, what is known and 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import Any, TypedDict, Unpack
+from itertools import pairwise
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from .cascade import Cascade, Decoding, weights_hash
+from .cascade import Cascade, Decoding
+from .chunks import in_no_grad, take, without_first, without_first_frame
 from .errors import UserError
 from .media.inputs import Fit, Picture, Video, open_video, read_picture, sample_frames
-from .sampling import TIMESTEPS, Anchor, add_details, from_uint8
+from .sampling import Anchor, add_details, from_uint8
+from .settings import Settings, VideoOptions, settle
 from .timeline import CONTEXT, KEY_FRAMES, MAX_FRAMES, Segment, frame_skip, key_frames
-
-__all__ = ["MAX_FRAMES", "MakeAVideoOutput", "MakeAVideoPipeline", "VideoOptions", "weights_hash"]
 
 
 @dataclass
@@ -37,55 +37,6 @@ class MakeAVideoOutput(BaseOutput):
     "pil" a list of lists of pictures; "stream" an iterator over (batch, a few frames, 3, height, width) in [-1, 1]."""
 
     frames: Any
-
-
-class VideoOptions(TypedDict, total=False):
-    """What every use takes.
-
-    num_frames: length of the result; 76 if neither it nor `seconds` is given. Memory does not grow with it.
-    seconds: the length in seconds instead.
-    fps: frames a second of the result, 1 to 60; a lower rate means more motion from frame to frame.
-    size: where to stop in the cascade, pixels a side (one of `sizes`; None: the largest).
-    num_inference_steps: of D_t; the other stages need fewer.
-    guidance_scale: of D_t; 1 turns guidance off.
-    motion: how much moves, from 0 (still) to 2; 1 is usual. Only models that were trained with it take it.
-    loop: the last frame passes into the first one.
-    generator: a seeded CPU generator makes the result repeatable.
-    output_type: "pil", "np", "pt" or "stream".
-    return_dict: False gives a tuple.
-    callback_on_step_end: called as in diffusers, (pipeline, step, timestep, {"stage", "sample"}).
-    """
-
-    num_frames: int
-    seconds: float
-    fps: float
-    size: int | None
-    num_inference_steps: int
-    guidance_scale: float
-    motion: float | None
-    loop: bool
-    generator: torch.Generator | None
-    output_type: str
-    return_dict: bool
-    callback_on_step_end: Callable | None
-
-
-@dataclass
-class Settings:
-    """`VideoOptions` with their defaults."""
-
-    num_frames: int | None = None
-    seconds: float | None = None
-    fps: float = 24.0
-    size: int | None = None
-    num_inference_steps: int = 16
-    guidance_scale: float = 2.0
-    motion: float | None = None
-    loop: bool = False
-    generator: torch.Generator | None = None
-    output_type: str = "pil"
-    return_dict: bool = True
-    callback_on_step_end: Callable | None = None
 
 
 class MakeAVideoPipeline(Cascade):
@@ -100,39 +51,12 @@ class MakeAVideoPipeline(Cascade):
     """
 
     def settings(self, **options: Unpack[VideoOptions]) -> Settings:
-        """The options with defaults filled in and the number of frames settled.
+        """The options with defaults filled in and the number of frames settled, as this model can do it.
 
         Raises:
             UserError: an impossible number.
         """
-        s = Settings(**options)
-        if s.seconds is not None:
-            if s.num_frames is not None:
-                raise UserError("Both --seconds and --num-frames are given: choose one of them.")
-            if not s.seconds > 0 or not math.isfinite(s.seconds):
-                raise UserError(f"--seconds {s.seconds:g} is not possible: choose more than 0.")
-        if not 1 <= s.fps <= 60:
-            raise UserError(f"--fps {s.fps:g} is not possible: choose from 1 to 60 frames a second.")
-        if s.num_frames is None:
-            s.num_frames = MAX_FRAMES if s.seconds is None else max(1, round(s.seconds * s.fps))
-        if s.num_frames < 1:
-            raise UserError(f"--num-frames {s.num_frames} is not possible: choose 1 or more.")
-        if s.loop and s.num_frames < 3:
-            raise UserError(f"A loop of {s.num_frames} frames is not possible: choose 3 or more.")
-        s.size = s.size or self.sizes[-1]
-        if s.size not in self.sizes:
-            known = ", ".join(str(size) for size in self.sizes)
-            raise UserError(f"--size {s.size} is not possible: this model makes {known} pixels a side.")
-        if not 1 <= s.num_inference_steps <= TIMESTEPS:
-            raise UserError(f"--steps {s.num_inference_steps} is not possible: choose from 1 to {TIMESTEPS}.")
-        knows_motion = self.decoder.config.motion is not None
-        if s.motion is not None and not knows_motion:
-            raise UserError("This model was not trained with a strength of motion: leave out --motion.")
-        if s.motion is not None and not 0 <= s.motion <= 2:
-            raise UserError(f"--motion {s.motion:g} is not possible: choose from 0 (still) to 2.")
-        s.motion = 1.0 if s.motion is None and knows_motion else s.motion
-        if s.output_type not in ("pil", "np", "pt", "stream"):
-            raise UserError(f"output_type {s.output_type!r} is not possible: choose pil, np, pt or stream.")
+        s = settle(options, self.sizes, self.decoder.config.motion is not None)
         self._callback = s.callback_on_step_end
         return s
 
@@ -389,7 +313,7 @@ class MakeAVideoPipeline(Cascade):
             return
         # Drawn here, so that a picture by itself and a frame of the video start from the same noise.
         seed = int(torch.randint(2**62, (1,), generator=s.generator))
-        low_steps, high_steps = max(1, s.num_inference_steps // 4), max(1, s.num_inference_steps // 8)
+        low_steps, high_steps = s.super_resolution_steps
 
         def super_resolve(chunks: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
             pairs = self.upscale_low(chunks, s.fps, low_steps, torch.Generator().manual_seed(seed))
@@ -456,36 +380,3 @@ class MakeAVideoPipeline(Cascade):
     @staticmethod
     def lengthened(y_e: Tensor) -> Tensor:
         return F.normalize(y_e, dim=-1) * math.sqrt(y_e.shape[-1])
-
-
-def in_no_grad(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """A generator runs where it is consumed, outside of the decorator of the method that made it."""
-    iterator = iter(chunks)
-    while True:
-        with torch.no_grad():
-            chunk = next(iterator, None)
-        if chunk is None:
-            return
-        yield chunk
-
-
-def take(chunks: Iterable[Tensor], count: int) -> Iterator[Tensor]:
-    """The first `count` frames."""
-    for chunk in chunks:
-        yield chunk[:, :count]
-        count -= chunk.shape[1]
-        if count <= 0:
-            return
-
-
-def without_first(chunks: Iterable[tuple[Tensor, ...]], count: int) -> Iterator[tuple[Tensor, ...]]:
-    """All but the first `count` frames, which lie in the first chunk."""
-    iterator = iter(chunks)
-    head = next(iterator)
-    return chain([tuple(x[:, count:] for x in head)], iterator)
-
-
-def without_first_frame(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-    for number, chunk in enumerate(chunks):
-        if number or chunk.shape[1] > 1:
-            yield chunk if number else chunk[:, 1:]

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .cascade import REFINE_STRENGTH, SR_FRAMES, SR_OVERLAP, STILL_CANDIDATES, grow_strength
-from .pipeline import MakeAVideoPipeline, Settings
+from .pipeline import MakeAVideoPipeline
+from .settings import Settings
 from .timeline import CONTEXT, KEY_FRAMES, frame_skip
 
 __all__ = ["WatchedPipeline", "Watcher", "Work"]
@@ -117,7 +118,7 @@ def cost(stage: str, s: Settings, at_once: frozenset[str] = frozenset()) -> floa
     if stage in DECODER_STAGES and s.guidance_scale == 1:
         return COST[stage] / 2
     if stage == "super_resolution_high":  # it tells of all steps at once
-        return COST[stage] * max(1, s.num_inference_steps // 8)
+        return COST[stage] * s.super_resolution_steps[1]
     return COST[stage]
 
 
@@ -145,7 +146,7 @@ def amount_of_work(
         work += stretches * KEY_FRAMES * cost("interpolator", s)
     if s.size > sizes[0]:
         low = "super_resolution_low"
-        steps = 1 if low in at_once else max(1, s.num_inference_steps // 4)
+        steps = 1 if low in at_once else s.super_resolution_steps[0]
         work += (1 + SR_OVERLAP / SR_FRAMES) * s.num_frames * steps * cost(low, s, at_once)
     if s.size > sizes[1]:
         work += s.num_frames * cost("super_resolution_high", s, at_once)

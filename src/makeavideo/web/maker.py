@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..loading import weights_hash
 from ..media.video import VideoWriter, interrupt, write_video
-from ..pipeline import Settings, weights_hash
 from ..sampling import to_uint8
+from ..settings import Settings
 from ..timeline import frame_skip
 from ..work import WatchedPipeline, Work
 from .gallery import Gallery

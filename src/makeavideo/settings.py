@@ -1,0 +1,116 @@
+"""What is asked of a use: the options that all five take, their defaults, and which of them are possible."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+
+from .errors import UserError
+from .sampling import TIMESTEPS
+from .timeline import MAX_FRAMES
+
+
+class VideoOptions(TypedDict, total=False):
+    """What every use takes.
+
+    num_frames: length of the result; 76 if neither it nor `seconds` is given. Memory does not grow with it.
+    seconds: the length in seconds instead.
+    fps: frames a second of the result, 1 to 60; a lower rate means more motion from frame to frame.
+    size: where to stop in the cascade, pixels a side (one of `sizes`; None: the largest).
+    num_inference_steps: of D_t; the other stages need fewer.
+    guidance_scale: of D_t; 1 turns guidance off.
+    motion: how much moves, from 0 (still) to 2; 1 is usual. Only models that were trained with it take it.
+    loop: the last frame passes into the first one.
+    generator: a seeded CPU generator makes the result repeatable.
+    output_type: "pil", "np", "pt" or "stream".
+    return_dict: False gives a tuple.
+    callback_on_step_end: called as in diffusers, (pipeline, step, timestep, {"stage", "sample"}).
+    """
+
+    num_frames: int
+    seconds: float
+    fps: float
+    size: int | None
+    num_inference_steps: int
+    guidance_scale: float
+    motion: float | None
+    loop: bool
+    generator: torch.Generator | None
+    output_type: str
+    return_dict: bool
+    callback_on_step_end: Callable | None
+
+
+@dataclass
+class Settings:
+    """`VideoOptions` with their defaults."""
+
+    num_frames: int | None = None
+    seconds: float | None = None
+    fps: float = 24.0
+    size: int | None = None
+    num_inference_steps: int = 16
+    guidance_scale: float = 2.0
+    motion: float | None = None
+    loop: bool = False
+    generator: torch.Generator | None = None
+    output_type: str = "pil"
+    return_dict: bool = True
+    callback_on_step_end: Callable | None = None
+
+    @property
+    def super_resolution_steps(self) -> tuple[int, int]:
+        """Steps of SR_l_t and of SR_h, where they diffuse: both have an easier task than D_t."""
+        return max(1, self.num_inference_steps // 4), max(1, self.num_inference_steps // 8)
+
+
+def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool) -> Settings:
+    """The options with defaults filled in and the number of frames settled.
+
+    Args:
+        sizes: that the cascade can stop at, pixels a side.
+        knows_motion: whether D_t was trained with a strength of motion.
+
+    Raises:
+        UserError: an impossible number.
+    """
+    s = Settings(**options)
+    s.num_frames = length_of(s)
+    if s.loop and s.num_frames < 3:
+        raise UserError(f"A loop of {s.num_frames} frames is not possible: choose 3 or more.")
+    s.size = s.size or sizes[-1]
+    if s.size not in sizes:
+        known = ", ".join(str(size) for size in sizes)
+        raise UserError(f"--size {s.size} is not possible: this model makes {known} pixels a side.")
+    if not 1 <= s.num_inference_steps <= TIMESTEPS:
+        raise UserError(f"--steps {s.num_inference_steps} is not possible: choose from 1 to {TIMESTEPS}.")
+    if s.motion is not None and not knows_motion:
+        raise UserError("This model was not trained with a strength of motion: leave out --motion.")
+    if s.motion is not None and not 0 <= s.motion <= 2:
+        raise UserError(f"--motion {s.motion:g} is not possible: choose from 0 (still) to 2.")
+    s.motion = 1.0 if s.motion is None and knows_motion else s.motion
+    if s.output_type not in ("pil", "np", "pt", "stream"):
+        raise UserError(f"output_type {s.output_type!r} is not possible: choose pil, np, pt or stream.")
+    return s
+
+
+def length_of(s: Settings) -> int:
+    """Frames of the result.
+
+    Raises:
+        UserError: two lengths, or an impossible one.
+    """
+    if s.seconds is not None:
+        if s.num_frames is not None:
+            raise UserError("Both --seconds and --num-frames are given: choose one of them.")
+        if not s.seconds > 0 or not math.isfinite(s.seconds):
+            raise UserError(f"--seconds {s.seconds:g} is not possible: choose more than 0.")
+    if not 1 <= s.fps <= 60:
+        raise UserError(f"--fps {s.fps:g} is not possible: choose from 1 to 60 frames a second.")
+    if s.num_frames is None:
+        return MAX_FRAMES if s.seconds is None else max(1, round(s.seconds * s.fps))
+    if s.num_frames < 1:
+        raise UserError(f"--num-frames {s.num_frames} is not possible: choose 1 or more.")
+    return s.num_frames
