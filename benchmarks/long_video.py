@@ -91,7 +91,7 @@ def fresh(model: Path, *options: str) -> tuple[float, float]:
     """
     code = (
         "import runpy, sys; sys.argv = ['make-a-video', *sys.argv[1:]]\n"
-        "try:\n    runpy.run_module('makeavideo.cli', run_name='__main__')\n"
+        "try:\n    runpy.run_module('makeavideo', run_name='__main__')\n"
         "finally:\n    print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
     with tempfile.TemporaryDirectory() as folder:

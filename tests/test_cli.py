@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from safetensors.torch import load_file, save_file
 
-from makeavideo import cli
+from makeavideo.cli import main as cli
 
 SMALL = ["--num-frames", "3", "--size", "16", "--steps", "1", "--seed", "5", "--quiet"]
 
@@ -37,7 +37,7 @@ def run(*arguments, cwd=None) -> subprocess.CompletedProcess:
 
 
 def command(*arguments) -> list[str]:
-    return [sys.executable, "-m", "makeavideo.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "makeavideo", *map(str, arguments)]
 
 
 def sentence(done: subprocess.CompletedProcess) -> str:

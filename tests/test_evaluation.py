@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from makeavideo.cli.evaluate import app
 from makeavideo.errors import UserError
 from makeavideo.evaluation import features, frechet, measures, videos
-from makeavideo.evaluation.cli import app
 from makeavideo.evaluation.results import bootstrap
 from makeavideo.media.video import Video, write_video
 
@@ -525,7 +525,7 @@ def test_nothing_imports_torchvision():
     import sys
 
     code = (
-        "import sys; import makeavideo.evaluation.cli, makeavideo.evaluation.protocols; "
+        "import sys; import makeavideo.cli.evaluate, makeavideo.evaluation.protocols; "
         "from torchmetrics.image.fid import FrechetInceptionDistance; "
         "assert 'torchvision' not in sys.modules and 'torch_fidelity' not in sys.modules"
     )

@@ -189,10 +189,10 @@ def test_the_papers_table_is_data():
 
 
 def test_the_command_makes_videos_by_a_cascade(ucf101, networks, tmp_path, monkeypatch):
-    from makeavideo.evaluation import cli
+    from makeavideo.cli import evaluate
     from test_evaluation import run
 
-    monkeypatch.setattr(cli, "generator_of", lambda *_: Generator())
+    monkeypatch.setattr(evaluate, "generator_of", lambda *_: Generator())
     shared = ("--count", 6, "--bootstrap", 0, "--batch-size", 3)
     found = run(
         "ucf101", ucf101, tmp_path, "--network", networks / "i3d.pt", "--classifier", networks / "c3d.pt", *shared
@@ -201,7 +201,7 @@ def test_the_command_makes_videos_by_a_cascade(ucf101, networks, tmp_path, monke
 
 
 def test_generator_of_a_cascade(tiny_model):
-    from makeavideo.evaluation.cli import generator_of
+    from makeavideo.cli.evaluate import generator_of
 
     generate = generator_of(tiny_model, 3, None, 8.0, 2, 1.0)
     videos = generate(["a cat", "a red rocket"], 5)

@@ -290,7 +290,7 @@ def test_a_recipe_alone_and_options_of_the_other_kind(data, tmp_path):
 
 def test_the_command_refuses_before_torch_is_imported(data, tmp_path):
     """Both entries: a mistake is told in a moment, in one line, with exit code 2."""
-    for name in ("makeavideo.cli train", "makeavideo.training"):
+    for name in ("makeavideo train", "makeavideo.training"):
         module_name, *words = name.split()
         command = [sys.executable, "-X", "importtime", "-m", module_name, *words, str(TINY), "--only", "decoder"]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ}, timeout=120)

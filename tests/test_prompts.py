@@ -4,7 +4,7 @@ import pytest
 
 from makeavideo.encoders import embed_text, load_text_encoder
 from makeavideo.errors import UserError
-from makeavideo.evaluation.prompts import CATEGORIES, load_prompts
+from makeavideo.votes.prompts import CATEGORIES, load_prompts
 
 # Two ways to say the same thing are at a cosine of 0.70 or more for this encoder (see the control below); two
 # prompts of the list drawn at random are at 0.13, with a standard deviation of 0.09.

@@ -124,7 +124,7 @@ def test_loops_close(pipe, clip, use):
 def test_a_stopped_video_can_be_played(ending, tmp_path):
     """A long one, stopped while it is made: everything made so far is in the file."""
     target = tmp_path / "long.mp4"
-    command = [sys.executable, "-m", "makeavideo.cli", "generate", "dog face", "-o", str(target), "--seconds", "600"]
+    command = [sys.executable, "-m", "makeavideo", "generate", "dog face", "-o", str(target), "--seconds", "600"]
     command += ["--size", "64", "--steps", "1", "-q"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
     deadline = time.monotonic() + 120

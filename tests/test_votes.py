@@ -14,12 +14,14 @@ import pytest
 from typer.testing import CliRunner
 
 from browser import find_browser, free_port, open_browser, outside, record_requests, serve
+from makeavideo.cli import votes
 from makeavideo.errors import UserError
-from makeavideo.evaluation import votes
-from makeavideo.evaluation.votes import QUESTIONS, Pair, Store, figures, find_pairs, fleiss_kappa, share, write_csv
 from makeavideo.media.video import write_video
+from makeavideo.votes.pairs import Pair, find_pairs
+from makeavideo.votes.statistics import figures, fleiss_kappa, share, write_csv
+from makeavideo.votes.store import QUESTIONS, Store
 
-COMMAND = ("-c", "from makeavideo.evaluation.votes import app; app()")
+COMMAND = ("-m", "makeavideo", "compare")
 MARKUP = "<b>bold</b> ${1 + 1} {{value}} <img src=x onerror=alert(1)>"
 BOTH_LEFT = dict.fromkeys(QUESTIONS, "left")
 
@@ -126,7 +128,7 @@ def test_a_pair_in_the_hands_of_others_is_reserved_for_a_while(tmp_path, monkeyp
     store = Store.create(tmp_path / "v.sqlite", fake_pairs(tmp_path, 1), raters=1)
     slow = store.hand_out("slow")
     assert store.hand_out("quick") is None
-    monkeypatch.setattr(votes, "_LEASE", -1)
+    monkeypatch.setattr("makeavideo.votes.store._LEASE", -1)
     assert store.vote(store.hand_out("quick").token, BOTH_LEFT)
     assert store.vote(slow.token, BOTH_LEFT), "a late vote is kept"
     found = figures(store)["questions"]["quality"]
@@ -158,7 +160,7 @@ def test_what_a_user_can_get_wrong(tmp_path):
 VOTER = """
 import sys
 from pathlib import Path
-from makeavideo.evaluation.votes import QUESTIONS, Store
+from makeavideo.votes.store import QUESTIONS, Store
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -24,7 +24,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from browser import find_browser, free_port, open_browser, outside, record_requests, serve
-from makeavideo import cli
+from makeavideo.cli import main as cli
 from makeavideo.errors import UserError
 from makeavideo.media.inputs import open_video
 from makeavideo.media.video import interrupt, probe, read_recipe, read_video, write_video

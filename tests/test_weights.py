@@ -65,7 +65,7 @@ def test_not_noise(pipe):
 
 def test_the_whole_cascade_writes_a_file(tmp_path):
     target = tmp_path / "a.mp4"
-    command = [sys.executable, "-m", "makeavideo.cli", "generate", "a red apple", "-o", str(target), "--seed", "1"]
+    command = [sys.executable, "-m", "makeavideo", "generate", "a red apple", "-o", str(target), "--seed", "1"]
     subprocess.run([*command, "--num-frames", "18", "--steps", "8", "--quiet"], check=True, timeout=600)
     found = probe(target)
     assert (found.width, found.height, found.num_frames) == (768, 768, 18)

@@ -1,8 +1,10 @@
-"""What the pages share: an address to listen on, a server that Ctrl-C ends, a guard over files that clients name."""
+"""What both pages, web/ and votes/, stand on: an address to listen on, a server that Ctrl-C ends, a guard over files
+that clients name, words without markup."""
 
 from __future__ import annotations
 
 import contextlib
+import html
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +22,14 @@ PLAIN_PAGE: dict[str, Any] = {
     "enable_monitoring": False,
 }
 """Gradio's page and nothing besides, as arguments of its mount_gradio_app."""
+
+# Gradio's HTML component is a template: what people wrote must not look like markup, nor like a placeholder.
+_PLACEHOLDERS = {ord(character): f"&#{ord(character)};" for character in "$`{}\\@"}
+
+
+def escape(value: str) -> str:
+    """HTML that shows `value` letter by letter."""
+    return html.escape(value).translate(_PLACEHOLDERS)
 
 
 def guard_files(block: Any, check: Callable[[Any], None]) -> None:

@@ -38,7 +38,7 @@ def command_line() -> str:
     """What was typed, without the folders of this machine."""
     program = Path(sys.argv[0])
     start = ["python", os.path.relpath(program)] if program.suffix == ".py" else [program.name]
-    if program.parent.name == "makeavideo":  # python -m makeavideo.cli
+    if program.name == "__main__.py" and program.parent.name in ("makeavideo", "cli"):  # python -m makeavideo
         start = ["make-a-video"]
     return shlex.join([*start, *(argument.removeprefix(f"{Path.cwd()}/") for argument in sys.argv[1:])])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..evaluation.votes_page import text
+from ..serving import escape
 from .gallery import DOWNLOADS, Item
 from .jobs import Job
 from .requests import one_line
 from .uploads import Source
 
-__all__ = ["CSS", "HEAD", "PICK", "card", "gallery", "notice", "preview", "progress", "result", "shown_source", "text"]
+__all__ = ["CSS", "HEAD", "PICK", "card", "gallery", "notice", "preview", "progress", "result", "shown_source"]
 
 CSS = """
 .gradio-container { max-width: 1180px !important; width: 100% !important; margin: 0 auto; }
@@ -142,7 +142,7 @@ def notice(message: str, good: bool = False) -> str:
     """A sentence that screen readers speak at once."""
     if not message:
         return ""
-    return f'<p class="notice{" good" if good else ""}" role="{"status" if good else "alert"}">{text(message)}</p>'
+    return f'<p class="notice{" good" if good else ""}" role="{"status" if good else "alert"}">{escape(message)}</p>'
 
 
 def preview(job: Job | None) -> str:
@@ -193,7 +193,7 @@ def _facts(item: Item) -> str:
     wanted = recipe.get("num_frames")
     if recipe.get("size", info.width) != info.width or (isinstance(wanted, int) and info.num_frames < wanted):
         facts.append("stopped early")
-    return " · ".join(text(str(fact)) for fact in facts)
+    return " · ".join(escape(str(fact)) for fact in facts)
 
 
 def card(item: Item, level: str = "h3") -> str:
@@ -208,16 +208,16 @@ def card(item: Item, level: str = "h3") -> str:
         ("animate", "Animate this frame"),
         ("restore", "Use its settings"),
     )
-    name = text(item.name)
+    name = escape(item.name)
     buttons = "".join(
         f'<button type="button" data-pick="{pick}" data-name="{name}">{label}</button>' for pick, label in picks
     )
     links = "".join(f'<a href="media/gallery/{item.name[:-4]}.{ending}" download>{ending}</a>' for ending in DOWNLOADS)
     return (
-        f'<article class="card" data-item="{name}" aria-label="{text(title)}">'
+        f'<article class="card" data-item="{name}" aria-label="{escape(title)}">'
         f'<video src="media/gallery/{name}" {_PLAYS} controls preload="metadata"'
-        f' aria-label="{use}: {text(title)}"></video><div class="words">'
-        f'<p class="title">{text(title)}</p><p class="facts">{use} · {_facts(item)}</p>'
+        f' aria-label="{use}: {escape(title)}"></video><div class="words">'
+        f'<p class="title">{escape(title)}</p><p class="facts">{use} · {_facts(item)}</p>'
         f'<div class="row">{buttons}</div><div class="row"><span>Download</span>{links}</div></div></article>'
     )
 
@@ -237,10 +237,12 @@ def shown_source(source: Source | None, kind: str) -> str:
     """What a use starts from."""
     if source is None:
         return ""
-    where = f"media/gallery/{text(source.name)}" if source.where == "gallery" else f"media/upload/{text(source.name)}"
+    where = (
+        f"media/gallery/{escape(source.name)}" if source.where == "gallery" else f"media/upload/{escape(source.name)}"
+    )
     look = (
         f'<img src="{where}" alt="">'
         if kind == "picture"
         else f'<video src="{where}" {_PLAYS} aria-label="The chosen video"></video>'
     )
-    return f'<div class="shown-source">{look}<span>{text(source.shown)}</span></div>'
+    return f'<div class="shown-source">{look}<span>{escape(source.shown)}</span></div>'

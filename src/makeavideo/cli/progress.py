@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:  # it imports torch, which takes seconds: the line is there before
     from torch import Tensor
 
-    from .work import Work
+    from ..work import Work
 
 
 class TimeLeft(ProgressColumn):

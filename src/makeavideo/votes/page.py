@@ -6,7 +6,6 @@ analytics.
 """
 
 import functools
-import html
 import json
 import os
 import secrets
@@ -16,14 +15,12 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.video import read_video, write_video
-from ..serving import FONTS, PLAIN_PAGE, address, guard_files, listen, run_app
-from .votes import QUESTIONS, Pair, Store
+from ..serving import FONTS, PLAIN_PAGE, address, escape, guard_files, listen, run_app
+from .pairs import Pair
+from .store import QUESTIONS, Store
 
 _SIDES = [("Left", "left"), ("Right", "right")]
 _MEDIA_TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
-
-# Gradio's HTML component is a template: what people wrote must not look like markup, nor like a placeholder.
-_PLACEHOLDERS = {ord(character): f"&#{ord(character)};" for character in "$`{}\\@"}
 
 _CSS = """
 .videos { display: flex; gap: 1rem; }
@@ -129,11 +126,6 @@ _HELP = (
 )
 
 
-def text(value: str) -> str:
-    """HTML that shows `value` letter by letter."""
-    return html.escape(value).translate(_PLACEHOLDERS)
-
-
 def stage(token: str, prompt: str) -> str:
     """HTML of a pair: the prompt over two videos."""
     figures = "".join(
@@ -143,13 +135,13 @@ def stage(token: str, prompt: str) -> str:
     )
     return (
         f'<section class="stage" data-token="{token}" tabindex="-1" aria-label="Two videos to compare">'
-        f'<p class="prompt">{text(prompt)}</p>'
+        f'<p class="prompt">{escape(prompt)}</p>'
         f'<div class="videos">{figures}</div><button type="button">Pause</button></section>'
     )
 
 
 def status(message: str) -> str:
-    return f'<p role="status">{text(message)}</p>'
+    return f'<p role="status">{escape(message)}</p>'
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from ..errors import UserError
+from .options import Model, console
 
 app = typer.Typer(no_args_is_help=True, help="Measure folders of videos (docs/evaluation.md).")
-console = Console(stderr=True)
 
 Made = Annotated[Path, typer.Argument(help="Folder of the videos to judge.")]
 Real = Annotated[Path, typer.Argument(help="Folder of the real videos to compare with.")]
@@ -28,7 +27,6 @@ Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the boo
 Draws = Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples for the intervals; 0: none.")]
 Output = Annotated[Path | None, typer.Option("--json", "--output", "-o", help="Write the result to this file too.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Clips or frames at a time.")]
-Model = Annotated[Path | None, typer.Option(help="Folder of the cascade; default: the emoji cascade.")]
 
 
 def checked(command: Callable) -> Callable:
@@ -88,8 +86,8 @@ def fvd(
     output: Output = None,
 ) -> None:
     """Fréchet distance between videos: FVD with I3D (a .pt file) or VideoMAE (a folder), or with emoji features."""
-    from .frechet import fvd as measure
-    from .videos import protocol_named
+    from ..evaluation.frechet import fvd as measure
+    from ..evaluation.videos import protocol_named
 
     if short not in (None, "skip", "loop"):
         raise UserError(f"--short is skip or loop, not {short}.")
@@ -121,7 +119,7 @@ def fid(
     output: Output = None,
 ) -> None:
     """Fréchet distance between the frames of two folders of videos."""
-    from .measures import fid as measure
+    from ..evaluation.measures import fid as measure
 
     with Progress(console=console) as bar:
         result = measure(real, made, network, frames, max_videos, seed, bootstrap, batch_size, progress(bar))
@@ -143,7 +141,7 @@ def inception_score(
     output: Output = None,
 ) -> None:
     """Inception Score of a folder of videos."""
-    from .measures import inception_score as measure
+    from ..evaluation.measures import inception_score as measure
 
     with Progress(console=console) as bar:
         result = measure(made, network, clips, frames, splits, max_videos, seed, bootstrap, batch_size, progress(bar))
@@ -163,7 +161,7 @@ def clipsim(
     output: Output = None,
 ) -> None:
     """Likeness of text and frames by CLIP, mean over frames and videos."""
-    from .measures import clipsim as measure
+    from ..evaluation.measures import clipsim as measure
 
     with Progress(console=console) as bar:
         result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, progress(bar))
@@ -183,7 +181,7 @@ def retrieval(
     output: Output = None,
 ) -> None:
     """Does a caption find its video among all? R@1, R@5, median rank."""
-    from .measures import retrieval as measure
+    from ..evaluation.measures import retrieval as measure
 
     with Progress(console=console) as bar:
         result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, progress(bar))
@@ -201,7 +199,7 @@ def motion(
     output: Output = None,
 ) -> None:
     """How much the videos move, how much what stands still flickers, how well they loop."""
-    from .measures import motion as measure
+    from ..evaluation.measures import motion as measure
 
     with Progress(console=console) as bar:
         result = measure(made, max_frames, max_videos, seed, bootstrap, progress(bar))
@@ -266,10 +264,10 @@ def ucf101(
     output: Output = None,
 ) -> None:
     """The paper's zero-shot UCF-101: one sentence a class, the training set's distribution; IS and FVD."""
-    from .features import classifier as load_classifier
-    from .features import video_features
-    from .protocols import ucf101 as measure
-    from .videos import protocol_named
+    from ..evaluation.features import classifier as load_classifier
+    from ..evaluation.features import video_features
+    from ..evaluation.protocols import ucf101 as measure
+    from ..evaluation.videos import protocol_named
 
     # before hours of generation: are they there?
     features, (scorer, _) = video_features(network), load_classifier(classifier, clips=True)
@@ -304,8 +302,8 @@ def msrvtt(
     output: Output = None,
 ) -> None:
     """The paper's zero-shot MSR-VTT: a video for each caption of the test split; FID and CLIPSIM."""
-    from .features import image_features, text_image_network
-    from .protocols import msrvtt as measure
+    from ..evaluation.features import image_features, text_image_network
+    from ..evaluation.protocols import msrvtt as measure
 
     inception, text_image = image_features(network), text_image_network(clip)
     generate = generator_of(model, frames, size, fps, steps, guidance)

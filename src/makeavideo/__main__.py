@@ -1,0 +1,5 @@
+"""`python -m makeavideo` is `make-a-video`."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,67 @@
+"""`make-a-video` and the list of its commands.
+
+Nothing heavy is imported before a command runs, so that `--help` and the shell's completion are there at once: what
+needs torch, PyAV or Gradio is imported inside the command.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+from ..included import default_model
+from . import data, evaluate, training, uses, votes
+from .options import Model
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Make-A-Video, complete and open: videos from a sentence, learnt without text-video pairs.",
+)
+for command in (uses.generate, uses.animate, uses.interpolate, uses.vary, uses.extend):
+    app.command()(command)
+
+
+@app.command()
+def web(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; only this machine can reach the default.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
+    model: Model = None,
+    gallery: Annotated[Path, typer.Option(help="Folder of what was made.")] = Path("gallery"),
+) -> None:
+    """Open the studio: a page to make, animate, join, vary and continue videos."""
+    from ..web import serve
+
+    serve(host, port, model or default_model(), gallery)
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="A file that `generate` wrote.")]) -> None:
+    """Print what a file shows and the recipe that it carries."""
+    import json
+
+    from ..media.video import probe
+
+    found = probe(file)._asdict()
+    print(json.dumps({"file": str(file), **found}, indent=2, ensure_ascii=False))
+
+
+app.command()(training.train)
+app.command()(training.assemble)
+app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(votes.app, name="compare")
+
+
+def main() -> None:
+    """Entry point: a `UserError` becomes one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"make-a-video: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,27 @@
+"""The options that several commands have, and where they speak: standard error."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console(stderr=True)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; its ending names the format.")]
+Model = Annotated[Path | None, typer.Option(help="Folder of the cascade; default: the emoji cascade.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same machine: same video.")]
+NumFrames = Annotated[int | None, typer.Option(help="Frames to make; default 76. Any number: memory does not grow.")]
+Seconds = Annotated[float | None, typer.Option(help="Length to make, in seconds, instead of --num-frames.")]
+Fps = Annotated[float, typer.Option(help="Frames a second, 1 to 60; the lower, the more moves from frame to frame.")]
+Size = Annotated[int | None, typer.Option(help="Pixels a side: where in the cascade to stop (64, 256, 768).")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps of the decoder.")]
+Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")]
+Motion = Annotated[float | None, typer.Option(help="How much moves: 0 (still) to 2; 1 is usual.")]
+Loop = Annotated[bool, typer.Option("--loop", help="The last frame passes into the first one.")]
+Fast = Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
+Prompt = Annotated[str | None, typer.Option(help="Mix the meaning of these words into the picture's.")]
+PromptWeight = Annotated[float, typer.Option(help="How much of the prompt to mix in, 0 to 1.")]
+FitOption = Annotated[str, typer.Option("--fit", help="Pictures that are not square: crop (cut the centre) or pad.")]
+Background = Annotated[str, typer.Option(help="Colour behind what is transparent or padded.")]

@@ -1,0 +1,232 @@
+"""`make-a-video generate | animate | interpolate | vary | extend`: the five uses."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+from .making import Command
+from .options import (
+    Background,
+    Fast,
+    FitOption,
+    Fps,
+    Guidance,
+    Loop,
+    Model,
+    Motion,
+    NumFrames,
+    Output,
+    Prompt,
+    PromptWeight,
+    Quiet,
+    Seconds,
+    Seed,
+    Size,
+    Steps,
+)
+
+
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="What the video shows, in a few words.")] = None,
+    output: Output = Path("video.mp4"),
+    model: Model = None,
+    negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A story: YAML list of {prompt, seconds}; one passes into the next.")
+    ] = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: Guidance = 2.0,
+    motion: Motion = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a video from a sentence, or from a story of several."""
+    if prompts is not None and (prompt or num_frames or seconds):
+        raise UserError("--prompts has its own prompts and length: leave out PROMPT, --num-frames and --seconds.")
+    story = read_story(prompts) if prompts is not None else None
+    if story is None and not (prompt or "").strip():
+        raise UserError("The prompt is empty: say in a few words what the video should show.")
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
+    if story:
+        command.options.pop("num_frames", None)
+        command.options["seconds"] = sum(length for _, length in story)
+
+        def call(pipe, seconds, **options):
+            return pipe(story, negative, **options)
+    else:
+
+        def call(pipe, **options):
+            return pipe(prompt, negative, **options)
+
+    recipe = {"prompt": story or prompt, "negative_prompt": negative}
+    command.run("generate", call, recipe, parts=len(story) if story else 1)
+
+
+def animate(
+    picture: Annotated[Path, typer.Argument(help="The picture that is to move: its first frame.")],
+    output: Output = Path("video.mp4"),
+    prompt: Prompt = None,
+    prompt_weight: PromptWeight = 0.3,
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    motion: Motion = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Set a picture in motion."""
+    read_picture_early(picture, fit, background)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.animate(picture, prompt, prompt_weight, fit, background, **options)
+
+    command.run("animate", call, {"image": picture.name, "prompt": prompt, "prompt_weight": prompt_weight, "fit": fit})
+
+
+def interpolate(
+    first: Annotated[Path, typer.Argument(help="The picture that the video starts with.")],
+    last: Annotated[Path, typer.Argument(help="The picture that it ends with.")],
+    output: Output = Path("video.mp4"),
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    motion: Motion = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pass from one picture to another."""
+    for picture in (first, last):
+        read_picture_early(picture, fit, background)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.interpolate(first, last, fit, background, **options)
+
+    command.run("interpolate", call, {"first": first.name, "last": last.name, "fit": fit})
+
+
+def vary(
+    video: Annotated[Path, typer.Argument(help="The video whose meaning the new one has.")],
+    output: Output = Path("video.mp4"),
+    keep_timing: Annotated[bool, typer.Option("--keep-timing", help="Frame rate and length of the input.")] = False,
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Seconds = None,
+    fps: Fps = 24.0,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: Guidance = 2.0,
+    motion: Motion = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make another video of the same meaning."""
+    from ..media.video import probe
+
+    found = probe(video)
+    if keep_timing:
+        if num_frames is not None or seconds is not None:
+            raise UserError("--keep-timing sets the length: leave out --num-frames and --seconds.")
+        fps = min(60.0, max(1.0, found.fps))
+        num_frames = max(1, round(found.duration * fps))
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.vary(video, fit, background, **options)
+
+    command.run("vary", call, {"video": video.name, "fit": fit})
+
+
+def extend(
+    video: Annotated[Path, typer.Argument(help="The video that is to go on.")],
+    output: Output = Path("video.mp4"),
+    prompt: Prompt = None,
+    prompt_weight: PromptWeight = 0.3,
+    fit: FitOption = "crop",
+    background: Background = "#ffffff",
+    model: Model = None,
+    seed: Seed = None,
+    num_frames: NumFrames = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to go on, in seconds.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second; default: the video's own.")] = None,
+    size: Size = None,
+    steps: Steps = None,
+    motion: Motion = None,
+    loop: Loop = False,
+    fast: Fast = False,
+    quiet: Quiet = False,
+) -> None:
+    """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
+    from ..media.video import probe
+
+    found = probe(video)
+    rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
+    command = Command(output, model, seed, num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast, quiet)
+
+    def call(pipe, **options):
+        return pipe.extend(video, prompt, prompt_weight, fit, background, **options)
+
+    recipe = {"video": video.name, "prompt": prompt, "prompt_weight": prompt_weight, "fit": fit}
+    command.run("extend", call, recipe, given=round(found.duration * rate))
+
+
+def read_picture_early(path: Path, fit: str, background: str) -> None:
+    """A picture that cannot be used is refused before the cascade is loaded."""
+    from ..media.inputs import read_picture
+
+    read_picture(path, 8, fit, background)
+
+
+def read_story(path: Path) -> list[tuple[str, float]]:
+    """A YAML list of {prompt: ..., seconds: ...}.
+
+    Raises:
+        UserError: no such file, not YAML, or not such a list.
+    """
+    import yaml
+
+    try:
+        parts = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UserError(f"The story {path} cannot be read: give a YAML file.") from None
+    shape = f"The story {path} is not a list of parts: write `- {{prompt: a rocket, seconds: 3}}`, a line a part."
+    if not isinstance(parts, list) or not parts:
+        raise UserError(shape)
+    story = []
+    for part in parts:
+        if not isinstance(part, dict) or set(part) != {"prompt", "seconds"}:
+            raise UserError(shape)
+        prompt, seconds = part["prompt"], part["seconds"]
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UserError(f"A prompt of the story {path} is empty: say in a few words what to show.")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+            raise UserError(f"The story {path} gives {prompt!r} {seconds!r} seconds: use a number above 0.")
+        story.append((prompt, float(seconds)))
+    return story
