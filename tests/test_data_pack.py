@@ -10,7 +10,7 @@ from PIL import Image
 
 from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
-from makeavideo.data.files import decode
+from makeavideo.data.decode import decode
 from makeavideo.data.images import CaptionedImages
 from makeavideo.data.pack import pack
 from test_data_readers import picture, write_animation, write_video

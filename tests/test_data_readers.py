@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.curriculum import FrameRateCurriculum
-from makeavideo.data.files import SkipReport, decode, to_pixels
+from makeavideo.data.decode import decode
 from makeavideo.data.images import CaptionedImages
+from makeavideo.data.reader import SkipReport, to_pixels
 
 STEP = 4  # grey levels between frames: more than lossy coding changes
 
@@ -465,8 +466,8 @@ def test_bad_clips_are_replaced_and_named(tmp_path, monkeypatch):
     assert all(len(r) < 100 and "\n" not in r for r in reasons.values())
     # remembered: nothing is opened again, and the samples stay the same
     before = [clips[i, i] for i in range(len(clips))]
-    monkeypatch.setattr("makeavideo.data.files.Source.open", None)
-    monkeypatch.setattr("makeavideo.data.files.Source.read", None)
+    monkeypatch.setattr("makeavideo.data.index.Source.open", None)
+    monkeypatch.setattr("makeavideo.data.index.Source.read", None)
     assert all(same(clips[i, i], before[i]) for i in range(len(clips)))
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from conftest import tiny_image_encoder, tiny_resolver, tiny_super_resolution
 from makeavideo import UserError
-from makeavideo.data.files import to_pixels
 from makeavideo.data.images import CaptionedImages
+from makeavideo.data.reader import to_pixels
 from makeavideo.emoji.concepts import split
 from makeavideo.enlarger import Enlarger
 from makeavideo.inflation import inflate, is_temporal

@@ -11,18 +11,9 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError
 from .curriculum import FrameRateCurriculum
-from .files import (
-    CLIPS,
-    DEFAULT_CACHE,
-    PILLOW_CLIPS,
-    Clock,
-    Decoded,
-    Include,
-    ItemReader,
-    Unfit,
-    decode_animation,
-    open_video,
-)
+from .decode import Clock, Decoded, decode_animation, open_video
+from .index import CLIPS, PILLOW_CLIPS, Include
+from .reader import DEFAULT_CACHE, ItemReader, Unfit
 
 
 class UnlabelledClips(ItemReader, Dataset):

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from .files import DEFAULT_CACHE, PICTURES, Include, ItemReader, Unreadable, decode_picture
+from ..media.inputs import Unreadable
+from .decode import decode_picture
+from .index import PICTURES, Include
+from .reader import DEFAULT_CACHE, ItemReader
 from .wordings import CaptionDraw, Wordings, read_wordings
 
 

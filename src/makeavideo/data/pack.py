@@ -27,7 +27,9 @@ from PIL import Image, features
 from ..errors import UserError
 from ..media.inputs import Unreadable
 from ..media.video import open_image, parse_background
-from .files import CLIPS, PICTURES, Item, SkipReport, Source, decode, decode_picture, list_items
+from .decode import decode, decode_picture
+from .index import CLIPS, PICTURES, Item, Source, list_items
+from .reader import SkipReport
 
 QUALITY = 80
 SHARD_BYTES = 32 * 2**20

@@ -10,7 +10,8 @@ from PIL import Image
 
 from ..media.inputs import Unreadable, to_square, unreadable
 from ..media.video import MAX_PIXELS, to_rgb
-from .files import Clock, Source, clock_of
+from .decode import Clock, clock_of
+from .index import Source
 
 # Only these demuxers: a playlist that calls itself .mp4 must not make ffmpeg open other files or the network.
 DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..media.inputs import Unreadable
-from .files import Source
+from .index import Source
 
 NAMED, KEYWORD = 0.4, 0.4
 """Shares of captions that are a label, phrase or name, and one keyword; the others are pairs."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..data.files import ItemReader
+from ..data.reader import ItemReader
 
 Clean = Callable[[np.ndarray, int], list[np.ndarray]]
 """(small frames (frames, h, w, 3), seed) -> the same frames as D cleans them, several times."""

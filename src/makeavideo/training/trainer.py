@@ -20,7 +20,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader, default_collate
 
-from ..data.files import SkipReport, to_pixels
+from ..data.reader import SkipReport, to_pixels
 from ..errors import UserError
 from ..quiet import quiet_libraries
 from .optimizer import make_optimizer

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.files import to_pixels
+from ...data.reader import to_pixels
 from ...encoders import embed_images
 from ...errors import UserError
 from ...inflation import VideoUNet, add_motion, add_pixel_path

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
 
-from ...data.files import to_pixels
+from ...data.reader import to_pixels
 from ...errors import UserError
 from ...sampling import to_uint8, upsample
 from ...super_resolution import SuperResolver, inflate_resolver

@@ -1,0 +1,157 @@
+"""Which items there are: folders and webdataset shards, listed in a fixed order, and the bytes behind each item."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import UserError
+from ..media.inputs import Unreadable
+
+PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
+PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}
+AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi"}
+CLIPS = PILLOW_CLIPS | AV_CLIPS
+CAPTIONS = {"txt", "json"}
+
+Include = Container[str] | Callable[[str], bool] | None  # the stems to keep, or a test of a stem
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or the bytes [offset, offset + size) of a tar shard."""
+
+    path: str
+    name: str
+    offset: int = 0
+    size: int | None = None
+
+    @property
+    def extension(self) -> str:
+        return self.name.rpartition(".")[2].lower()
+
+    def __str__(self) -> str:
+        return self.path if self.size is None else f"{self.path}/{self.name}"
+
+    def read(self) -> bytes:
+        """The content; Unreadable if it is gone, empty or cut short."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.offset)
+                data = file.read() if self.size is None else file.read(self.size)
+        except OSError as error:
+            raise Unreadable(error.strerror or "cannot be opened") from error
+        if not data:
+            raise Unreadable("empty file")
+        if self.size is not None and len(data) < self.size:
+            raise Unreadable("truncated shard")
+        return data
+
+    def open(self):
+        """A seekable binary file; a file in a folder is not read into memory."""
+        if self.size is not None:
+            return io.BytesIO(self.read())
+        try:
+            if os.path.getsize(self.path) == 0:
+                raise Unreadable("empty file")
+            return open(self.path, "rb")
+        except OSError as error:
+            raise Unreadable(error.strerror or "cannot be opened") from error
+
+
+@dataclass
+class Item:
+    """One sample's files: the media and, for pictures, what captions it."""
+
+    key: str
+    media: Source
+    captions: list[Source] = field(default_factory=list)
+
+
+def list_items(
+    root: str | Path | Sequence[str | Path], extensions: set[str], include: Include = None
+) -> tuple[list[Item], list[tuple[str, str]]]:
+    """(items in a fixed order, [(path, reason)] of shards that are damaged).
+
+    root: folders (searched recursively; .tar files in them are shards), .tar paths, or single files. Files belong
+    together when they differ only in what follows the last dot (in a shard: the first dot of the name, as webdataset
+    has it). UserError if a path does not exist or nothing usable is found.
+    """
+    wanted = include if callable(include) else (lambda key: include is None or key in include)
+    roots = [Path(r).expanduser() for r in ([root] if isinstance(root, (str, Path)) else root)]
+    if not roots:
+        raise UserError("No data folder was given; name at least one folder or tar shard.")
+    items: list[Item] = []
+    skipped: list[tuple[str, str]] = []
+    for path in roots:
+        if not path.exists():
+            raise UserError(f"The data folder {path} does not exist; give an existing folder or tar shard.")
+        sources: list[tuple[str, str, Source]] = []  # (stem with folder, extension, source)
+        for file in [path] if path.is_file() else _walk(path):
+            if file.suffix.lower() == ".tar":
+                members, problem = index_tar(file)
+                sources += members
+                skipped += [(str(file), problem)] if problem else []
+            else:
+                source = Source(os.path.abspath(file), file.name)
+                sources.append((os.path.abspath(file.with_suffix("")), source.extension, source))
+        captions: dict[str, list[Source]] = {}
+        for stem, extension, source in sources:
+            if extension in CAPTIONS:
+                captions.setdefault(stem, []).append(source)
+        for stem, extension, source in sources:
+            key = stem.rpartition("/")[2] if source.size is not None else os.path.basename(stem)
+            if extension in extensions and wanted(key):
+                # .txt before .json whatever the order on disk, so that the captions' order is fixed.
+                items.append(Item(key, source, sorted(captions.get(stem, []), key=lambda s: s.extension, reverse=True)))
+    if not items:
+        where = ", ".join(str(r) for r in roots)
+        kinds = " ".join("." + e for e in sorted(extensions))
+        if include is not None:
+            raise UserError(f"{where} holds none of the files to include (as {kinds}, or in .tar shards).")
+        raise UserError(f"{where} holds no usable file: put {kinds} files or .tar shards of them there.")
+    return items, skipped
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            # Regular files only: opening a pipe or a device could block for ever.
+            if not name.startswith(".") and path.suffix and path.is_file():
+                yield path
+
+
+def index_tar(path: Path) -> tuple[list[tuple[str, str, Source]], str | None]:
+    """Offsets of a shard's whole members, read once from the headers; and what is wrong with the shard, or None."""
+    members, problem = [], None
+    try:
+        size = path.stat().st_size
+        with tarfile.open(path, "r:") as tar:
+            try:
+                for info in tar:
+                    folder, _, name = info.name.rpartition("/")
+                    if not info.isreg() or name.startswith("."):
+                        continue
+                    if info.offset_data + info.size > size:
+                        problem = "truncated shard"
+                        break
+                    stem, _, extension = name.partition(".")
+                    source = Source(os.path.abspath(path), info.name, info.offset_data, info.size)
+                    members.append((f"{os.path.abspath(path)}/{folder}/{stem}", extension.lower(), source))
+                else:
+                    # tarfile ends quietly at a damaged header; a whole archive ends with a block of zeros.
+                    with open(path, "rb") as file:
+                        file.seek(tar.offset)
+                        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                            problem = "truncated shard"
+            except (tarfile.TarError, OSError, ValueError):
+                problem = "truncated shard"
+    except (tarfile.TarError, OSError, ValueError):
+        problem = "not a plain tar shard"
+    return members, problem

@@ -1,0 +1,182 @@
+"""What the two data sets share: samples by key, the frame cache, a replacement for what cannot be read, the report."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from ..errors import UserError
+from ..media.inputs import Unreadable
+from ..media.video import parse_background
+from .index import Include, list_items
+
+DEFAULT_CACHE = 4 * 2**30
+
+
+class SkipReport:
+    """Collects (path, reason) pairs, each path once, for one paragraph at the end of an epoch."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        self.fresh = False  # something was added since the last text()
+
+    def add(self, skipped: Iterable[tuple[str, str]]) -> None:
+        for path, reason in skipped:
+            if str(path) not in self.reasons:
+                self.reasons[str(path)] = str(reason)
+                self.fresh = True
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(sorted(self.reasons.items()))
+
+    def text(self, limit: int = 20) -> str:
+        """One paragraph that names at most `limit` files; the empty string if nothing was skipped."""
+        self.fresh = False
+        if not self.reasons:
+            return ""
+        named = [f"{path} ({reason})" for path, reason in list(self)[:limit]]
+        more = f"; and {len(self) - limit} more" if len(self) > limit else ""
+        return f"Skipped {len(self)} file{'s' if len(self) > 1 else ''}: {'; '.join(named)}{more}."
+
+    __str__ = text
+
+
+class FrameCache:
+    """Least-recently-used arrays, bounded by their bytes. Pickled empty: each worker process fills its own."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = int(limit), 0
+        self._entries: OrderedDict[int, tuple[object, int]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: int):
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key][0]
+
+    def put(self, key: int, value: object, size: int) -> None:
+        with self._lock:
+            if size > self.limit or key in self._entries:
+                return
+            self._entries[key] = (value, size)
+            self.used += size
+            while self.used > self.limit:
+                self.used -= self._entries.popitem(last=False)[1][1]
+
+    def __getstate__(self) -> dict:
+        return {"limit": self.limit}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["limit"])
+
+
+class Unfit(Exception):
+    """A good file that does not suit this sample (too short for the rate): replaced, not reported."""
+
+
+class ItemReader:
+    """Base of the two datasets: keys, include, cache, and a replacement for every item that cannot be read.
+
+    The replacement is drawn from the sample's own seed, so a sample is a pure function of its key and the files.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | Sequence[str | Path],
+        extensions: set[str],
+        size: int,
+        background: str,
+        crop: int | None,
+        include: Include,
+        cache_bytes: int,
+    ) -> None:
+        if size < 1 or (crop is not None and not 1 <= crop <= size):
+            raise UserError(f"The crop must lie between 1 and the size {size}, not {crop}; the size must be positive.")
+        self.size, self.crop = size, crop
+        self.background = parse_background(background)
+        self.root = root
+        self.items, self.damaged_shards = list_items(root, extensions, include)
+        self.keys = [item.key for item in self.items]
+        self.cache = FrameCache(cache_bytes)
+        self.bad: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, index: int, rng: random.Random, progress: float) -> dict:
+        """The sample of this item, "pixels" as uint8 (n, height, width, 3); Unreadable or Unfit."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: tuple) -> dict:
+        sample = self.sample(key)
+        return {**sample, "pixels": to_pixels(sample["pixels"])}
+
+    def __getitems__(self, keys: Sequence[tuple]) -> list[dict]:
+        """What a DataLoader asks for: bytes travel, and become numbers a whole batch at a time (`to_pixels`)."""
+        return [self.sample(key) for key in keys]
+
+    def sample(self, key: tuple) -> dict:
+        """As `read`, and which item it is, and what was skipped for it."""
+        index, seed, progress = (*key, 0.0) if len(key) == 2 else key
+        index, progress = int(index), float(progress)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        rng, draw = random.Random(f"{int(seed)}"), None
+        skipped = dict(self.damaged_shards)
+        tried: set[int] = set()
+        while True:
+            try:
+                if index in self.bad:
+                    raise Unreadable(self.bad[index])
+                sample = self.read(index, rng, progress)
+                return {**sample, "key": self.keys[index], "index": index, "skipped": list(skipped.items())}
+            except Unreadable as error:
+                self.bad[index] = str(error)
+                skipped[str(self.items[index].media)] = str(error)
+            except Unfit:
+                pass
+            tried.add(index)
+            if len(tried) == len(self):
+                raise self._nothing(progress)
+            draw = draw or random.Random(f"replacement {int(seed)}")
+            # At most half of the draws are lost to items already tried; past that, the next untried in order.
+            index = draw.randrange(len(self))
+            while index in tried:
+                index = (index + 1) % len(self)
+            rng = random.Random(f"{int(seed)}")
+
+    def _nothing(self, progress: float) -> UserError:
+        roots = [self.root] if isinstance(self.root, (str, Path)) else self.root
+        where = ", ".join(str(r) for r in roots)
+        if len(self.bad) < len(self):
+            return UserError(f"No clip in {where} is long enough for the frame rate drawn; set `short` to loop.")
+        first = min(self.bad)
+        return UserError(
+            f"Nothing in {where} can be read; the first problem is {self.items[first].media}: {self.bad[first]}."
+        )
+
+    def cut(self, frames: np.ndarray, rng: random.Random) -> np.ndarray:
+        """The same random crop of every frame, (n, size, size, 3) -> (n, crop, crop, 3)."""
+        if self.crop is None:
+            return frames
+        top, left = (rng.randint(0, self.size - self.crop) for _ in range(2))
+        return frames[:, top : top + self.crop, left : left + self.crop]
+
+
+def to_pixels(frames):
+    """uint8 (..., height, width, 3), array or tensor -> float tensor (..., 3, height, width) in [-1, 1]."""
+    import torch
+
+    frames = torch.from_numpy(np.array(frames)) if isinstance(frames, np.ndarray) else frames
+    return frames.movedim(-1, -3).contiguous().float().div_(127.5).sub_(1.0)
