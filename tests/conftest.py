@@ -1,7 +1,9 @@
 """A whole cascade with tiny random networks: fast, offline, and built as the real one is."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # as many processes as cores run tests (pytest-xdist): one thread each, and those that they start too
@@ -14,6 +16,7 @@ import torch
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--pictures", action="store_true", help="write the studio's screenshots into docs/web")
+    parser.addoption("--record", action="store_true", help="write tests/same_bytes.json anew, see test_same_bytes.py")
 
 
 def pytest_collection_modifyitems(items: list) -> None:
@@ -24,6 +27,17 @@ def pytest_collection_modifyitems(items: list) -> None:
 def interruptible() -> None:
     """Popen's preexec_fn: the child hears Ctrl-C even where the tests run in the background, which ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """The same bytes however many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 WORDS = [
@@ -164,3 +178,21 @@ def tiny_model(tmp_path_factory) -> Path:
     schedulers = {f"{name}_scheduler": make_scheduler() for name in networks}
     MakeAVideoPipeline(**modules, **schedulers).save_pretrained(folder / "tiny")
     return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory) -> Path:
+    """See tiny_training.make_data."""
+    from tiny_training import make_data
+
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def cascade(training_data, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """(folder with a run of every stage, what each one printed). Whoever uses it: pytest.mark.xdist_group("stages")."""
+    from tiny_training import train_every_stage
+
+    runs = tmp_path_factory.mktemp("runs")
+    with one_thread():
+        return runs, train_every_stage(runs, training_data)

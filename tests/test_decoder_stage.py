@@ -1,13 +1,11 @@
 """What the decoder learns beside pictures and clips: known frames, strength of motion, guidance, sharp edges."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import mse_loss
 
-from conftest import tiny_decoder, tiny_image_encoder
+from conftest import tiny_decoder
 from makeavideo import UserError
 from makeavideo.cascade import Decoding
 from makeavideo.inflation import VideoUNet, add_motion, inflate, remove_pixel_path
@@ -16,62 +14,16 @@ from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import frame_noise
 from makeavideo.training.masks import draw_masks
 from makeavideo.training.optimizer import Muon, is_hidden, make_optimizer, orthogonalised
-from makeavideo.training.recipe import OptimRecipe, Recipe
+from makeavideo.training.recipe import OptimRecipe
 from makeavideo.training.stages import STAGES
 from makeavideo.training.stages.pixels import gradient_loss, weighted_loss
 from makeavideo.training.trainer import checkpoints, collate, train
-
-SIZE = 16
+from tiny_training import SIZE, everything_of_the_decoder, papers_interpolator, recipe_of
 
 
 @pytest.fixture(scope="module")
 def values(tmp_path_factory) -> dict:
-    """A recipe of D_t with all that it can learn, on a square that moves at different speeds."""
-    folder = tmp_path_factory.mktemp("decoder")
-    for name in ("clips", "images"):
-        (folder / name).mkdir()
-    for speed in (1, 2, 3, 4):
-        frames = [np.full((SIZE, SIZE, 3), 255, np.uint8) for _ in range(24)]
-        for place, frame in enumerate(frames):
-            left = 2 + (speed * place // 2) % (SIZE - 6)
-            frame[6:10, left : left + 4] = (200, 40 * speed, 30)
-        pictures = [Image.fromarray(frame) for frame in frames]
-        pictures[0].save(
-            folder / "clips" / f"{speed}.png", format="PNG", save_all=True, append_images=pictures[1:], duration=50
-        )
-        (folder / "clips" / f"{speed}.png").rename(folder / "clips" / f"{speed}.apng")
-        pictures[0].save(folder / "images" / f"{speed}.png")
-    torch.manual_seed(0)
-    tiny_image_encoder().save_pretrained(folder / "tower")
-    inflate(tiny_decoder(), temporal="none", space_to_depth=4).save_pretrained(folder / "start")
-    clips = {"roots": [str(folder / "clips")], "size": SIZE, "num_frames": 6, "fps_low": 5, "fps_high": 20}
-    return {
-        "stage": "decoder-video",
-        "output": str(folder / "run"),
-        "init_from": str(folder / "start"),
-        "image_encoder": str(folder / "tower"),
-        "data": {
-            **clips,
-            "stills": [str(folder / "images")],
-            "stills_per_step": 2,
-            "known_frames": 0.5,
-            "still_clips": 0.2,
-        },
-        "pixel_channels": 8,
-        "motion": True,
-        "guidance": 2.0,
-        "noise": {"shared": 0.5, "gradient": 0.25},
-        "steps": 4,
-        "batch_size": 3,
-        "seed": 3,
-        "mixed_precision": "no",
-        "log_every": 2,
-        "optim": {"kind": "muon", "learning_rate": 2e-3, "warmup_steps": 0, "ema_decay": 0.5},
-    }
-
-
-def recipe_of(values: dict, **changes) -> Recipe:
-    return Recipe.model_validate({**values, **changes})
+    return everything_of_the_decoder(tmp_path_factory.mktemp("decoder"))
 
 
 def stage_of(values: dict, **changes):
@@ -305,18 +257,7 @@ def test_a_model_without_motion_says_so(tiny_model):
 
 def test_the_papers_interpolator(values, trained, tiny_model, tmp_path):
     """Masked frames and the mask on four more channels; it starts as D_t, is diffused, and keeps what is given."""
-    plain = {key: values[key] for key in ("image_encoder", "steps", "batch_size", "seed", "mixed_precision")}
-    clips = {key: x for key, x in values["data"].items() if not key.startswith(("still", "known"))}
-    recipe = Recipe.model_validate(
-        {
-            **plain,
-            "stage": "interpolator",
-            "guess": "none",
-            "data": clips,
-            "output": str(tmp_path),
-            "init_from": str(trained),
-        }
-    )
+    recipe = papers_interpolator(values, trained, tmp_path)
     stage = STAGES["interpolator"](recipe, torch.device("cpu"))
     decoder = remove_pixel_path(VideoUNet.from_pretrained(trained).float())
     x, rest = torch.randn(1, 4, 3, SIZE, SIZE), torch.randn(1, 4, 4, SIZE, SIZE)

@@ -1,7 +1,5 @@
 """Every stage trained for a few steps on data made here, joined to a cascade that makes a clip; and exact resuming."""
 
-import contextlib
-import io
 import os
 import pickle
 import shutil
@@ -15,165 +13,24 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState
-from PIL import Image, ImageDraw
+from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from conftest import tiny_text_encoder
 from makeavideo import UserError
 from makeavideo.flow import first_guess
 from makeavideo.training.assemble import assemble
-from makeavideo.training.recipe import Recipe, load_recipe
+from makeavideo.training.recipe import load_recipe
 from makeavideo.training.stages import STAGES, captioned_images, unlabelled_clips
 from makeavideo.training.trainer import StepKeys, checkpoints, collate, train
+from tiny_training import DECODER, RUNS, SIZE, SUPER_RESOLUTION, draw, recipe_of, settings
 
 pytestmark = pytest.mark.xdist_group("stages")  # they share a run of every stage
-SIZE = 16
-COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
-
-
-def draw(colour: str, round_one: bool, shift: int, side: int = 48) -> Image.Image:
-    picture = Image.new("RGB", (side, side), "white")
-    box = (4 + shift, 10, 4 + shift + side // 2, 10 + side // 2)
-    pen = ImageDraw.Draw(picture)
-    (pen.ellipse if round_one else pen.rectangle)(box, fill=COLOURS[colour])
-    return picture
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """images/: four pictures with captions and a broken one; clips/: two gifs, one mp4 and an empty file; text/."""
-    import av
-
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "images").mkdir()
-    (folder / "clips").mkdir()
-    for colour in COLOURS:
-        for round_one, noun in ((True, "cat"), (False, "rocket")):
-            draw(colour, round_one, 6).save(folder / "images" / f"{colour}-{noun}.png")
-            captions = f"{colour} {noun}\na video of the {colour} {noun}\n"
-            (folder / "images" / f"{colour}-{noun}.txt").write_text(captions)
-        frames = [draw(colour, True, i) for i in range(18)]
-        frames[0].save(folder / "clips" / f"{colour}.gif", save_all=True, append_images=frames[1:], duration=50)
-    (folder / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    (folder / "images" / "broken.txt").write_text("a cat")
-    (folder / "clips" / "empty.mp4").touch()
-    with av.open(str(folder / "clips" / "moving.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=24)
-        stream.width = stream.height = 48
-        stream.pix_fmt = "yuv420p"
-        for i in range(18):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(draw("red", False, i)))))
-        container.mux(stream.encode())
-    tiny_text_encoder(folder / "text")
-    return folder
-
-
-UNET = {"sample_size": 4, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
-DECODER = {
-    **UNET,
-    "class": "UNet2DConditionModel",
-    "space_to_depth": 4,
-    "in_channels": 3,
-    "out_channels": 3,
-    "down_block_types": ["DownBlock2D", "SimpleCrossAttnDownBlock2D"],
-    "up_block_types": ["SimpleCrossAttnUpBlock2D", "UpBlock2D"],
-    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-    "attention_head_dim": 8,
-    "cross_attention_dim": 8,
-    "encoder_hid_dim": 8,
-    "encoder_hid_dim_type": "image_proj",
-    "addition_embed_type": "image",
-    "resnet_time_scale_shift": "scale_shift",
-}
-SUPER_RESOLUTION = {
-    **UNET,
-    "class": "UNet2DModel",
-    "space_to_depth": 4,
-    "in_channels": 6,
-    "out_channels": 3,
-    "down_block_types": ["DownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "UpBlock2D"],
-    "add_attention": False,
-    "class_embed_type": "timestep",
-}
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "patch_size": 8,
-    "projection_dim": 8,
-}
-PRIOR = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
-
-
-def settings(runs: Path, data: Path, name: str) -> dict:
-    """The recipe of one run, as it would stand in its YAML file."""
-    images = {"roots": [str(data / "images")], "size": SIZE, "cache_gb": 0.05}
-    clips = {**images, "roots": [str(data / "clips")], "num_frames": 6, "fps_low": 4, "fps_high": 24}
-    tower = {"image_encoder": str(runs / "clip-finish" / "final" / "image_encoder")}
-    text = {"text_encoder": str(data / "text")}
-    own = {
-        "clip": {"data": images, "network": VISION, **text},
-        "clip-finish": {"data": images, "init_from": str(runs / "clip" / "final"), **text},
-        "prior": {"data": images, "network": PRIOR, **tower, **text},
-        "decoder-image": {"data": images, "network": DECODER, **tower},
-        "decoder-video": {
-            "data": {**clips, "stills": [str(data / "images")], "stills_per_step": 2},
-            "init_from": str(runs / "decoder-image" / "final" / "decoder"),
-            **tower,
-        },
-        "interpolator": {"data": clips, "init_from": str(runs / "decoder-video" / "final" / "decoder"), **tower},
-        "sr-low-image": {"data": {**images, "size": 32, "crop": 16}, "network": SUPER_RESOLUTION},
-        "sr-low-video": {
-            "data": {**clips, "size": 32, "crop": 16, "num_frames": 3},
-            "init_from": str(runs / "sr-low-image" / "final" / "super_resolution_low"),
-            "noise": {"shared": True},
-        },
-        "sr-high-image": {"data": {**images, "size": 48, "crop": 24}, "network": SUPER_RESOLUTION},
-    }[name]
-    return {
-        "stage": "clip" if name == "clip-finish" else name,
-        "output": str(runs / name),
-        "steps": 4,
-        "batch_size": 4,
-        "seed": 3,
-        "mixed_precision": "no",
-        "log_every": 2,
-        "optim": {"learning_rate": 2e-3, "warmup_steps": 0, "ema_decay": 0.5},
-        **own,
-    }
-
-
-def recipe_of(values: dict, **changes) -> Recipe:
-    return Recipe.model_validate({**values, **changes})
-
-
-RUNS = (
-    "clip",
-    "clip-finish",
-    "prior",
-    "decoder-image",
-    "decoder-video",
-    "interpolator",
-    "sr-low-image",
-    "sr-low-video",
-    "sr-high-image",
-)
-
-
-@pytest.fixture(scope="module")
-def cascade(data, tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """(folder with a run of every stage, each from its YAML file and the exports before it; what each one printed)."""
-    runs, printed = tmp_path_factory.mktemp("runs"), {}
-    for name in RUNS:
-        path = runs / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(settings(runs, data, name)))
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            assert train(load_recipe(path)) == runs / name / "final"
-        printed[name] = out.getvalue()
-    return runs, printed
+def data(training_data) -> Path:
+    return training_data
 
 
 EXPORTS = {

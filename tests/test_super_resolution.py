@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import tiny_image_encoder, tiny_resolver, tiny_super_resolution
@@ -24,12 +24,14 @@ from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import make_scheduler, to_uint8
 from makeavideo.super_resolution import SuperResolver, inflate_resolver
 from makeavideo.training.adversary import Adversary
-from makeavideo.training.recipe import Recipe
 from makeavideo.training.small_frames import PackedCrops, blur_by, degrade, pack, sharpen, shrink
 from makeavideo.training.stages import STAGES
 from makeavideo.training.stages.super_resolution import load_super_resolution
 from makeavideo.training.trainer import checkpoints, train
 from makeavideo.work import WatchedPipeline, Work
+from tiny_training import draw_square as draw
+from tiny_training import make_resolver_data
+from tiny_training import resolver_recipe as recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 CPU = torch.device("cpu")
@@ -157,27 +159,9 @@ def test_the_progress_line_knows_how_much_work_it_is(tiny_model, kind):
 # ---- what it learns from -----------------------------------------------------------------------------------------
 
 
-def draw(colour, side=48, shift=0):
-    picture = Image.new("RGB", (side, side), "white")
-    pen = ImageDraw.Draw(picture)
-    pen.ellipse((6 + shift, 8, 30 + shift, 32), fill=colour)
-    pen.rectangle((24, 26, 44, 44), fill=tuple(reversed(colour)))
-    return picture
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """images/: four pictures and a broken one; clips/: two gifs."""
-    folder = tmp_path_factory.mktemp("sr-data")
-    (folder / "images").mkdir()
-    (folder / "clips").mkdir()
-    for number, colour in enumerate([(220, 30, 30), (30, 60, 220), (20, 160, 80), (90, 20, 140)]):
-        draw(colour, shift=2 * number).save(folder / "images" / f"{number}.png")
-    for number in range(2):
-        shots = [draw((200, 30 + 100 * number, 30), shift=i) for i in range(12)]
-        shots[0].save(folder / "clips" / f"{number}.gif", save_all=True, append_images=shots[1:], duration=50)
-    (folder / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    return folder
+    return make_resolver_data(tmp_path_factory.mktemp("sr-data"))
 
 
 def test_small_and_large_crops_show_the_same_place(data, tmp_path):
@@ -283,25 +267,6 @@ def test_the_discriminator_learns_to_tell_and_can_be_kept():
 
 
 # ---- its training ------------------------------------------------------------------------------------------------
-
-
-def recipe(folder, output, stage="sr-low-image", **changes):
-    factor = 3 if stage == "sr-high-image" else 4
-    video = stage == "sr-low-video"
-    images = {"roots": [str(folder / ("clips" if video else "images"))], "size": 48, "crop": 24, "num_frames": 3}
-    values = {
-        "stage": stage,
-        "output": str(output),
-        "data": {**images, "cache_gb": 0.05},
-        "network": {"class": "SuperResolver", "width": 8, "depth": 1, "patch": 2 if factor == 3 else 1},
-        "super_resolution": {"crops": 2},
-        "steps": 4,
-        "batch_size": 2,
-        "mixed_precision": "no",
-        "log_every": 2,
-        "optim": {"learning_rate": 2e-3, "warmup_steps": 0, "ema_decay": 0.5},
-    }
-    return Recipe.model_validate({**values, **changes})
 
 
 def test_three_stages_follow_each_other(data, tiny_model, tmp_path):
