@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from makeavideo.included import default_model
-from makeavideo.media.video import write_video
+from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 from wording import SENTENCES, read_sentences

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from makeavideo.included import default_model
-from makeavideo.media.video import write_video
+from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 
 picture, output, *size = sys.argv[1:]

@@ -8,7 +8,8 @@ import sys
 import torch
 
 from makeavideo.included import default_model
-from makeavideo.media.video import VideoWriter, probe
+from makeavideo.media.reader import probe
+from makeavideo.media.writer import VideoWriter
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from makeavideo.included import default_model
-from makeavideo.media.video import write_video
+from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 
 video, output, *size = sys.argv[1:]

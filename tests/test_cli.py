@@ -80,7 +80,7 @@ def test_info_prints_the_recipe(made):
 
 @pytest.mark.parametrize("name", ["clip.gif", "clip.webp", "clip.webm", "frames/"])
 def test_format_by_the_ending(name, tiny_model, tmp_path):
-    from makeavideo.media.video import probe
+    from makeavideo.media.reader import probe
 
     target = f"{tmp_path}/{name}"
     done = run("generate", "a cat", "-o", target, "--model", tiny_model, *SMALL)
@@ -182,7 +182,7 @@ def inputs(tmp_path_factory) -> Path:
     import numpy as np
     from PIL import Image
 
-    from makeavideo.media.video import write_video
+    from makeavideo.media.writer import write_video
 
     folder, rng = tmp_path_factory.mktemp("inputs"), np.random.default_rng(0)
     for name in ("a.png", "b.jpg"):
@@ -209,7 +209,7 @@ def inputs(tmp_path_factory) -> Path:
     ],
 )
 def test_every_use_writes_a_file_that_says_how_it_was_made(arguments, use, frames, fps, inputs, tiny_model, tmp_path):
-    from makeavideo.media.video import probe
+    from makeavideo.media.reader import probe
 
     target = tmp_path / "out.mp4"
     options = ["--model", tiny_model, "--size", "16", "--steps", "1", "--seed", "5", "--quiet", "-o", target]

@@ -13,7 +13,8 @@ from makeavideo.cli.evaluate import app
 from makeavideo.errors import UserError
 from makeavideo.evaluation import features, frechet, measures, videos
 from makeavideo.evaluation.results import bootstrap
-from makeavideo.media.video import Video, write_video
+from makeavideo.media.reader import Video
+from makeavideo.media.writer import write_video
 
 COLOURS = np.array([[220, 40, 40], [40, 160, 60], [50, 70, 210], [230, 180, 30], [150, 60, 180], [30, 170, 180]])
 

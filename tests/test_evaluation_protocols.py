@@ -10,7 +10,8 @@ import pytest
 
 from makeavideo.errors import UserError
 from makeavideo.evaluation import features, protocols
-from makeavideo.media.video import read_recipe, read_video, write_video
+from makeavideo.media.reader import read_recipe, read_video
+from makeavideo.media.writer import write_video
 from test_evaluation import TinyC3D, TinyI3D, TinyInception, moving_clip, scripted
 
 CLASSES = {"Archery": 3, "Biking": 2, "YoYo": 1}

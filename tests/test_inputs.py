@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from makeavideo import UserError
 from makeavideo.media.inputs import open_video, read_picture, sample_frames
-from makeavideo.media.video import write_video
+from makeavideo.media.writer import write_video
 
 STEP = 5  # grey levels between frames: more than lossy coding changes
 
@@ -426,5 +426,5 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
 
 def test_too_large_a_video_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", grey_frames(4), 10)
-    monkeypatch.setattr("makeavideo.media.video.MAX_PIXELS", 32 * 32 - 1)
+    monkeypatch.setattr("makeavideo.media.decoder.MAX_PIXELS", 32 * 32 - 1)
     refused(lambda: open_video(path, 16), path, "megapixels: make it smaller")

@@ -8,7 +8,7 @@ from makeavideo import UserError
 from makeavideo.cascade import Decoding
 from makeavideo.loading import weights_hash
 from makeavideo.media.inputs import read_picture
-from makeavideo.media.video import write_video
+from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 
 

@@ -14,7 +14,8 @@ import torch
 from conftest import interruptible
 from makeavideo.included import default_model
 from makeavideo.media.inputs import read_picture
-from makeavideo.media.video import read_video, write_video
+from makeavideo.media.reader import read_video
+from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weights")]

@@ -22,19 +22,12 @@ from PIL import Image
 
 from conftest import interruptible
 from makeavideo import UserError
-from makeavideo.media import video
+from makeavideo.media import containers, disk
 from makeavideo.media.contact_sheet import contact_sheet
-from makeavideo.media.video import (
-    FORMATS,
-    Terminated,
-    VideoWriter,
-    check_writable,
-    probe,
-    read_recipe,
-    read_video,
-    terminate_as_interrupt,
-    write_video,
-)
+from makeavideo.media.formats import FORMATS, check_writable
+from makeavideo.media.pictures import to_rgb
+from makeavideo.media.reader import probe, read_recipe, read_video
+from makeavideo.media.writer import Terminated, VideoWriter, terminate_as_interrupt, write_video
 
 ENDINGS = [".mp4", ".webm", ".gif", ".webp", ""]
 MIN_PSNR = {".mp4": 36, ".webm": 36, ".gif": 33, ".webp": 36, "": 99}
@@ -276,14 +269,14 @@ def test_same_bytes_from_x264_many_times(tmp_path: Path) -> None:
 
 
 def test_webm_without_vp9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoders = [entry for entry in video._ENCODERS[".webm"] if entry[0] != "libvpx-vp9"]
+    encoders = [entry for entry in containers._ENCODERS[".webm"] if entry[0] != "libvpx-vp9"]
     if encoders[0][0] in av.codecs_available:
-        monkeypatch.setitem(video._ENCODERS, ".webm", encoders)
+        monkeypatch.setitem(containers._ENCODERS, ".webm", encoders)
         path = write_video(tmp_path / "clip.webm", CLIP, 24, RECIPE)
         clip = read_video(path)
         assert probe(path).codec in ("av1", "libdav1d") and probe(path).recipe == RECIPE
         assert clip.frames.shape == CLIP.shape and psnr(clip.frames, CLIP) > 33
-    monkeypatch.setitem(video._ENCODERS, ".webm", [("no-such-encoder", {})])
+    monkeypatch.setitem(containers._ENCODERS, ".webm", [("no-such-encoder", {})])
     with pytest.raises(UserError, match=r"cannot write \.webm"):
         write_video(tmp_path / "other.webm", CLIP, 24)
     assert "other.webm" not in names(tmp_path)
@@ -370,7 +363,7 @@ import itertools, signal, sys
 sys.path.insert(0, sys.argv[3])
 from test_video import picture_of
 from makeavideo import UserError
-from makeavideo.media.video import VideoWriter, terminate_as_interrupt
+from makeavideo.media.writer import VideoWriter, terminate_as_interrupt
 if sys.argv[2] == "exit":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 if sys.argv[2].startswith("limit"):
@@ -479,7 +472,7 @@ def test_a_full_disk_leaves_a_playable_file(small_disk: Path, ending: str) -> No
 
 def test_fragments_stay_where_there_is_no_room_for_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(video.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    monkeypatch.setattr(containers.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     path = write_video(tmp_path / "clip.mp4", make_clip(60), 24, RECIPE)
     assert "moof" in boxes(path.read_bytes()) and names(tmp_path) == ["clip.mp4"]
     clip = read_video(path)
@@ -567,7 +560,7 @@ def test_check_writable_in_a_folder_that_is_not(tmp_path: Path, monkeypatch: pyt
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(video.tempfile, "TemporaryFile", refuse)  # the tests may run as root, who may write anywhere
+    monkeypatch.setattr(disk.tempfile, "TemporaryFile", refuse)  # the tests may run as root, who may write anywhere
     with pytest.raises(UserError, match="is not writable, permission denied"):
         check_writable(tmp_path / "clip.mp4")
 
@@ -684,7 +677,7 @@ def test_half_transparency_is_composed_exactly() -> None:
     alpha = np.arange(256, dtype=np.uint8)
     rgba = np.stack([np.full(256, 10, np.uint8)] * 3 + [alpha], axis=-1)[None]
     exact = 10 * (alpha / 255) + 250 * (1 - alpha / 255)
-    assert np.abs(np.asarray(video.to_rgb(Image.fromarray(rgba), (250, 250, 250)))[0, :, 0] - exact).max() <= 0.5 + 1e-9
+    assert np.abs(np.asarray(to_rgb(Image.fromarray(rgba), (250, 250, 250)))[0, :, 0] - exact).max() <= 0.5 + 1e-9
 
 
 def test_uneven_times(tmp_path: Path) -> None:
@@ -805,7 +798,7 @@ def test_contact_sheet_of_pictures() -> None:
 
 
 def test_importing_is_light() -> None:
-    program = "import sys, makeavideo.media.video; print([m for m in ('torch', 'av', 'PIL') if m in sys.modules])"
+    program = "import sys, makeavideo.media.writer; print([m for m in ('torch', 'av', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -813,7 +806,7 @@ def test_importing_is_light() -> None:
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     program = """
 import sys, numpy as np
-from makeavideo.media.video import write_video
+from makeavideo.media.writer import write_video
 def memory():  # resident, MiB; the kernel's own peak is inherited from the parent
     return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
 def frames(n):

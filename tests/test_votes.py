@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from browser import find_browser, free_port, open_browser, outside, record_requests, serve
 from makeavideo.cli import votes
 from makeavideo.errors import UserError
-from makeavideo.media.video import write_video
+from makeavideo.media.writer import write_video
 from makeavideo.votes.pairs import Pair, find_pairs
 from makeavideo.votes.statistics import figures, fleiss_kappa, share, write_csv
 from makeavideo.votes.store import QUESTIONS, Store

@@ -26,8 +26,10 @@ from typer.testing import CliRunner
 from browser import find_browser, free_port, open_browser, outside, record_requests, serve
 from makeavideo.cli import main as cli
 from makeavideo.errors import UserError
+from makeavideo.media.decoder import interrupt
 from makeavideo.media.inputs import open_video
-from makeavideo.media.video import interrupt, probe, read_recipe, read_video, write_video
+from makeavideo.media.reader import probe, read_recipe, read_video
+from makeavideo.media.writer import write_video
 from makeavideo.web import uploads as uploads_module
 from makeavideo.web.gallery import Gallery
 from makeavideo.web.jobs import Job, Jobs, Stopped

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from makeavideo.included import default_model
-from makeavideo.media.video import probe, read_video
+from makeavideo.media.reader import probe, read_video
 from makeavideo.pipeline import MakeAVideoPipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weights")]

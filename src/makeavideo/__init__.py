@@ -10,7 +10,7 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from .inflation import VideoUNet, inflate
-    from .media.video import write_video
+    from .media.writer import write_video
     from .pipeline import MakeAVideoPipeline
 
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ _HOMES = {
     "MakeAVideoPipeline": "pipeline",
     "VideoUNet": "inflation",
     "inflate": "inflation",
-    "write_video": "media.video",
+    "write_video": "media.writer",
 }
 
 

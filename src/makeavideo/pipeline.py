@@ -25,7 +25,8 @@ from torch import Tensor
 from .cascade import Cascade, Decoding
 from .chunks import in_no_grad, take, without_first, without_first_frame
 from .errors import UserError
-from .media.inputs import Fit, Picture, Video, open_video, read_picture, sample_frames
+from .media.inputs import Picture, Video, open_video, read_picture, sample_frames
+from .media.pictures import Fit
 from .sampling import Anchor, add_details, from_uint8
 from .settings import Settings, VideoOptions, settle
 from .timeline import CONTEXT, KEY_FRAMES, MAX_FRAMES, Segment, frame_skip, key_frames

@@ -45,7 +45,7 @@ def info(file: Annotated[Path, typer.Argument(help="A file that `generate` wrote
     """Print what a file shows and the recipe that it carries."""
     import json
 
-    from ..media.video import probe
+    from ..media.reader import probe
 
     found = probe(file)._asdict()
     print(json.dumps({"file": str(file), **found}, indent=2, ensure_ascii=False))

@@ -33,7 +33,7 @@ class Command:
         fast: bool,
         quiet: bool,
     ):
-        from ..media.video import check_writable
+        from ..media.formats import check_writable
 
         check_writable(output, **({} if fps is None else {"fps": fps}))
         self.output, self.quiet = output, quiet
@@ -74,7 +74,7 @@ class Command:
         import torch
 
         from ..loading import weights_hash
-        from ..media.video import VideoWriter, terminate_as_interrupt
+        from ..media.writer import VideoWriter, terminate_as_interrupt
         from ..sampling import to_uint8
         from ..work import Work
 

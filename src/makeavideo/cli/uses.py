@@ -148,7 +148,7 @@ def vary(
     quiet: Quiet = False,
 ) -> None:
     """Make another video of the same meaning."""
-    from ..media.video import probe
+    from ..media.reader import probe
 
     found = probe(video)
     if keep_timing:
@@ -184,7 +184,7 @@ def extend(
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
-    from ..media.video import probe
+    from ..media.reader import probe
 
     found = probe(video)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))

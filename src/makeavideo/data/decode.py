@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..media.inputs import Unreadable, load_picture, to_square, unreadable
-from ..media.video import open_image, parse_background, to_rgb
+from ..media.pictures import Unreadable, load_picture, open_image, parse_background, to_rgb, to_square, unreadable
 from .index import PILLOW_CLIPS, Source
 
 MAX_CLIP_PIXELS = 8_000_000_000  # all frames of one gif, webp, apng or avif, which can only be decoded from the start

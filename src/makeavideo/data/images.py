@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from ..media.inputs import Unreadable
+from ..media.pictures import Unreadable
 from .decode import decode_picture
 from .index import PICTURES, Include
 from .reader import DEFAULT_CACHE, ItemReader

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from ..media.inputs import Unreadable
+from ..media.pictures import Unreadable
 
 PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
 PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}

@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image, features
 
 from ..errors import UserError
-from ..media.inputs import Unreadable
-from ..media.video import open_image, parse_background
+from ..media.pictures import Unreadable, open_image, parse_background
 from .decode import decode, decode_picture
 from .index import CLIPS, PICTURES, Item, Source, list_items
 from .reader import SkipReport

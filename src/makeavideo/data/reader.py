@@ -11,8 +11,7 @@ from threading import Lock
 import numpy as np
 
 from ..errors import UserError
-from ..media.inputs import Unreadable
-from ..media.video import parse_background
+from ..media.pictures import Unreadable, parse_background
 from .index import Include, list_items
 
 DEFAULT_CACHE = 4 * 2**30

@@ -8,8 +8,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from ..media.inputs import Unreadable, to_square, unreadable
-from ..media.video import MAX_PIXELS, to_rgb
+from ..media.pictures import MAX_PIXELS, Unreadable, to_rgb, to_square, unreadable
 from .decode import Clock, clock_of
 from .index import Source
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..media.inputs import Unreadable
+from ..media.pictures import Unreadable
 from .index import Source
 
 NAMED, KEYWORD = 0.4, 0.4

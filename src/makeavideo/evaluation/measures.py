@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..media.video import read_video
+from ..media.reader import read_video
 from .features import FeatureNetwork, TextImageNetwork, classifier, image_features, in_batches, text_image_network
 from .frechet import FeatureSet, compare, shown
 from .results import Result, Value, bootstrap, bootstrap_settings, mean_value

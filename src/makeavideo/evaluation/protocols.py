@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..media.video import read_recipe, write_video
+from ..media.reader import read_recipe
+from ..media.writer import write_video
 from .features import FeatureNetwork, TextImageNetwork
 from .frechet import fvd
 from .measures import clipsim, fid, inception_score

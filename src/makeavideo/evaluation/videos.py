@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import UserError
-from ..media.video import Video, read_recipe, read_video
+from ..media.reader import Video, read_recipe, read_video
 
 ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".webp", ".apng"})
 

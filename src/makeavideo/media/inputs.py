@@ -1,102 +1,28 @@
 """Pictures and videos as people have them -> square RGB frames: any size, turn, depth, transparency and frame rate.
 
-Everything is uint8 RGB, as in `media.video`. A video is decoded frame by frame and is never in memory as a whole.
+Everything is uint8 RGB, as in `media.reader`. A video is decoded frame by frame and is never in memory as a whole.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .video import TooManyPixels, open_clip, open_image, parse_background, to_rgb
+from .decoder import open_clip
+from .pictures import Fit, Unreadable, check_square, load_picture, parse_background, to_rgb, to_square, to_srgb
 
-__all__ = ["Fit", "Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
+__all__ = ["Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
 
 Picture = str | os.PathLike[str] | np.ndarray | Image.Image
 """A file, a uint8 array (height, width, 3) or a PIL image."""
 Video = str | os.PathLike[str] | np.ndarray
 """A file, or a uint8 array (frames, height, width, 3) of 24 frames a second unless another rate is given."""
-
-Fit = Literal["crop", "pad"]
-"""How a picture becomes a square: its centre, or the whole of it on a background."""
-
-
-class Unreadable(Exception):
-    """This file cannot be used; the message is the short reason. Never leaves the package."""
-
-
-def unreadable(error: Exception) -> Unreadable:
-    """The decoders raise nearly any exception on damaged files: all become one short reason."""
-    if isinstance(error, Unreadable):
-        return error
-    if isinstance(error, UnidentifiedImageError):
-        return Unreadable("not a picture")
-    if isinstance(error, TooManyPixels):
-        return Unreadable(str(error))
-    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    return Unreadable("truncated" if "truncated" in text else f"damaged: {text[:80]}")
-
-
-def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int | None = None) -> Image.Image:
-    """The picture, or an animation's first frame, upright, as 8-bit sRGB, alpha composed on the background.
-
-    detail: pixels a side that are enough; a JPEG may then be decoded smaller, never below it.
-    Unreadable for anything that is not a whole picture of at most 64 megapixels.
-    """
-    try:
-        with open_image(file) as image:
-            if image.format == "EPS":  # Pillow would start Ghostscript, which runs the file's program
-                raise Unreadable("not a picture")
-            if detail is not None and image.format == "JPEG":
-                image.draft("RGB", (detail, detail))
-            image.load()
-            return to_rgb(_to_srgb(ImageOps.exif_transpose(image)), background)
-    except Exception as error:
-        raise unreadable(error) from error
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """A colour picture with a profile of its own (telephones: Display P3; print: CMYK) in the usual colours."""
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK") or "transparency" in image.info:
-        return image
-    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):  # a damaged profile: as if there were none
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "CMYK" or "sRGB" not in ImageCms.getProfileDescription(source):
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            return converted or image
-    return image
-
-
-def to_square(
-    image: Image.Image, size: int, fit: Fit = "crop", background: tuple[int, int, int] = (255, 255, 255)
-) -> np.ndarray:
-    """RGB image -> uint8 (size, size, 3) by antialiased Lanczos; `fit` as in `read_picture`."""
-    width, height = image.size
-    if fit == "pad":
-        scale = size / max(width, height)
-        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        if inner != image.size:
-            image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        canvas = Image.new("RGB", (size, size), background)
-        canvas.paste(image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
-        return np.array(canvas)
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    if side != size:
-        box = (left, top, left + side, top + side)
-        image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
-    elif image.size != (size, size):
-        image = image.crop((int(left), int(top), int(left) + size, int(top) + size))
-    return np.array(image)
 
 
 def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", background: str = "#ffffff") -> np.ndarray:
@@ -117,10 +43,10 @@ def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", back
         UserError: no such file, not a picture, cut off, more than 64 megapixels; a wrong size, fit or background.
     """
     colour = parse_background(background)
-    _check_square(size, fit)
+    check_square(size, fit)
     if isinstance(path, np.ndarray | Image.Image):
         image = path if isinstance(path, Image.Image) else Image.fromarray(path)
-        image = to_rgb(_to_srgb(ImageOps.exif_transpose(image)), colour)
+        image = to_rgb(to_srgb(ImageOps.exif_transpose(image)), colour)
         return np.array(image) if size is None else to_square(image, size, fit, colour)
     text = os.fspath(path)
     if not os.path.exists(text):
@@ -158,13 +84,6 @@ def _picture_problem(text: str, reason: str) -> str:
     return f"{text} is not a picture that can be read: give a png, jpg, webp or gif file"
 
 
-def _check_square(size: int | None, fit: str) -> None:
-    if size is not None and size < 1:
-        raise UserError(f"the size is {size} pixels: it must be at least 1")
-    if fit not in ("crop", "pad"):
-        raise UserError(f"the fit is {fit!r}: it must be crop or pad")
-
-
 class VideoInput:
     """A video that is decoded while it is iterated over, frame by frame, as often as wanted; see `open_video`.
 
@@ -191,7 +110,7 @@ class VideoInput:
     ) -> None:
         self._path, self._size, self._fit = os.fspath(path), size, fit
         self._background = parse_background(background)
-        _check_square(size, fit)
+        check_square(size, fit)
         if fps is not None and not (math.isfinite(fps) and 0.01 <= fps <= 240):
             raise UserError(f"the frame rate is {fps}: it must lie between 0.01 and 240")
         with open_clip(path) as clip:
@@ -250,7 +169,7 @@ class _FrameArray(VideoInput):
             )
         self._frames, self._size, self._fit = frames, size, fit
         self._background = parse_background(background)
-        _check_square(size, fit)
+        check_square(size, fit)
         self.fps = float(fps or 24)
         self.num_frames = len(frames)
         self.duration = self.num_frames / self.fps
@@ -267,7 +186,7 @@ def open_video(
     fit: Fit = "crop",
     background: str = "#ffffff",
 ) -> VideoInput:
-    """A video of any kind that `makeavideo.media.video.read_video` reads, to be iterated over at a constant frame rate.
+    """A video of any kind that `media.reader.read_video` reads, to be iterated over at a constant frame rate.
 
     Its packets are looked through once for its length, without decoding them (a gif, webp or apng is decoded for it).
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..media.video import read_video, write_video
+from ..media.reader import read_video
+from ..media.writer import write_video
 from ..serving import FONTS, PLAIN_PAGE, address, escape, guard_files, listen, run_app
 from .pairs import Pair
 from .store import QUESTIONS, Store

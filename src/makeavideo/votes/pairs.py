@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from ..media.video import read_recipe
+from ..media.reader import read_recipe
 
 ENDINGS = (".mp4", ".webm", ".gif", ".webp")
 

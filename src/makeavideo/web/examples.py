@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..media.video import write_video
+from ..media.writer import write_video
 from .uploads import Source, Uploads
 
 __all__ = ["Examples"]

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..media.decoder import VideoInfo
 from ..media.inputs import open_video
-from ..media.video import VideoInfo, VideoWriter, probe
+from ..media.reader import probe
+from ..media.writer import VideoWriter
 
 __all__ = ["DOWNLOADS", "Gallery", "Item"]
 

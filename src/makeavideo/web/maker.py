@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..loading import weights_hash
-from ..media.video import VideoWriter, interrupt, write_video
+from ..media.decoder import interrupt
+from ..media.writer import VideoWriter, write_video
 from ..sampling import to_uint8
 from ..settings import Settings
 from ..timeline import frame_skip

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.inputs import open_video
-from ..media.video import probe, read_recipe
+from ..media.reader import probe, read_recipe
 from .examples import Examples
 from .gallery import Gallery, Item
 from .jobs import Job, Jobs

@@ -19,7 +19,8 @@ from PIL import Image
 
 from ..errors import UserError
 from ..media.inputs import open_video, read_picture, sample_frames
-from ..media.video import probe, write_video
+from ..media.reader import probe
+from ..media.writer import write_video
 from .gallery import Gallery
 
 __all__ = ["MAX_BYTES", "Source", "Uploads"]
@@ -30,7 +31,7 @@ MAX_TOTAL_BYTES = 2 * 2**30
 MAX_SECONDS = 60.0
 MAX_FRAMES = 3600
 MAX_VIDEO_PIXELS = 1920 * 1200
-"""Of one frame; pictures have the limit of `makeavideo.media.inputs`, 64 megapixels."""
+"""Of one frame; pictures have the limit of `makeavideo.media.pictures`, 64 megapixels."""
 KEPT_PIXELS = 8_000_000
 """Larger pictures are kept smaller: reading them again would take seconds in which nothing could stop it."""
 

@@ -1,0 +1,180 @@
+"""Pictures of any turn, depth, transparency and colour space -> 8-bit RGB, and squares of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import numpy as np
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "MAX_PIXELS",
+    "Fit",
+    "TooManyPixels",
+    "Unreadable",
+    "check_square",
+    "load_picture",
+    "open_image",
+    "parse_background",
+    "to_rgb",
+    "to_square",
+    "unreadable",
+]
+
+MAX_PIXELS = 64_000_000  # of one picture or frame to be read: larger ones are decompression bombs or mistakes
+
+# swscale's bicubic | full chroma | accurate rounding: the default truncates and makes everything half a level darker.
+SCALER = 0x4 | 0x2000 | 0x40000
+
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+
+Fit = Literal["crop", "pad"]
+"""How a picture becomes a square: its centre, or the whole of it on a background."""
+
+
+class Unreadable(Exception):
+    """This file cannot be used; the message is the short reason. Never leaves the package."""
+
+
+def unreadable(error: Exception) -> Unreadable:
+    """The decoders raise nearly any exception on damaged files: all become one short reason."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, Unreadable):
+        return error
+    if isinstance(error, UnidentifiedImageError):
+        return Unreadable("not a picture")
+    if isinstance(error, TooManyPixels):
+        return Unreadable(str(error))
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return Unreadable("truncated" if "truncated" in text else f"damaged: {text[:80]}")
+
+
+def parse_background(name: str) -> tuple[int, int, int]:
+    """A colour as Pillow understands it ("#ffffff", "white") -> red, green, blue, 0..255; UserError if it is none."""
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"the background {name!r} is not a colour: write it like #ffffff or white") from error
+
+
+class TooManyPixels(Exception):
+    """A picture of more than MAX_PIXELS; the message says so."""
+
+    def __init__(self) -> None:
+        super().__init__(f"more than {MAX_PIXELS // 1_000_000} megapixels")
+
+
+def open_image(file: str | BinaryIO) -> Image.Image:
+    """Pillow's Image.open, which decodes nothing yet; TooManyPixels from what the header says."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
+        try:
+            image = Image.open(file)
+        except Image.DecompressionBombError as error:
+            raise TooManyPixels from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise TooManyPixels
+    return image
+
+
+def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB: alpha composed on the background, deeper grey scaled down."""
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = np.nan_to_num(np.asarray(image).astype(np.float32 if image.mode == "F" else np.float64))
+        # The depth of a file that arrives as I or F is not known: the smallest usual one that holds its values.
+        usual = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0, 2.0**31 - 1]
+        usual = [1.0, *usual] if image.mode == "F" else usual
+        peak = next((value for value in usual if grey.max() <= value), usual[-1])
+        levels = Image.fromarray((grey * (255.0 / peak)).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+        clear = image.info.get("transparency")  # the one level that is transparent
+        if isinstance(clear, int):
+            levels.paste(background, mask=Image.fromarray(np.uint8(255) * (grey == clear)))
+        return levels
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, background)
+        canvas.paste(image, mask=image.getchannel("A"))
+        return canvas
+    return image.convert("RGB")
+
+
+def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int | None = None) -> Image.Image:
+    """The picture, or an animation's first frame, upright, as 8-bit sRGB, alpha composed on the background.
+
+    detail: pixels a side that are enough; a JPEG may then be decoded smaller, never below it.
+    Unreadable for anything that is not a whole picture of at most 64 megapixels.
+    """
+    from PIL import ImageOps
+
+    try:
+        with open_image(file) as image:
+            if image.format == "EPS":  # Pillow would start Ghostscript, which runs the file's program
+                raise Unreadable("not a picture")
+            if detail is not None and image.format == "JPEG":
+                image.draft("RGB", (detail, detail))
+            image.load()
+            return to_rgb(to_srgb(ImageOps.exif_transpose(image)), background)
+    except Exception as error:
+        raise unreadable(error) from error
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A colour picture with a profile of its own (telephones: Display P3; print: CMYK) in the usual colours."""
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK") or "transparency" in image.info:
+        return image
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):  # a damaged profile: as if there were none
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "CMYK" or "sRGB" not in ImageCms.getProfileDescription(source):
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return converted or image
+    return image
+
+
+def to_square(
+    image: Image.Image, size: int, fit: Fit = "crop", background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """RGB image -> uint8 (size, size, 3) by antialiased Lanczos; `fit` as in `read_picture`."""
+    from PIL import Image
+
+    width, height = image.size
+    if fit == "pad":
+        scale = size / max(width, height)
+        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if inner != image.size:
+            image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        canvas = Image.new("RGB", (size, size), background)
+        canvas.paste(image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        return np.array(canvas)
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    if side != size:
+        box = (left, top, left + side, top + side)
+        image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+    elif image.size != (size, size):
+        image = image.crop((int(left), int(top), int(left) + size, int(top) + size))
+    return np.array(image)
+
+
+def check_square(size: int | None, fit: str) -> None:
+    if size is not None and size < 1:
+        raise UserError(f"the size is {size} pixels: it must be at least 1")
+    if fit not in ("crop", "pad"):
+        raise UserError(f"the fit is {fit!r}: it must be crop or pad")

@@ -1,0 +1,62 @@
+"""One png picture, and a folder of them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from .disk import Reserve
+
+
+class PngSink:
+    """One picture."""
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: Reserve) -> None:
+        self._path, self._rate, self._recipe = path, rate, recipe
+
+    def add(self, frame: np.ndarray) -> None:
+        _save_png(self._path, frame, {"Comment": self._recipe})
+
+    def finish(self) -> int:
+        return 1
+
+    def drop(self) -> None:
+        pass
+
+
+class FolderSink:
+    """A folder of pictures; the first one carries the recipe and the frame rate."""
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: Reserve) -> None:
+        self._path, self._rate, self._recipe = path, rate, recipe
+        self._count = 0
+        path.mkdir()
+
+    def add(self, frame: np.ndarray) -> None:
+        notes = {"Comment": self._recipe, "fps": str(self._rate)} if self._count == 0 else {}
+        path = self._path / f"frame_{self._count:05d}.png"
+        try:
+            _save_png(path, frame, notes)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        self._count += 1
+
+    def finish(self) -> int:
+        return self._count
+
+    def drop(self) -> None:
+        pass
+
+
+def _save_png(path: Path, frame: np.ndarray, notes: dict[str, str | None]) -> None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, value in notes.items():
+        if value is not None:
+            info.add_text(key, value)
+    Image.fromarray(frame).save(path, "PNG", pnginfo=info)
