@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from conftest import one_thread, tiny_image_encoder
 from makeavideo.inflation import VideoUNet
 from makeavideo.media.inputs import open_video, read_picture, sample_frames
-from makeavideo.media.video import FORMATS, probe, read_recipe, read_video, write_video
+from makeavideo.media.formats import FORMATS
+from makeavideo.media.reader import probe, read_recipe, read_video
+from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.training.assemble import assemble
 from makeavideo.training.recipe import Recipe
