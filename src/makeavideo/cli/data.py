@@ -8,6 +8,7 @@ import typer
 from rich.progress import Progress
 
 from .options import Background, console
+from .progress import bars
 
 app = typer.Typer(no_args_is_help=True, help="Build data sets.")
 
@@ -47,13 +48,6 @@ def data_emoji(
     """Build the emoji data set from pinned npm packages: captioned pictures, silent clips, large vectors."""
     from ..emoji.build import build_emoji
 
-    tasks: dict[str, int] = {}
-    with Progress(console=console) as bar:
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
+    with bars(console) as tell:
         counts = build_emoji(folder, cache, tell)["counts"]
     console.print(counts)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from ..errors import UserError
 from .options import Model, console
+from .progress import bars
 
 app = typer.Typer(no_args_is_help=True, help="Measure folders of videos (docs/evaluation.md).")
 
@@ -42,17 +42,6 @@ def checked(command: Callable) -> Callable:
             raise UserError(f'Evaluation needs {error.name}: run `pip install "makeavideo[evaluation]"`.') from None
 
     return run
-
-
-def progress(bar: Progress) -> Callable[[str, int, int], None]:
-    tasks: dict[str, int] = {}
-
-    def tell(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-
-    return tell
 
 
 def give(results: list, output: Path | None) -> None:
@@ -100,8 +89,8 @@ def fvd(
         max_videos=max_videos,
         short=short,
     )
-    with Progress(console=console) as bar:
-        result = measure(real, made, network, chosen, seed, bootstrap, batch_size, progress(bar))
+    with bars(console) as tell:
+        result = measure(real, made, network, chosen, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -121,8 +110,8 @@ def fid(
     """Fréchet distance between the frames of two folders of videos."""
     from ..evaluation.measures import fid as measure
 
-    with Progress(console=console) as bar:
-        result = measure(real, made, network, frames, max_videos, seed, bootstrap, batch_size, progress(bar))
+    with bars(console) as tell:
+        result = measure(real, made, network, frames, max_videos, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -143,8 +132,8 @@ def inception_score(
     """Inception Score of a folder of videos."""
     from ..evaluation.measures import inception_score as measure
 
-    with Progress(console=console) as bar:
-        result = measure(made, network, clips, frames, splits, max_videos, seed, bootstrap, batch_size, progress(bar))
+    with bars(console) as tell:
+        result = measure(made, network, clips, frames, splits, max_videos, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -163,8 +152,8 @@ def clipsim(
     """Likeness of text and frames by CLIP, mean over frames and videos."""
     from ..evaluation.measures import clipsim as measure
 
-    with Progress(console=console) as bar:
-        result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, progress(bar))
+    with bars(console) as tell:
+        result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -183,8 +172,8 @@ def retrieval(
     """Does a caption find its video among all? R@1, R@5, median rank."""
     from ..evaluation.measures import retrieval as measure
 
-    with Progress(console=console) as bar:
-        result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, progress(bar))
+    with bars(console) as tell:
+        result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -201,8 +190,8 @@ def motion(
     """How much the videos move, how much what stands still flickers, how well they loop."""
     from ..evaluation.measures import motion as measure
 
-    with Progress(console=console) as bar:
-        result = measure(made, max_frames, max_videos, seed, bootstrap, progress(bar))
+    with bars(console) as tell:
+        result = measure(made, max_frames, max_videos, seed, bootstrap, tell)
     give([result], output)
 
 
@@ -273,10 +262,10 @@ def ucf101(
     features, (scorer, _) = video_features(network), load_classifier(classifier, clips=True)
     chosen = protocol_named(protocol)
     generate = generator_of(model, frames, size, fps, steps, guidance)
-    with Progress(console=console) as bar:
+    with bars(console) as tell:
         results = measure(
             root, made, generate, features, scorer, count, split, chosen, sentences, seed, bootstrap, batch_size, fps,
-            progress(bar),
+            tell,
         )  # fmt: skip
     give(results, output)
 
@@ -307,9 +296,9 @@ def msrvtt(
 
     inception, text_image = image_features(network), text_image_network(clip)
     generate = generator_of(model, frames, size, fps, steps, guidance)
-    with Progress(console=console) as bar:
+    with bars(console) as tell:
         results = measure(
             table, videos, made, generate, inception, text_image, count, 16, seed, bootstrap, batch_size, fps,
-            progress(bar),
+            tell,
         )  # fmt: skip
     give(results, output)

@@ -10,17 +10,35 @@ from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..errors import UserError
 from ..included import default_model
 from . import data, evaluate, training, uses, votes
 from .options import Model
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Make-A-Video, complete and open: videos from a sentence, learnt without text-video pairs.",
 )
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"make-a-video {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What goes before every command."""
+
+
 for command in (uses.generate, uses.animate, uses.interpolate, uses.vary, uses.extend):
     app.command()(command)
 
@@ -61,7 +79,7 @@ app.add_typer(votes.app, name="compare")
 def main() -> None:
     """Entry point: a `UserError` becomes one line and exit code 2."""
     try:
-        app()
+        app(prog_name="make-a-video")  # for `python -m` too: the shell's completion knows it by this name
     except UserError as error:
         print(f"make-a-video: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,12 +1,14 @@
-"""The one line that the command line shows while a video is made: stage, frames done of all, time left."""
+"""What the command line shows meanwhile: a line while a video is made (stage, frames done, time left), or bars."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
@@ -72,3 +74,17 @@ class ProgressLine:
         self.work.step(stage, sample)
         left = self.work.seconds_left
         self.progress.update(self.task, completed=self.work.share, end=left and time.monotonic() + left)
+
+
+@contextlib.contextmanager
+def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows a bar for everything that is told of as (what, done, total)."""
+    tasks: dict[str, TaskID] = {}
+    with Progress(console=console) as shown:
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done, total=total)
+
+        yield tell

@@ -14,7 +14,7 @@ class _ServeByDefault(TyperGroup):
     """`compare DIR_A DIR_B` is `compare serve DIR_A DIR_B`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, "--help"}:
+        if args and args[0] not in {*self.commands, *self.get_help_option_names(ctx)}:
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
