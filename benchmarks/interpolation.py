@@ -31,7 +31,7 @@ from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES
-from makeavideo.training.stages import load_folder
+from makeavideo.training.networks import load_folder
 
 STEPS = 16
 """Of the paper's F-up."""

@@ -36,9 +36,11 @@ from makeavideo.inflation import VideoUNet, is_temporal, public
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.pseudo3d import PseudoConv3d
 from makeavideo.sampling import to_uint8
+from makeavideo.training.batches import collate
+from makeavideo.training.networks import load_folder
 from makeavideo.training.recipe import Recipe, load_recipe
-from makeavideo.training.stages import STAGES, load_folder
-from makeavideo.training.trainer import collate, train
+from makeavideo.training.stages import STAGES
+from makeavideo.training.trainer import train
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "thesis"
 VARIANTS = {

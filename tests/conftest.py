@@ -181,6 +181,14 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory) -> Path:
+    """See tiny_clips.make_clips."""
+    from tiny_clips import make_clips
+
+    return make_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="session")
 def training_data(tmp_path_factory) -> Path:
     """See tiny_training.make_data."""
     from tiny_training import make_data

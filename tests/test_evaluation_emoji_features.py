@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from makeavideo.emoji.concepts import split
 from makeavideo.errors import UserError
 from makeavideo.evaluation import emoji_features
 from makeavideo.evaluation.features import Emoji
@@ -18,10 +17,13 @@ HELD_IN = ("1f300", "1f308", "1f30a")
 
 @pytest.fixture
 def recipe(tmp_path):
-    held_out = (min(split().held_out_motion), min(split().held_out_all))
+    held_out = ("1f431", "1f680")
     for number, key in enumerate((*HELD_IN, *held_out)):
         write_video(tmp_path / "clips" / f"{key}.webp", moving_clip(number, 30, 32), 24)
-    values = {"output": tmp_path / "out", "clips": tmp_path / "clips", "steps": 3, "batch_size": 4, "width": 4}
+    values = {"output": tmp_path / "out", "clips": tmp_path / "clips", "split": tmp_path / "split.json"}
+    values |= {"steps": 3, "batch_size": 4, "width": 4}
+    lists = {"held_out_all": [held_out[1]], "held_out_motion": [held_out[0]]}
+    values["split"].write_text(json.dumps(lists))
     path = tmp_path / "recipe.yaml"
     path.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
     return path
@@ -54,7 +56,7 @@ def test_every_rate_and_both_directions_are_asked_for(recipe):
 
 def test_a_wrong_recipe_and_a_missing_network_are_one_sentence(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text("output: x\nclips: y\nsteps: 3\nwidht: 4\n")
+    path.write_text("output: x\nclips: y\nsplit: z\nsteps: 3\nwidht: 4\n")
     with pytest.raises(UserError, match="widht"):
         emoji_features.load_feature_recipe(path)
     with pytest.raises(UserError, match="cannot be loaded"):

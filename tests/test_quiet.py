@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from makeavideo import UserError
 from makeavideo.encoders import TextProjection, packaged_text_encoder
 from makeavideo.quiet import quiet_libraries
-from makeavideo.training.stages import load_folder
+from makeavideo.training.networks import load_folder
 
 
 def test_a_fresh_process_loads_without_a_word(tiny_model):

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from conftest import one_thread, tiny_image_encoder
 from makeavideo.inflation import VideoUNet
-from makeavideo.media.inputs import open_video, read_picture, sample_frames
 from makeavideo.media.formats import FORMATS
+from makeavideo.media.inputs import open_video, read_picture, sample_frames
 from makeavideo.media.reader import probe, read_recipe, read_video
 from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline

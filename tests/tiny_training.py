@@ -250,3 +250,14 @@ def resolver_recipe(folder, output, stage="sr-low-image", **changes):
         "optim": {"learning_rate": 2e-3, "warmup_steps": 0, "ema_decay": 0.5},
     }
     return Recipe.model_validate({**values, **changes})
+
+
+def same(a, b) -> bool:
+    """Whether two nested structures hold the same numbers, bit for bit."""
+    if torch.is_tensor(a):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b

@@ -7,8 +7,9 @@ import json
 import random
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib import resources
+
+from ..data.split import Split, parse_split
 
 SKIN_TONES = frozenset({"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"})
 
@@ -71,43 +72,16 @@ def concept_group(code: str) -> str:
     return _PERSON.get(joined, joined)
 
 
-@dataclass(frozen=True)
-class EmojiSplit:
-    """The committed split by concept. Both sets hold canonical codes (file stems) and are disjoint."""
-
-    seed: int
-    held_out_all: frozenset[str]
-    """5 % of all concepts: used in no training stage."""
-    held_out_motion: frozenset[str]
-    """10 % of the animated concepts: stills may be used, motion never."""
-
-    def train_images(self, keys: Iterable[str]) -> set[str]:
-        """The keys whose stills may be trained on."""
-        return set(keys) - self.held_out_all
-
-    def train_clips(self, keys: Iterable[str]) -> set[str]:
-        """The keys whose motion may be trained on."""
-        return set(keys) - self.held_out_all - self.held_out_motion
-
-
 @functools.cache
-def split() -> EmojiSplit:
-    """Read the committed split."""
-    data = json.loads(resources.files("makeavideo.emoji").joinpath("split.json").read_text("utf-8"))
-    return EmojiSplit(data["seed"], frozenset(data["held_out_all"]), frozenset(data["held_out_motion"]))
+def split() -> Split:
+    """The committed split: 5 % of all concepts in no training stage, 10 % of the animated ones as stills only.
+
+    Both sets hold canonical codes (file stems). Recipes name a copy of the file, recipes/emoji/split.json.
+    """
+    return parse_split(json.loads(resources.files("makeavideo.emoji").joinpath("split.json").read_text("utf-8")))
 
 
-def train_images(keys: Iterable[str]) -> set[str]:
-    """The keys whose stills may be trained on, by the committed split."""
-    return split().train_images(keys)
-
-
-def train_clips(keys: Iterable[str]) -> set[str]:
-    """The keys whose motion may be trained on, by the committed split."""
-    return split().train_clips(keys)
-
-
-def draw_split(concepts: Iterable[str], animated: Iterable[str], seed: int = 0) -> EmojiSplit:
+def draw_split(concepts: Iterable[str], animated: Iterable[str], seed: int = 0) -> Split:
     """Draw a split: a pure function of the codes and the seed. Whole groups (:func:`concept_group`) are held out.
 
     This is how the committed file was made; it is not drawn again at run time, so that a new package version cannot
@@ -130,4 +104,4 @@ def draw_split(concepts: Iterable[str], animated: Iterable[str], seed: int = 0) 
     held_out_all = draw(concepts, round(0.05 * len(concepts)), "all")
     rest = [code for code in concepts if code in animated and code not in held_out_all]
     held_out_motion = draw(rest, round(0.10 * len(animated)), "motion")
-    return EmojiSplit(seed, frozenset(held_out_all), frozenset(held_out_motion))
+    return Split(frozenset(held_out_all), frozenset(held_out_motion))

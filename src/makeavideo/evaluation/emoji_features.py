@@ -121,7 +121,8 @@ class FeatureRecipe(Strict):
     """All that the training of the feature network depends on."""
 
     output: str = Field(description="folder for config.json, model.safetensors and training.json")
-    clips: str = Field(description="folder of emoji clips; the committed split leaves the held-out ones out")
+    clips: str = Field(description="folder of emoji clips")
+    split: str = Field(description="JSON file that names the held-out ones, which are left out")
     size: int = Field(64, gt=0)
     num_frames: int = Field(16, gt=0, multiple_of=4)
     fps: float = Field(24.0, gt=0, description="the frame rate of the source clips")
@@ -203,10 +204,10 @@ def train_features(recipe: FeatureRecipe, tell=print) -> dict[str, Any]:
     direction can be asked, is on concepts that the network has never seen.
     """
     from ..data.clips import UnlabelledClips
-    from ..emoji.concepts import split
+    from ..data.split import load_split
 
     torch.set_num_threads(recipe.threads)
-    held_out = split().held_out_all | split().held_out_motion
+    held_out = load_split(recipe.split).no_motion
     settings = {
         "size": recipe.size,
         "num_frames": recipe.num_frames,

@@ -12,15 +12,21 @@ from ..pipeline import MakeAVideoPipeline
 from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
 from ..wordings import WordingTable
-from .stages import STAGES, load_folder
-from .stages.super_resolution import load_super_resolution
+from .networks import forget_places, load_folder
+from .stages import decoder, interpolator, super_resolution
 
-PIXEL_STAGES = ("decoder-video", "interpolator", "sr-low-video", "sr-high-image")
+PIXEL_NETWORKS = {
+    "decoder-video": ("decoder", decoder.SHIFT),
+    "interpolator": ("interpolator", interpolator.SHIFT),
+    "sr-low-video": ("super_resolution_low", super_resolution.SHIFT),
+    "sr-high-image": ("super_resolution_high", super_resolution.SHIFT),
+}
+"""What a pipeline calls the network of each stage that makes frames, and the shift of its scheduler."""
 
 
 def missing_stages(stages: Iterable[str]) -> list[str]:
     """What a pipeline needs and these stages do not make."""
-    return sorted({"clip", "prior", *PIXEL_STAGES} - set(stages))
+    return sorted({"clip", "prior", *PIXEL_NETWORKS} - set(stages))
 
 
 def newest(runs: Path, stage: str, last: dict[str, str] | None = None) -> Path:
@@ -50,13 +56,13 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         "prior_scheduler": make_scheduler(),
         "wordings": load_folder(WordingTable, newest(runs, "prior", last) / "wordings", "table of wordings"),
     }
-    for name in PIXEL_STAGES:
-        stage = STAGES[name]
-        trained, what = newest(runs, name, last) / stage.component, f"{name} network"
-        modules[stage.component] = (
-            load_super_resolution(trained, what) if name.startswith("sr-") else load_folder(VideoUNet, trained, what)
-        )
-        modules[f"{stage.component}_scheduler"] = make_scheduler(stage.shift)
+    for name, (component, shift) in PIXEL_NETWORKS.items():
+        trained, what = newest(runs, name, last) / component, f"{name} network"
+        if name.startswith("sr-"):
+            modules[component] = super_resolution.load_super_resolution(trained, what)
+        else:
+            modules[component] = load_folder(VideoUNet, trained, what)
+        modules[f"{component}_scheduler"] = make_scheduler(shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
             module.half()
@@ -68,6 +74,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
     shutil.rmtree(partial, ignore_errors=True)
     with quiet_libraries():
         pipe.save_pretrained(partial, safe_serialization=True)
+    forget_places(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

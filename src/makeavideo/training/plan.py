@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import Field
 
 from ..errors import UserError
-from .recipe import VIDEO_STAGES, Recipe, Strict, checked, load_recipe, read_yaml
+from .recipe import Recipe, Strict, checked, load_recipe, read_yaml
 
 PLAN_FILE = "plan.yaml"
 
@@ -172,7 +172,7 @@ def stage_recipe(plan: Plan, stage: PlanStage, path: Path, before: list[str], ru
     """The recipe as this plan runs it: its folder, what it starts from, the data and settings of the command line."""
     file = path.parent / f"{stage.recipe}.yaml"
     plain = load_recipe(file)
-    changes = {"output": str(runs / stage.recipe)}
+    changes: dict[str, object] = {"output": str(runs / stage.recipe)}
     for key, source in stage.sources.items():
         name, _, exported = source.partition("/")
         if name not in before:
@@ -181,10 +181,9 @@ def stage_recipe(plan: Plan, stage: PlanStage, path: Path, before: list[str], ru
     for key, value in flat(plain.model_dump()):
         if key != "output" and key not in changes and isinstance(value, str) and Path(value).is_relative_to(plan.runs):
             raise UserError(f"{file} has {key}: {value}: say in {path} which run that is, under `from`.")
-    video = plain.stage in VIDEO_STAGES
-    own = wishes.clips if video else wishes.pictures
+    own = wishes.clips if plain.video else wishes.pictures
     if wishes.pictures or wishes.clips:
-        changes["data.split"] = "none"
+        changes["data.split"] = None
     if own:
         changes["data.roots"] = list(own)
     if wishes.pictures and plain.data.stills:
@@ -229,3 +228,6 @@ def check_data(job: Job) -> None:
         for root in roots:
             if not Path(root).expanduser().exists():
                 raise UserError(f"{key} of {job.name} is {root}, which does not exist: give an existing folder.")
+    split = job.recipe.data.split
+    if split is not None and not Path(split).expanduser().is_file():
+        raise UserError(f"data.split of {job.name} is {split}, which does not exist: give an existing file.")

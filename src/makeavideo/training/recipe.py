@@ -39,7 +39,9 @@ class DataRecipe(Strict):
     size: int = Field(gt=0, description="pixels a side after resizing")
     crop: int | None = Field(None, gt=0, description="side of a random crop, in pixels; none: the whole picture")
     background: str = Field("#ffffff", description="colour that transparent pixels are composed on")
-    split: Literal["none", "emoji"] = Field("none", description="emoji: leave the committed held-out concepts out")
+    split: str | None = Field(
+        None, description="JSON file that names what is held out, by file stem: see recipes/emoji/split.json"
+    )
     num_frames: int = Field(16, gt=0)
     fps_low: float = Field(1.0, gt=0)
     fps_high: float = Field(30.0, gt=0)
@@ -155,6 +157,11 @@ class Recipe(Strict):
     checkpoint_steps: int | None = Field(None, gt=0, description="also write a checkpoint every so many steps")
     sample_every: int = Field(500, ge=0, description="steps between contact sheets, the last one at the end; 0: none")
     log_every: int = Field(10, gt=0)
+
+    @property
+    def video(self) -> bool:
+        """Whether it learns from clips."""
+        return self.stage in VIDEO_STAGES
 
     @field_validator("mixed_precision", mode="before")
     @classmethod

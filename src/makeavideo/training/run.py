@@ -20,10 +20,11 @@ from accelerate.utils import broadcast_object_list
 
 from ..errors import UserError
 from .assemble import assemble, missing_stages
+from .checkpoints import checkpoints
 from .plan import Job, Jobs, Wishes, check, is_plan, load_jobs
 from .progress import PlanTable, Watch
 from .recipe import Recipe, load_recipe
-from .trainer import Stopped, checkpoints, train
+from .trainer import Stopped, train
 
 TRIAL_SHARE = 0.05
 """Part of a stage's time that its trial may take."""

@@ -10,9 +10,9 @@ from ...errors import UserError
 from ...inflation import VideoUNet
 from ...sampling import TIMESTEPS, add_noise, from_uint8, to_uint8
 from ...super_resolution import SuperResolver
+from ..networks import load_folder
 from ..recipe import Recipe
 from ..small_frames import Clean, shrink
-from .base import load_folder
 
 
 @dataclass

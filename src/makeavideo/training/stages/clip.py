@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...encoders import TextProjection, embed_text, load_text_encoder
+from ...encoders import TextProjection
 from ...errors import UserError
+from ..datasets import captioned_images
+from ..networks import all_parameters, load_folder
 from ..recipe import Recipe
-from .base import Stage, captioned_images, load_folder
+from .base import Companion
+from .texts import TextCache
 
 VIEW_TEMPERATURE = 0.1
 
@@ -23,22 +26,6 @@ class ImageTextNetwork(nn.Module):
     def forward(self, pixels: Tensor, text_embeds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image = F.normalize(self.vision(pixel_values=pixels).image_embeds.float(), dim=-1)
         return image, self.text(text_embeds), self.log_scale.exp().clamp(max=100)
-
-
-class TextCache:
-    """Sentence embeddings of the frozen text encoder, each text encoded once."""
-
-    def __init__(self, folder: str | None, device: torch.device):
-        self.tokenizer, self.encoder = load_text_encoder(folder)
-        self.encoder.to(device)
-        self.known: dict[str, Tensor] = {}
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        new = sorted({text for text in texts if text not in self.known})
-        for start in range(0, len(new), 256):
-            part = new[start : start + 256]
-            self.known.update(zip(part, embed_text(self.tokenizer, self.encoder, part), strict=True))
-        return torch.stack([self.known[text] for text in texts])
 
 
 def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,42 +48,25 @@ def contrast(logits: Tensor, right: Tensor) -> Tensor:
     return (F.cross_entropy(logits, along) + F.cross_entropy(logits.T, across)) / 2
 
 
-class ClipStage(Stage):
-    """Image tower and text projection, contrastive (CLIP; what section 3.1 takes as given)."""
+class ClipStage:
+    """Image tower and text projection, contrastive (CLIP; what section 3.1 takes as given).
+
+    It sees two views of each picture and a caption, says where they lie in one space, and is off by the cross-entropy
+    of telling which belong together.
+    """
 
     def __init__(self, recipe: Recipe, device: torch.device):
-        super().__init__(recipe, device)
-        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
+        self.recipe, self.device = recipe, device
+        self.companions: list[Companion] = []
+        self.skipped: list[tuple[str, str]] = []
         self.dataset = captioned_images(recipe.data)
         self.embed_text = TextCache(recipe.text_encoder, device)
-        if recipe.init_from:
-            start = Path(recipe.init_from)
-            vision = load_folder(CLIPVisionModelWithProjection, start / "image_encoder", "image encoder")
-            text = load_folder(TextProjection, start / "text_projection", "text projection")
-        else:
-            config = CLIPVisionConfig(image_size=recipe.data.crop or recipe.data.size, **recipe.network)
-            vision = CLIPVisionModelWithProjection(config)
-            text = TextProjection(self.embed_text.encoder.config.hidden_size, config.projection_dim)
-        size, dim = recipe.data.crop or recipe.data.size, self.embed_text.encoder.config.hidden_size
-        if vision.config.image_size != size:
-            raise UserError(
-                f"The image encoder in {recipe.init_from} sees {vision.config.image_size} pixels a side and the data "
-                f"has {size}: set data.size to {vision.config.image_size}."
-            )
-        if text.config.text_embed_dim != dim:
-            raise UserError(
-                f"The text projection in {recipe.init_from} expects {text.config.text_embed_dim} numbers a text and "
-                f"the text encoder gives {dim}: set text_encoder to the one that it was trained with."
-            )
-        self.network = ImageTextNetwork(vision.float(), text.float())
-        self.network.vision.requires_grad_(recipe.train != "text")
+        self.network = start(recipe, self.embed_text.encoder.config.hidden_size)
 
-    def parameter_groups(self):
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        return [{"params": parameters, "lr": self.recipe.optim.learning_rate}]
+    def parameter_groups(self) -> list[dict]:
+        return all_parameters(self.network, self.recipe)
 
-    def loss(self, network, batch, generator):
+    def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
         """Picture against text, and one view of a picture against another (SLIP): few captions tell twins apart."""
         pixels, text = batch["pixels"][:, 0], self.embed_text(batch["caption"])
         if self.recipe.train == "text":
@@ -110,7 +80,7 @@ class ClipStage(Stage):
             one @ other.T / VIEW_TEMPERATURE, same
         )
 
-    def right_texts(self, batch) -> Tensor:
+    def right_texts(self, batch: dict) -> Tensor:
         """(pictures, captions) 1 where the caption is right: its own, and what is made of words said of the picture."""
         said = [set(self.dataset.wordings(int(index)).all) for index in batch["index"]]
         drawn = [set(words.split("\n")) for words in batch["words"]]
@@ -119,6 +89,40 @@ class ClipStage(Stage):
         right = [[float(key == other or words <= known) for other, words in captions] for key, known in pictures]
         return torch.tensor(right, device=batch["pixels"].device)
 
-    def export(self, folder):
+    def contact_sheet(self, network) -> None:
+        return None
+
+    def export(self, folder) -> None:
         self.network.vision.half().save_pretrained(folder / "image_encoder")
         self.network.text.half().save_pretrained(folder / "text_projection")
+
+
+def start(recipe: Recipe, text_dim: int) -> ImageTextNetwork:
+    """The two networks of `init_from`, or new ones; the tower stays as it is with `train: text`.
+
+    text_dim: numbers that the text encoder makes of a text.
+    """
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    size = recipe.data.crop or recipe.data.size
+    if recipe.init_from:
+        folder = Path(recipe.init_from)
+        vision = load_folder(CLIPVisionModelWithProjection, folder / "image_encoder", "image encoder")
+        text = load_folder(TextProjection, folder / "text_projection", "text projection")
+    else:
+        config = CLIPVisionConfig(image_size=size, **recipe.network)
+        vision = CLIPVisionModelWithProjection(config)
+        text = TextProjection(text_dim, config.projection_dim)
+    if vision.config.image_size != size:
+        raise UserError(
+            f"The image encoder in {recipe.init_from} sees {vision.config.image_size} pixels a side and the data "
+            f"has {size}: set data.size to {vision.config.image_size}."
+        )
+    if text.config.text_embed_dim != text_dim:
+        raise UserError(
+            f"The text projection in {recipe.init_from} expects {text.config.text_embed_dim} numbers a text and "
+            f"the text encoder gives {text_dim}: set text_encoder to the one that it was trained with."
+        )
+    network = ImageTextNetwork(vision.float(), text.float())
+    network.vision.requires_grad_(recipe.train != "text")
+    return network

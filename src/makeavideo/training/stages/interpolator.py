@@ -1,113 +1,128 @@
 """F-up: frames between and after the given ones (section 3.3 of the paper), by a guess to correct or by diffusion."""
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import UserError
-from ...flow import (
-    EXTRA_CHANNELS,
-    LARGEST_CORRECTION,
-    MASKED_CHANNELS,
-    first_guess,
-    seen_by_interpolator,
-    seen_by_masked_interpolator,
-)
+from ...filling import Filling, FirstGuess, Masked
 from ...inflation import VideoUNet, add_pixel_path, widen_input
+from ...sampling import make_scheduler, sample
+from ..datasets import unlabelled_clips
+from ..losses import denoising_loss, diffuse
 from ..masks import draw_masks
-from .decoder import Conditions, DecoderVideoStage
+from ..networks import make_trainable, save_network, start_network, temporal_and_spatial
+from ..recipe import NoiseRecipe, Recipe
+from .base import Companion
+from .conditions import Conditioner, Conditions, told
+from .sheets import SHEET_CLIPS, pairs, samples_of
 
+SHIFT = 2.0
+"""Of the noise levels that the paper's F-up is sampled at, as D_t's."""
 PIXEL_CHANNELS = 48
 """Width of F-up's path at full resolution."""
+SHEET_STEPS = 16
 
 
-class InterpolatorStage(DecoderVideoStage):
-    """F-up (section 3.3): D_t with more input channels.
+class InterpolatorStage:
+    """Some frames of a clip -> the others: D_t with more input channels.
 
-    `guess: none` is the paper's: the given frames, zeros where there are none, and the mask, four channels; the others
-    are diffused. The network starts as D_t.
-
-    `guess: flow` is ours: in place of the frames that are not given it sees a guess from those that are
-    (`flow.first_guess`), the mask and the unit of what it makes, five channels; it makes what is to be added to the
-    guess, in one step from t = 1. There the noise says nothing, and its mean is taken in place of a draw. D_t's weights
-    read the guess where they read the noisy frames, and the last layer starts as zero: F-up starts as the guess.
+    What it sees, and what its answer means, is a `filling`: the paper's (`guess: none`, it starts as D_t) or ours
+    (`guess: flow`, it starts as the first guess). It is told y_e and the frame rate, and is off by the velocity's
+    squared error of the answer; of ours, which takes one step from t = 1, that is the answer's squared error.
     """
 
-    component = "interpolator"
+    def __init__(self, recipe: Recipe, device: torch.device):
+        self.recipe, self.device = recipe, device
+        self.companions: list[Companion] = []
+        self.skipped: list[tuple[str, str]] = []
+        self.filling: type[Filling] = Masked if recipe.guess == "none" else FirstGuess
+        self.noised: Callable = from_nothing if self.filling.at_once else diffuse
+        self.dataset = unlabelled_clips(recipe.data)
+        self.network = start(recipe, self.filling)
+        make_trainable(self.network, recipe)
+        if self.network.config.unet_class != "UNet2DConditionModel":
+            raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
+        self.conditioner = Conditioner(recipe, device)
 
-    @property
-    def masked(self) -> bool:
-        """Whether it is the paper's."""
-        return self.recipe.guess == "none"
-
-    @property
-    def sheet_steps(self) -> int:
-        return 16 if self.masked else 1
-
-    sheet_guidance = 1.0
-
-    def start(self):
-        network = super().start()
-        channels = MASKED_CHANNELS if self.masked else EXTRA_CHANNELS
-        if network.config.extra_channels == 0:
-            network = widen_input(network, channels)
-            if not self.masked:
-                self.read_guess(add_pixel_path(network, PIXEL_CHANNELS))
-        elif network.config.extra_channels != channels:
-            raise UserError(
-                f"The interpolator in {self.recipe.init_from} has {network.config.extra_channels} extra channels and "
-                f"guess: {self.recipe.guess} needs {channels}: change guess, or start from a decoder."
-            )
-        if self.recipe.train == "path":
-            network.requires_grad_(False).pixel_path.requires_grad_(True)
-        return network.to(memory_format=torch.channels_last)
-
-    @staticmethod
-    def read_guess(network: VideoUNet) -> None:
-        """Lets D_t's weights read the guess, and the network start by adding nothing to it, in place."""
-        sizes = [network.config.space_to_depth**2 * channels for channels in (3, 3, EXTRA_CHANNELS - 3)]
-        x_t, guess, _ = network.unet.conv_in.weight.data.split(sizes, 1)
-        guess.copy_(x_t)
-        x_t.zero_()
-        for name, parameter in network.unet.conv_out.named_parameters():
-            if name != "temporal.weight":
-                nn.init.zeros_(parameter)
-
-    def parameter_groups(self):
-        if self.masked:
-            return super().parameter_groups()
-        optim = self.recipe.optim
-        path = {"params": list(self.network.pixel_path.parameters()), "lr": optim.learning_rate}
+    def parameter_groups(self) -> list[dict]:
+        optim, network = self.recipe.optim, self.network
+        if self.filling is Masked:
+            return temporal_and_spatial(network, self.recipe)
+        path = {"params": list(network.pixel_path.parameters()), "lr": optim.learning_rate}
         if self.recipe.train == "path":
             return [path]
-        pretrained = [p for name, p in self.network.named_parameters() if not name.startswith("pixel_path.")]
+        pretrained = [p for name, p in network.named_parameters() if not name.startswith("pixel_path.")]
         return [path, {"params": pretrained, "lr": optim.learning_rate * optim.pretrained_scale}]
 
-    def noise_like(self, x, generator):
-        return super().noise_like(x, generator) if self.masked else torch.zeros_like(x)
+    def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
+        x = batch["pixels"]
+        conditions = self.conditioner.some(x, batch["fps"], generator)
+        shown = self.shown(x, generator)
+        target = shown.target(x)
+        x_t, t = self.noised(target, self.recipe.noise, generator)
+        return denoising_loss(predict(network, shown, x_t, t, conditions), target, t, self.recipe.noise)
 
-    def diffuse(self, x, generator):
-        if self.masked:
-            return super().diffuse(x, generator)
-        return self.noise_like(x, generator), torch.ones(len(x), device=x.device)
+    def shown(self, x: Tensor, generator: torch.Generator) -> Filling:
+        """Clips (batch, frames, 3, h, w) of which only some frames are given."""
+        return self.filling(x, draw_masks(*x.shape[:2], generator, self.recipe.data.every_fifth).to(x.device))
 
-    def target(self, batch, generator):
-        pixels = batch["pixels"]
-        mask = draw_masks(*pixels.shape[:2], generator, self.recipe.data.every_fifth).to(pixels.device)
-        batch["mask"] = mask[:, :, None, None, None].expand(-1, -1, 1, *pixels.shape[3:])
-        if self.masked:
-            batch["given"] = pixels * batch["mask"]
-            return pixels
-        batch["guess"], batch["unit"] = first_guess(pixels, mask)
-        correction = (pixels - batch["guess"]) / batch["unit"]
-        return correction.clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION)
+    def contact_sheet(self, network):
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        x, fps = samples_of(self.dataset, SHEET_CLIPS, self.device)
+        conditions = self.conditioner.all(x, fps, generator)
+        shown = self.shown(x, generator)
 
-    def frames(self, made, batch):
-        return made if self.masked else batch["guess"] + batch["unit"] * made
+        def at(x_t, t):
+            return predict(network, shown, x_t, t.expand(len(x_t)), conditions)
 
-    def predict(self, network, x_t, t, conditions: Conditions, batch):
-        mask = batch["mask"]
-        if self.masked:
-            seen = seen_by_masked_interpolator(x_t, batch["given"], mask)
-            return torch.lerp(super().predict(network, seen, t, conditions, batch), batch["given"], mask)
-        seen = seen_by_interpolator(x_t, batch["guess"], batch["unit"], mask)
-        return super().predict(network, seen, t, conditions, batch) * (1 - mask)
+        noise = shown.noise(generator, self.recipe.noise.shared)
+        answer = sample(at, noise, make_scheduler(SHIFT), shown.steps(SHEET_STEPS))
+        return pairs(x, shown.frames(answer), moving=True)
+
+    def export(self, folder) -> None:
+        save_network(self.network, "interpolator", SHIFT, folder)
+
+
+def predict(network, shown: Filling, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+    """F-up's answer at x_t."""
+    return shown.answer(told(network, shown.seen(x_t), t, conditions))
+
+
+def from_nothing(x: Tensor, noise: NoiseRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(x_t, t) of what is made in one step: at t = 1 there is noise alone, and its mean stands for a draw."""
+    return torch.zeros_like(x), torch.ones(len(x), device=x.device)
+
+
+def start(recipe: Recipe, filling: type[Filling]) -> VideoUNet:
+    """D_t, or an F-up, with the input channels that the filling has.
+
+    Raises:
+        UserError: it is an F-up of the other kind.
+    """
+    network = start_network(recipe)
+    network.register_to_config(shared_noise=recipe.noise.shared, guidance=1.0, known_frames=False)
+    if network.config.extra_channels == 0:
+        network = widen_input(network, filling.extra_channels)
+        if filling is FirstGuess:
+            read_guess(add_pixel_path(network, PIXEL_CHANNELS))
+    elif network.config.extra_channels != filling.extra_channels:
+        raise UserError(
+            f"The interpolator in {recipe.init_from} has {network.config.extra_channels} extra channels and "
+            f"guess: {recipe.guess} needs {filling.extra_channels}: change guess, or start from a decoder."
+        )
+    if recipe.train == "path":
+        network.requires_grad_(False).pixel_path.requires_grad_(True)
+    return network.to(memory_format=torch.channels_last)
+
+
+def read_guess(network: VideoUNet) -> None:
+    """Let D_t's weights read the guess in place of the noisy frames, and add nothing to it at first; in place."""
+    sizes = [network.config.space_to_depth**2 * channels for channels in (3, 3, FirstGuess.extra_channels - 3)]
+    x_t, guess, _ = network.unet.conv_in.weight.data.split(sizes, 1)
+    guess.copy_(x_t)
+    x_t.zero_()
+    for name, parameter in network.unet.conv_out.named_parameters():
+        if name != "temporal.weight":
+            nn.init.zeros_(parameter)

@@ -1,6 +1,7 @@
-"""How a `SuperResolver` learns: large frames from small ones, in one step."""
+"""How a `SuperResolver` learns: large frames from small ones, in one step (in place of section 3.2's diffusion)."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from ...errors import UserError
 from ...sampling import to_uint8, upsample
 from ...super_resolution import SuperResolver, inflate_resolver
 from ..adversary import Adversary
+from ..networks import all_parameters, build, load_folder, make_trainable, save_network, temporal_and_spatial
 from ..recipe import Recipe
 from ..small_frames import PackedCrops, degrade, pack, sharpen
-from .base import load_folder
+from .base import Companion
 from .before import network_before
-from .pixels import build
 
 SHEET_ROWS = 12
 DATA_KEYS = {"roots", "size", "crop", "background", "split", "num_frames", "short"}
@@ -33,21 +34,36 @@ def differences(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def edge_loss(made: Tensor, real: Tensor) -> Tensor:
     """L1 of the differences of neighbours: the cheapest sharpener."""
-    return sum(F.l1_loss(a, b) for a, b in zip(differences(made), differences(real), strict=True))
+    across, along = (F.l1_loss(a, b) for a, b in zip(differences(made), differences(real), strict=True))
+    return across + along
 
 
-class OneStep:
-    """Loss, crops and contact sheet of a super-resolution stage whose network is a `SuperResolver`."""
+class OneStepStage:
+    """Small frames -> large frames, of a picture or of a clip.
 
-    def __init__(self, recipe: Recipe, network: SuperResolver, reader, device: torch.device):
+    It sees small frames of the kinds that it will meet (`small_frames`, `before`), says the large ones, sharpened if
+    asked for, and is off by the L1 of pixels and edges and by what a discriminator says.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device, reader: Any, component: str, factor: int):
         self.recipe, self.settings, self.device = recipe, recipe.super_resolution, device
-        self.factor = network.config.factor
-        crop = recipe.data.crop or recipe.data.size
-        if crop % (self.factor * network.config.patch):
-            raise UserError(
-                f"The crop of {recipe.stage} has {crop} pixels a side: use a multiple of "
-                f"{self.factor * network.config.patch}."
-            )
+        self.component, self.factor = component, factor
+        self.skipped: list[tuple[str, str]] = []
+        self.network = start(recipe, factor)
+        make_trainable(self.network, recipe)
+        self.dataset = self.crops_of(reader)
+        self.adversary = None
+        if self.settings.adversarial_weight:
+            width, rate = self.settings.discriminator_width, self.settings.discriminator_learning_rate
+            self.adversary = Adversary(width, rate, device)
+        self.companions: list[Companion] = [self.adversary] if self.adversary else []
+
+    def crops_of(self, reader: Any) -> PackedCrops:
+        """Crops of the reader's large frames with the small frames of each, cut once into the run's folder."""
+        recipe, crop = self.recipe, self.recipe.data.crop or self.recipe.data.size
+        step = self.factor * self.network.config.patch
+        if crop % step:
+            raise UserError(f"The crop of {recipe.stage} has {crop} pixels a side: use a multiple of {step}.")
         folder = Path(recipe.output) / "crops"
         note = {
             **recipe.data.model_dump(mode="json", include=DATA_KEYS),
@@ -55,14 +71,13 @@ class OneStep:
             "items": len(reader),
         }
         reader.crop = None  # the crops are cut here, where small and large pixels meet
-        clean = network_before(recipe, self.factor, device)
+        clean = network_before(recipe, self.factor, self.device)
         with PartialState().local_main_process_first():
             pack(reader, folder, self.factor, crop, self.settings.crops, clean, note)
-        self.dataset = PackedCrops(folder, self.settings.cleaned)
-        self.adversary = None
-        if self.settings.adversarial_weight:
-            width, rate = self.settings.discriminator_width, self.settings.discriminator_learning_rate
-            self.adversary = Adversary(width, rate, device)
+        return PackedCrops(folder, self.settings.cleaned)
+
+    def parameter_groups(self) -> list[dict]:
+        return (temporal_and_spatial if self.recipe.video else all_parameters)(self.network, self.recipe)
 
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
         s = self.settings
@@ -90,8 +105,11 @@ class OneStep:
         rows = torch.cat([upsample(small, pixels.shape[-1])[:, :1], network(small)[:, :1], pixels[:, :1]], 1)
         return contact_sheet(to_uint8(rows), columns=3)
 
+    def export(self, folder) -> None:
+        save_network(self.network, self.component, 1.0, folder)  # a scheduler that is not asked: one format for both
 
-def start(recipe: Recipe, factor: int, video: bool) -> SuperResolver:
+
+def start(recipe: Recipe, factor: int) -> SuperResolver:
     """The `SuperResolver` that a stage begins with: from scratch, or from `init_from`; inflated for clips."""
     if recipe.init_from is None:
         config = {key: value for key, value in recipe.network.items() if key != "class"}
@@ -104,6 +122,6 @@ def start(recipe: Recipe, factor: int, video: bool) -> SuperResolver:
         raise UserError("A SuperResolver is small and cannot recompute: take gradient_checkpointing out of the recipe.")
     if recipe.temporal == "attention":
         raise UserError("A SuperResolver has temporal convolutions only: set temporal to pseudo3d.")
-    if video and network.config.temporal == "none":
+    if recipe.video and network.config.temporal == "none":
         network = inflate_resolver(network)
     return network.to(memory_format=torch.channels_last)

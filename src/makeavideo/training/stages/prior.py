@@ -4,17 +4,20 @@ import random
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...data.images import CaptionedImages
 from ...encoders import embed_images
 from ...errors import UserError
 from ...sampling import TIMESTEPS, add_noise, frame_noise
 from ...wordings import WordingTable
+from ..datasets import captioned_images
+from ..losses import draw_levels, weighted_loss
+from ..networks import all_parameters, build, load_folder
 from ..recipe import Recipe
-from .base import Stage, captioned_images, load_folder
-from .clip import TextCache
-from .pixels import build, draw_levels, weighted_loss
+from .base import Companion
+from .conditions import drop
+from .texts import TextCache
 
 
 class EmbeddedImages(torch.utils.data.Dataset):
@@ -47,14 +50,17 @@ class EmbeddedImages(torch.utils.data.Dataset):
         return WordingTable.of(said, torch.stack(self.embeds), embed)
 
 
-class PriorStage(Stage):
-    """P: text embedding -> image embedding, a diffusion of vectors that predicts the clean one (section 3.1).
+class PriorStage:
+    """P: text embedding -> image embedding, a diffusion of vectors (section 3.1).
 
-    Beside the network it exports the table of all wordings of its data, `wordings`.
+    It sees a noisy image embedding and is told the text's, says the clean one, and is off by the velocity's squared
+    error. Beside the network it exports the table of all wordings of its data, `wordings`.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device):
-        super().__init__(recipe, device)
+        self.recipe, self.device = recipe, device
+        self.companions: list[Companion] = []
+        self.skipped: list[tuple[str, str]] = []
         from diffusers import PriorTransformer
         from transformers import CLIPVisionModelWithProjection
 
@@ -76,21 +82,22 @@ class PriorStage(Stage):
         self.network.clip_mean.requires_grad_(False)
         self.network.clip_std.requires_grad_(False)
 
-    def parameter_groups(self):
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        return [{"params": parameters, "lr": self.recipe.optim.learning_rate}]
+    def parameter_groups(self) -> list[dict]:
+        return all_parameters(self.network, self.recipe)
 
-    def loss(self, network, batch, generator):
-        noise_recipe = self.recipe.noise
+    def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
         text = self.embed_text(batch["caption"])
         x = (batch["embeds"] - self.network.clip_mean) / self.network.clip_std
-        draws = torch.rand(x.shape[0], generator=generator, device=generator.device).to(x.device)
-        text = torch.where((draws < self.recipe.condition_dropout)[:, None], torch.zeros_like(text), text)
-        t = draw_levels(x.shape[0], noise_recipe.mean, noise_recipe.std, generator).to(x.device)
+        dropped = drop(len(x), self.recipe.condition_dropout, generator, x.device)
+        text = torch.where(dropped[:, None], torch.zeros_like(text), text)
+        t = draw_levels(x.shape[0], self.recipe.noise, generator).to(x.device)
         noise = frame_noise(x.shape, generator).to(x.device)
         x_hat = network(add_noise(x, noise, t), t * TIMESTEPS, proj_embedding=text).predicted_image_embedding
-        return weighted_loss(x_hat.float(), x, t, noise_recipe.weight_floor)
+        return weighted_loss(x_hat.float(), x, t, self.recipe.noise.weight_floor)
 
-    def export(self, folder):
+    def contact_sheet(self, network) -> None:
+        return None
+
+    def export(self, folder) -> None:
         self.network.half().save_pretrained(folder / "prior")
         self.dataset.table(self.embed_text).half().save_pretrained(folder / "wordings")

@@ -12,12 +12,14 @@ from makeavideo.inflation import VideoUNet, add_motion, inflate, remove_pixel_pa
 from makeavideo.motion import change, clip_strength, usual_change
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import frame_noise
+from makeavideo.training.batches import collate
+from makeavideo.training.checkpoints import checkpoints
+from makeavideo.training.losses import gradient_loss, weighted_loss
 from makeavideo.training.masks import draw_masks
 from makeavideo.training.optimizer import Muon, is_hidden, make_optimizer, orthogonalised
 from makeavideo.training.recipe import OptimRecipe
 from makeavideo.training.stages import STAGES
-from makeavideo.training.stages.pixels import gradient_loss, weighted_loss
-from makeavideo.training.trainer import checkpoints, collate, train
+from makeavideo.training.trainer import train
 from tiny_training import SIZE, everything_of_the_decoder, papers_interpolator, recipe_of
 
 
@@ -81,7 +83,8 @@ def test_a_run_that_goes_on_is_the_same_run(values, tmp_path):
 
 
 def test_known_frames_are_clean_and_count_nothing(values):
-    stage = stage_of(values, condition_dropout=0.0, guidance=1.0)
+    data = {key: x for key, x in values["data"].items() if not key.startswith("still")} | {"known_frames": 1.0}
+    stage = stage_of(values, condition_dropout=0.0, guidance=1.0, data=data)
     seen = {}
 
     def spy(sample, timestep, **_):
@@ -91,11 +94,6 @@ def test_known_frames_are_clean_and_count_nothing(values):
     batch = collate([stage.dataset[(1, i, 0.5)] for i in range(3)])
     x = batch["pixels"]
     wrong = torch.zeros_like(x)
-    stage.stills = None
-    recipe = stage.recipe
-    stage.recipe = recipe.model_copy(
-        update={"data": recipe.data.model_copy(update={"known_frames": 1.0, "still_clips": 0})}
-    )
     first = stage.loss(spy, dict(batch), torch.Generator().manual_seed(2))
     known = seen["t"] == 0
     assert known.any(1).all() and not known.all(1).any()
@@ -111,7 +109,7 @@ def test_guidance_settles_at_its_scale(values):
     """A network whose answer is moved to its target, again and again, ends at null + scale * (true - null)."""
     stage = stage_of(values, condition_dropout=0.0, guidance=2.0)
     x, null = torch.rand(2, 1, 3, SIZE, SIZE), torch.full((2, 1, 3, SIZE, SIZE), 0.2)
-    conditions = stage.conditions({"pixels": x, "fps": torch.zeros(2)}, torch.Generator().manual_seed(0))
+    conditions = stage.conditioner.some(x, torch.zeros(2), torch.Generator().manual_seed(0))
     conditions.dropped[1] = True
 
     def without(sample, timestep, added_cond_kwargs, **_):
@@ -120,7 +118,7 @@ def test_guidance_settles_at_its_scale(values):
 
     answer = x.clone()
     for _ in range(60):
-        answer = stage.guided(without, x, answer, x, torch.tensor([0.5, 0.5]), conditions, {})
+        answer = stage.guided(without, x, answer, x, torch.tensor([0.5, 0.5]), conditions)
     torch.testing.assert_close(answer[0], null[0] + 2 * (x[0] - null[0]))
     assert torch.equal(answer[1], x[1])  # what is shown without y_e stays what it was
 

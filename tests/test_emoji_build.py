@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from makeavideo import UserError
+from makeavideo.data.split import load_split
 from makeavideo.emoji import build, concepts, packages, phrases, words
 
 APPLE, ROCKET, WAVE = "1f34e", "1f680", "1f44b"
@@ -371,12 +372,12 @@ def test_the_committed_split() -> None:
     assert digest.hexdigest()[:16] == "3669ebbb19e56287"
 
 
-def test_training_keys_leave_out_what_is_held_out() -> None:
-    committed = concepts.split()
-    still_only, unseen = min(committed.held_out_motion), min(committed.held_out_all)
-    keys = {still_only, unseen, "made-up"}
-    assert concepts.train_images(keys) == {still_only, "made-up"}
-    assert concepts.train_clips(keys) == {"made-up"}
+def test_the_recipes_name_a_copy_of_the_committed_split() -> None:
+    """One beside the recipes, where they can be taken elsewhere; one in the package, for the benchmarks."""
+    recipes = Path(__file__).parents[1] / "recipes"
+    copy = recipes / "emoji" / "split.json"
+    assert copy.read_bytes() == Path(concepts.__file__).with_name("split.json").read_bytes()
+    assert load_split(copy) == concepts.split()
 
 
 def test_drawing_a_split_is_stable_and_keeps_groups_whole() -> None:

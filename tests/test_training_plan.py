@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from safetensors.torch import load_file
 from conftest import interruptible, tiny_text_encoder
 from makeavideo import UserError
 from makeavideo.data.pack import pack
+from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.plan import Wishes, load_jobs
-from makeavideo.training.recipe import VIDEO_STAGES, load_recipe
+from makeavideo.training.recipe import StageName, load_recipe
 from makeavideo.training.run import Clock, seconds_for, train_path
 from makeavideo.training.stages import STAGES
-from makeavideo.training.trainer import checkpoints
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TINY = RECIPES / "tiny"
@@ -206,13 +207,12 @@ def test_the_repository_s_plans_fit_their_recipes(folder, data, tmp_path):
     names = [job.name for job in jobs.stages]
     assert set(names) == {path.stem for path in folder.glob("*.yaml")} - {"plan"}  # none is forgotten
     for job in jobs.stages:
-        video = job.recipe.stage in VIDEO_STAGES
-        assert job.recipe.data.roots == [str(data / ("clips" if video else "pictures"))]
-        assert job.recipe.data.split == "none"
+        assert job.recipe.data.roots == [str(data / ("clips" if job.recipe.video else "pictures"))]
+        assert job.recipe.data.split is None
         assert (job.recipe.init_from is None) == (load_recipe(folder / f"{job.name}.yaml").init_from is None)
         for need in job.needs:
             assert names.index(need) < names.index(job.name)
-    assert {stage for stage, kind in STAGES.items() if kind.video} == VIDEO_STAGES
+    assert set(STAGES) == set(get_args(StageName))
 
 
 def write(folder: Path, stages: list[dict], **more) -> Path:

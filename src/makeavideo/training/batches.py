@@ -1,0 +1,81 @@
+"""The order of the data: every sample of a run, its seed and its place in the curriculum follow from the recipe.
+
+All randomness of micro-step k is a function of (seed, k, process), so a run that goes on at k is the same run.
+"""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from ..data.reader import to_pixels
+from .recipe import Recipe
+
+Key = tuple[int, int, float]
+"""What a sample is asked for with: index, seed, progress of the run (0..1)."""
+
+
+def fold_seed(*numbers: int) -> int:
+    """One well-mixed seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class StepKeys:
+    """Batches of keys from micro-step `start` on, in a fresh order of the data every epoch.
+
+    Args:
+        length: of the data set.
+        rank, world: number of this process, and of all: each has every `world`-th batch.
+    """
+
+    def __init__(self, recipe: Recipe, length: int, start: int, rank: int, world: int):
+        self.recipe, self.length, self.start, self.rank, self.world = recipe, length, start, rank, world
+        self.total = recipe.steps * recipe.gradient_accumulation
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        for micro_step in range(self.start, self.total):
+            first = (micro_step * self.world + self.rank) * self.recipe.batch_size
+            keys = []
+            for position in range(first, first + self.recipe.batch_size):
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.length)
+                seed = fold_seed(self.recipe.seed, position)
+                keys.append((int(order[position % self.length]), seed, micro_step / self.total))
+            yield keys
+
+
+def make_loader(dataset: Any, keys: StepKeys, workers: int) -> DataLoader:
+    """Batches of a data set in this order, read by so many processes beside this one."""
+    return DataLoader(
+        dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers, worker_init_fn=ignore_interrupts
+    )
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal: the trainer ends its step, and needs the readers until then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def collate(samples: list[dict]) -> dict:
+    """Stack the samples; lists of skipped files are joined."""
+    skipped = [item for sample in samples for item in sample.pop("skipped")]
+    if isinstance(samples[0].get("pixels"), np.ndarray):
+        pixels = torch.from_numpy(np.stack([sample.pop("pixels") for sample in samples]))
+        return {**default_collate(samples), "pixels": pixels, "skipped": skipped}
+    return {**default_collate(samples), "skipped": skipped}
+
+
+def on_device(batch: dict, device: torch.device) -> dict:
+    """The batch where the network is; pictures, which come as bytes, become numbers there."""
+    batch = {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+    if torch.is_tensor(batch.get("pixels")) and batch["pixels"].dtype == torch.uint8:
+        batch["pixels"] = to_pixels(batch["pixels"])
+    return batch

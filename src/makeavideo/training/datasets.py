@@ -1,0 +1,47 @@
+"""The data of a recipe: its files, less those that its split holds out."""
+
+from dataclasses import dataclass
+
+from ..data.clips import UnlabelledClips
+from ..data.curriculum import FrameRateCurriculum
+from ..data.images import CaptionedImages
+from ..data.split import load_split
+from .recipe import DataRecipe
+
+
+@dataclass(frozen=True)
+class NotIn:
+    """True for the keys outside of a set; unlike a closure it can be sent to the data loader's processes."""
+
+    excluded: frozenset[str]
+
+    def __call__(self, key: str) -> bool:
+        return key not in self.excluded
+
+
+def captioned_images(data: DataRecipe, captions: bool = True) -> CaptionedImages:
+    """The recipe's pictures (section 3.1); `captions`: leave out those without one."""
+    return CaptionedImages(
+        data.roots,
+        size=data.size,
+        background=data.background,
+        crop=data.crop,
+        include=None if data.split is None else NotIn(load_split(data.split).held_out_all),
+        cache_bytes=int(data.cache_gb * 2**30),
+        need_captions=captions,
+    )
+
+
+def unlabelled_clips(data: DataRecipe) -> UnlabelledClips:
+    """The recipe's clips, at the frame rates of its curriculum (sections 3.4 and 4)."""
+    return UnlabelledClips(
+        data.roots,
+        size=data.size,
+        num_frames=data.num_frames,
+        fps=FrameRateCurriculum(data.fps_low, data.fps_high, data.fps_beta_start, data.fps_beta_end),
+        short=data.short,
+        background=data.background,
+        crop=data.crop,
+        include=None if data.split is None else NotIn(load_split(data.split).no_motion),
+        cache_bytes=int(data.cache_gb * 2**30),
+    )

@@ -1,0 +1,141 @@
+"""The networks that stages begin with, which of their weights learn, and how they are kept."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from ..errors import UserError
+from ..inflation import VideoUNet, inflate
+from ..quiet import quiet_libraries
+from ..sampling import make_scheduler
+from .recipe import Recipe
+
+
+def load_folder(loader, folder: str | Path | None, what: str):
+    """`loader.from_pretrained(folder)` with a sentence for a missing, damaged, pickled or wrong network."""
+    if folder is None:
+        raise UserError(f"The recipe names no {what}: add the folder that the stage before exported.")
+    if not Path(folder).is_dir():
+        raise UserError(f"There is no {what} at {folder}: train that stage first or correct the path in the recipe.")
+    try:
+        with quiet_libraries():
+            return loader.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
+
+
+def build(network_class, config: dict) -> nn.Module:
+    """A network from the recipe's `network`, with a sentence for what its class does not know."""
+    unknown = sorted(config.keys() - inspect.signature(network_class.__init__).parameters.keys())
+    if unknown:
+        raise UserError(
+            f"The recipe has the unknown key network.{unknown[0]}: {network_class.__name__} has no such argument."
+        )
+    try:
+        return network_class(**config)
+    except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"The recipe's network does not make a {network_class.__name__}: {reason}") from None
+
+
+def build_unet(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
+    """A 2-D network from scratch, each frame by itself. `network`: {class, space_to_depth, ...diffusers' arguments}."""
+    import diffusers
+
+    config = dict(recipe.network)
+    name, space_to_depth = config.pop("class", "UNet2DModel"), config.pop("space_to_depth", 1)
+    if name not in ("UNet2DModel", "UNet2DConditionModel"):
+        raise UserError(f"The recipe's network.class is {name}: use UNet2DModel or UNet2DConditionModel.")
+    if not isinstance(space_to_depth, int) or space_to_depth < 1:
+        raise UserError(f"The recipe's network.space_to_depth is {space_to_depth!r}: use a whole number from 1 up.")
+    for key, channels in (("in_channels", in_channels), ("out_channels", 3)):
+        if config.get(key, channels) != channels:
+            raise UserError(f"The recipe's network.{key} is {config[key]}: {recipe.stage} needs {channels}.")
+        config[key] = channels * space_to_depth**2
+    return inflate(build(getattr(diffusers, name), config), temporal="none", space_to_depth=space_to_depth)
+
+
+def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
+    """The diffusion network that a stage begins with: `init_from`, or one from scratch; inflated for clips.
+
+    Args:
+        in_channels: of a network from scratch, in pixels.
+
+    Raises:
+        UserError: no such network, or its temporal layers are of another kind than the recipe asks for.
+    """
+    if recipe.init_from is None:
+        network = build_unet(recipe, in_channels)
+    else:
+        network = load_folder(VideoUNet, recipe.init_from, "network to start from").float()
+    has, wanted = network.config.temporal, recipe.temporal
+    if recipe.video and has == "none":
+        network = inflate(network, wanted or "pseudo3d")
+    elif wanted not in (None, has):
+        raise UserError(
+            f"The network in {recipe.init_from} has temporal layers of the kind {has} and the recipe asks for "
+            f"{wanted}: start from a 2-D network, or take temporal out of the recipe."
+        )
+    return network.to(memory_format=torch.channels_last)
+
+
+def make_trainable(network: Any, recipe: Recipe) -> None:
+    """Freeze what the recipe keeps, and recompute in the backward pass where it says so; in place."""
+    if recipe.train == "temporal":
+        for parameter in network.spatial_parameters():
+            parameter.requires_grad_(False)
+    if recipe.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+
+
+def all_parameters(network: nn.Module, recipe: Recipe) -> list[dict]:
+    """One parameter group, of all weights that learn."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [{"params": parameters, "lr": recipe.optim.learning_rate}]
+
+
+def temporal_and_spatial(network: Any, recipe: Recipe) -> list[dict]:
+    """Parameter groups of a video network: what inflation added, and what is pretrained, at `pretrained_scale`."""
+    optim = recipe.optim
+    temporal = {"params": list(network.temporal_parameters()), "lr": optim.learning_rate}
+    if recipe.train == "temporal":
+        return [temporal]
+    rate = optim.learning_rate * optim.pretrained_scale
+    return [temporal, {"params": list(network.spatial_parameters()), "lr": rate}]
+
+
+def save_network(network: Any, component: str, shift: float, folder: Path) -> None:
+    """The network in half precision and the scheduler that it is sampled with, in the diffusers layout.
+
+    Args:
+        component: the network's name in a pipeline.
+        shift: of the noise levels, see `sampling.make_scheduler`.
+    """
+    network.half().save_pretrained(folder / component)
+    make_scheduler(shift).save_pretrained(folder / f"{component}_scheduler")
+
+
+def forget_places(folder: Path) -> None:
+    """Take out of every configuration in a folder where its network was loaded from, in place.
+
+    diffusers and transformers write that down, `_name_or_path`: a path of the machine that trained it.
+    """
+    for file in sorted(folder.rglob("*.json")):
+        values = json.loads(file.read_text("utf-8"))
+        kept = without_places(values)
+        if kept != values:
+            file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def without_places(value: Any) -> Any:
+    """JSON values without the keys that say where something was loaded from, at any depth."""
+    if isinstance(value, dict):
+        places = ("_name_or_path", "name_or_path")
+        return {key: without_places(item) for key, item in value.items() if key not in places}
+    return [without_places(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,106 @@
+"""The order of the data, in one process and in many; what a split leaves out."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from makeavideo import UserError
+from makeavideo.data.split import load_split
+from makeavideo.training.batches import StepKeys, collate
+from makeavideo.training.datasets import captioned_images, unlabelled_clips
+from tiny_training import recipe_of, settings
+
+pytestmark = pytest.mark.xdist_group("stages")  # they share a run of every stage
+
+
+def keys_of(recipe, length, start=0, rank=0, world=1):
+    return list(StepKeys(recipe, length, start, rank, world))
+
+
+def test_keys_of_processes_are_disjoint_and_together_those_of_one(training_data, tmp_path):
+    recipe = recipe_of(settings(tmp_path, training_data, "sr-low-image"), steps=7, batch_size=3)
+    one = keys_of(recipe.model_copy(update={"batch_size": 6}), 10)
+    parts = [keys_of(recipe, 10, rank=rank, world=2) for rank in range(2)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == one
+    assert not {k[1] for batch in parts[0] for k in batch} & {k[1] for batch in parts[1] for k in batch}
+    flat = [key for batch in one for key in batch]
+    assert len({seed for _, seed, _ in flat}) == len(flat)
+    for epoch in range(4):
+        assert sorted(index for index, _, _ in flat[epoch * 10 : epoch * 10 + 10]) == list(range(10))
+    assert [k[0] for k in flat[:10]] != [k[0] for k in flat[10:20]]
+    assert flat[0][2] == 0 and 0.8 < flat[-1][2] < 1
+
+
+def test_keys_continue_where_they_were(training_data, tmp_path):
+    recipe = recipe_of(settings(tmp_path, training_data, "sr-low-image"), steps=6, gradient_accumulation=2)
+    whole = keys_of(recipe, 5)
+    assert len(whole) == len(StepKeys(recipe, 5, 0, 0, 1)) == 12
+    assert keys_of(recipe, 5, start=8) == whole[8:]
+    assert keys_of(recipe.model_copy(update={"seed": 4}), 5) != whole
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_worker_process_gives_the_same_batches(training_data, tmp_path, video):
+    recipe = recipe_of(settings(tmp_path, training_data, "sr-low-video" if video else "sr-low-image"), steps=3)
+    make = unlabelled_clips if video else (lambda d: captioned_images(d, captions=False))
+    batches = []
+    for workers in (0, 1):
+        dataset = make(recipe.data)
+        keys = StepKeys(recipe, len(dataset), 0, 0, 1)
+        loader = DataLoader(dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers, timeout=60 * workers)
+        batches.append(list(loader))
+    assert len(batches[0]) == 3
+    for alone, worker in zip(*batches, strict=True):
+        assert torch.equal(alone["pixels"], worker["pixels"]) and alone["key"] == worker["key"]
+
+
+def test_datasets_can_be_sent_to_other_processes(training_data, tmp_path):
+    """Where processes are spawned, as on macOS and Windows, the data set is pickled, the choice of files included."""
+    for name, make in (("sr-low-image", captioned_images), ("sr-low-video", unlabelled_clips)):
+        values = settings(tmp_path, training_data, name)
+        recipe = recipe_of(values, data={**values["data"], "split": write_split(tmp_path)})
+        dataset = make(recipe.data)
+        again = pickle.loads(pickle.dumps(dataset))
+        assert torch.equal(again[(0, 5, 0.5)]["pixels"], dataset[(0, 5, 0.5)]["pixels"])
+
+
+def write_split(folder: Path) -> str:
+    path = folder / "split.json"
+    path.write_text(json.dumps({"held_out_all": ["never"], "held_out_motion": ["still"]}))
+    return str(path)
+
+
+def test_what_a_split_holds_out_is_left_out(training_data, tmp_path):
+    for folder, ending, source in (("i", "png", "images/red-cat.png"), ("c", "gif", "clips/red.gif")):
+        (tmp_path / folder).mkdir()
+        for key in ("mine", "still", "never"):
+            (tmp_path / folder / f"{key}.{ending}").write_bytes((training_data / source).read_bytes())
+    values = settings(tmp_path, training_data, "sr-low-video")
+    data = recipe_of(values, data={**values["data"], "split": write_split(tmp_path)}).data
+    images = data.model_copy(update={"roots": [str(tmp_path / "i")]})
+    clips = data.model_copy(update={"roots": [str(tmp_path / "c")]})
+    assert set(captioned_images(images, captions=False).keys) == {"mine", "still"}
+    assert set(unlabelled_clips(clips).keys) == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        ("held_out_all:", "cannot be used (it is not JSON)"),
+        ("[]", "needs the lists held_out_all and held_out_motion"),
+        ('{"held_out_all": ["a"], "held_out_motion": [1]}', "of file stems"),
+    ],
+)
+def test_a_wrong_split_is_one_sentence(tmp_path, text, sentence):
+    path = tmp_path / "split.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        load_split(path)
+    assert str(path) in str(caught.value) and "data.split" in str(caught.value) and "\n" not in str(caught.value)
