@@ -2,7 +2,7 @@
 # make test      install and run the tests, but for those that need the trained weights or minutes
 # make test-slow run those
 # make training  install what the tests, the recipes and the benchmarks need
-# make lint      check style
+# make lint      check style, imports and types
 # make clean     remove .venv, caches and the demo; data and training runs stay
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
@@ -34,6 +34,9 @@ training: $(VENV)/.test
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
+	@$(BIN)/pyright
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build src/*.egg-info demo.mp4
