@@ -2,8 +2,8 @@
 
     python docs/architecture.py
 
-The rows are the layers that pyproject.toml sets and import-linter holds (tests/test_house.py); the arrows are the imports
-that grimp finds. An import that already follows from two others is left out of the picture, and stands in the table.
+The rows are the layers that pyproject.toml sets and import-linter holds (tests/test_house.py); the arrows are the
+imports that grimp finds. One that already follows from two others is left out of the picture, and stands in the table.
 """
 
 import ast
