@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from makeavideo import UserError
-from makeavideo.data.split import load_split
 from makeavideo.emoji import build, concepts, packages, phrases, words
 
 APPLE, ROCKET, WAVE = "1f34e", "1f680", "1f44b"
@@ -44,19 +43,10 @@ def hold_out(monkeypatch: pytest.MonkeyPatch, *keywords: str) -> None:
     monkeypatch.setattr(build, "held_out_keywords", lambda: frozenset(keywords))
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of fake packages, the pinned table that goes with it, and an npm that serves from it."""
-    store = tmp_path / "registry"
-    store.mkdir()
-    labels = {
-        "1F34E": ("red apple", 4),
-        "1F680": ("rocket", 5),
-        "1F44B": ("waving hand", 1),
-        "0023-FE0F-20E3": ("keycap: #", 8),
-    }
+def drawn() -> dict:
+    """Packages of pictures: role -> (name, files)."""
     square = {"body": '<rect width="10" height="10" fill="red"/>', "width": 32, "height": 32}
-    contents: dict[str, tuple[str, dict]] = {
+    return {
         "stills": (
             "@x/stills",
             {
@@ -86,7 +76,17 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         "noto-vectors": ("@y/noto", {"chars.json": {APPLE: "apple"}, "icons.json": {"icons": {"apple": square}}}),
     }
-    naming = {
+
+
+def named() -> dict:
+    """Packages that the codes and icons go by: name -> files."""
+    labels = {
+        "1F34E": ("red apple", 4),
+        "1F680": ("rocket", 5),
+        "1F44B": ("waving hand", 1),
+        "0023-FE0F-20E3": ("keycap: #", 8),
+    }
+    return {
         "emojibase-data": {
             "en/data.json": [
                 {"hexcode": k, "label": v[0], "group": v[1], "tags": ["thing", "fruit"]} for k, v in labels.items()
@@ -99,8 +99,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "emojilib": {"dist/emoji-en-US.json": {"\N{RED APPLE}": ["red_apple", "fruit", ":D", "mac"]}},
         "unicode-emoji-json": {"data-by-emoji.json": {"\N{RED APPLE}": {"name": "red apple"}}},
     }
+
+
+def said() -> dict:
+    """Packages of words: name -> files."""
     annotations = {"\N{RED APPLE}": {"tts": ["cooking apple"], "default": ["fruit", "orchard", "forbidden"]}}
-    spoken = {
+    return {
         "cldr-annotations-full": {
             f"annotations/{language}/annotations.json": {"annotations": {"annotations": annotations}}
             for language in words.ENGLISH
@@ -111,9 +115,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             }
         },
     }
-    everything = [(role, name, files) for role, (name, files) in contents.items()]
-    everything += [("names", name, files) for name, files in naming.items()]
-    everything += [("words", name, files) for name, files in spoken.items()]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of fake packages, the pinned table that goes with it, and an npm that serves from it."""
+    store = tmp_path / "registry"
+    store.mkdir()
+    everything = [(role, name, files) for role, (name, files) in drawn().items()]
+    everything += [("names", name, files) for name, files in named().items()]
+    everything += [("words", name, files) for name, files in said().items()]
     hold_out(monkeypatch, "forbidden")
     table = {}
     for role, name, files in everything:
@@ -352,43 +363,3 @@ def test_new_words_change_caption_files_and_nothing_that_is_slow_to_make(
         sidecar = json.loads((out / folder / f"{APPLE}.json").read_text())
         assert sidecar["held_out_keywords"] == ["orchard"] and "forbidden" in sidecar["keywords"]
     assert {p: p.stat().st_mtime_ns for p in slow} == slow
-
-
-# ------------------------------------------------------------------------------------------------- split
-
-
-def test_the_committed_split() -> None:
-    committed = concepts.split()
-    data = json.loads(Path(concepts.__file__).with_name("split.json").read_text())
-    assert not committed.held_out_all & committed.held_out_motion
-    assert len(committed.held_out_all) == round(0.05 * data["concepts"])
-    assert len(committed.held_out_motion) == round(0.10 * data["animated"])
-    every = committed.held_out_all | committed.held_out_motion
-    assert all(concepts.canonical_code(code) == code and not concepts.has_skin_tone(code) for code in every)
-    # Other code may have been trained on this split: changing the file silently must not go unnoticed.
-    digest = hashlib.sha256(
-        " ".join([*sorted(committed.held_out_all), "|", *sorted(committed.held_out_motion)]).encode()
-    )
-    assert digest.hexdigest()[:16] == "3669ebbb19e56287"
-
-
-def test_the_recipes_name_a_copy_of_the_committed_split() -> None:
-    """One beside the recipes, where they can be taken elsewhere; one in the package, for the benchmarks."""
-    recipes = Path(__file__).parents[1] / "recipes"
-    copy = recipes / "emoji" / "split.json"
-    assert copy.read_bytes() == Path(concepts.__file__).with_name("split.json").read_bytes()
-    assert load_split(copy) == concepts.split()
-
-
-def test_drawing_a_split_is_stable_and_keeps_groups_whole() -> None:
-    people = [f"{person}-200d-{thing:x}" for person in ("1f468", "1f469", "1f9d1") for thing in range(0x1F300, 0x1F340)]
-    things = [f"{thing:x}" for thing in range(0x1F500, 0x1F5C8)]
-    every, animated = people + things, people[::2] + things[::2]
-    drawn = concepts.draw_split(every, animated, seed=7)
-    assert drawn == concepts.draw_split(reversed(every), reversed(animated), seed=7)
-    assert drawn != concepts.draw_split(every, animated, seed=8)
-    assert len(drawn.held_out_all) == round(0.05 * len(every))
-    assert len(drawn.held_out_motion) == round(0.10 * len(animated)) and drawn.held_out_motion <= set(animated)
-    assert not drawn.held_out_all & drawn.held_out_motion
-    held = {concepts.concept_group(code) for code in drawn.held_out_all}
-    assert drawn.held_out_all == {code for code in every if concepts.concept_group(code) in held}

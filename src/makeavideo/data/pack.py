@@ -161,24 +161,30 @@ class _Shards:
     """Tar files of at most SHARD_BYTES, 00000.tar and on."""
 
     def __init__(self, folder: Path):
-        self.folder, self.count, self.written, self.tar = folder, 0, 0, None
+        self.folder, self.count, self.written = folder, 0, 0
+        self.tar: tarfile.TarFile | None = None
 
     def add(self, key: str, files: dict[str, bytes]) -> None:
-        if self.tar is None or self.tar.offset + sum(map(len, files.values())) > SHARD_BYTES:
+        tar = self.room_for(sum(map(len, files.values())))
+        for extension, data in files.items():
+            info = tarfile.TarInfo(f"{key}.{extension}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+    def room_for(self, size: int) -> tarfile.TarFile:
+        """The present shard, or a new one where it is full."""
+        if self.tar is None or self.tar.offset + size > SHARD_BYTES:
             self.close()
             name = self.folder / f"{self.count:05d}.tar"
             self.tar = tarfile.open(name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
             self.count += 1
-        for extension, data in files.items():
-            info = tarfile.TarInfo(f"{key}.{extension}")
-            info.size = len(data)
-            self.tar.addfile(info, io.BytesIO(data))
+        return self.tar
 
     def close(self) -> int:
         """Bytes of all shards so far."""
         if self.tar is not None:
             self.tar.close()
-            self.written += os.path.getsize(self.tar.name)
+            self.written += os.path.getsize(str(self.tar.name))
             self.tar = None
         return self.written
 

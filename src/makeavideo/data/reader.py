@@ -72,11 +72,8 @@ class FrameCache:
             while self.used > self.limit:
                 self.used -= self._entries.popitem(last=False)[1][1]
 
-    def __getstate__(self) -> dict:
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["limit"])
+    def __reduce__(self) -> tuple:
+        return FrameCache, (self.limit,)
 
 
 class Unfit(Exception):

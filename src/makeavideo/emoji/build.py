@@ -167,63 +167,74 @@ def build_emoji(directory: Path, cache: Path | None = None, progress: Progress |
     by_contents: dict[str, list[Package]] = {}
     for package in pinned.values():
         by_contents.setdefault(package.contents, []).append(package)
-    naming = by_contents["names"]
-    stills = by_contents["stills"]
-    plan = {
-        "images": [*stills, *naming, *by_contents["words"]],
-        "clips": [*by_contents["clips"], *stills, *naming],
-        "noto": [*by_contents["noto"], *stills, *naming, *by_contents["words"]],
-        "vectors": [*by_contents["vectors"], *stills, *naming],
-        "noto-vectors": [*by_contents["noto-vectors"], *stills, *naming],
-    }
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # new words make new caption files, and leave alone what is slow to make and has none
         words = {name: [sorted(held_out_keywords())] for name in ("images", "noto")}
-        folders = {name: _Folder(directory, name, inputs, *words.get(name, ())) for name, inputs in plan.items()}
+        inputs = _inputs(by_contents)
+        folders = {name: _Folder(directory, name, inputs[name], *words.get(name, ())) for name in inputs}
         manifests = {name: folder.manifest() for name, folder in folders.items()}
         if any(manifest is None for manifest in manifests.values()):
-            tarballs = fetch_packages(cache, progress)
-            # codes and icons go by the names alone, so that new words do not change what is slow to make
-            known = read_concepts({package.name: tarballs[package.name] for package in naming})
-            still = r"package/assets/([0-9a-fA-F_-]+)\.webp"
-            codes = {code for code, _ in members(tarballs[stills[0].name], still)} & known.keys()
-            concepts = {code: known[code] for code in sorted(codes)}
-            said = read_concepts(tarballs)
-            captioned = {code: hold_out(said[code], held_out_keywords()) for code in concepts}
-
-            def one(name: str) -> Path:
-                return tarballs[by_contents[name][0].name]
-
-            makers: dict[str, Callable[[_Folder], dict[str, Any]]] = {
-                "images": lambda f: _build_stills(f, one("stills"), still, ".webp", captioned, tell),
-                "clips": lambda f: _build_clips(f, [tarballs[p.name] for p in by_contents["clips"]], codes, tell),
-                "noto": lambda f: _build_stills(
-                    f, one("noto"), r"package/img/google/64/([0-9a-fA-F_-]+)\.png", ".png", captioned, tell
-                ),
-                "vectors": lambda f: _build_vectors(f, one("vectors"), list(concepts.values()), tell),
-                "noto-vectors": lambda f: _build_vectors(f, one("noto-vectors"), list(concepts.values()), tell),
-            }
+            makers = _makers(fetch_packages(cache, progress), by_contents, tell)
             for name, folder in folders.items():
                 if manifests[name] is None:
                     manifests[name] = makers[name](folder)
-        counts = {}
-        for name, manifest in manifests.items():
-            assert manifest is not None
-            counts[name] = {k: v for k, v in manifest.items() if k not in {"fingerprint", "sizes"}}
-        report = {
-            "counts": counts,
-            "packages": [
-                {"name": p.name, "version": p.version, "licence": p.licence, "integrity": p.integrity}
-                for p in pinned.values()
-            ],
-        }
-        text = json.dumps(report, indent=1)
-        target = directory / "build.json"
-        if not target.is_file() or target.read_text("utf-8") != text:
-            temporary = directory / ".build.json.tmp"
-            temporary.write_text(text, "utf-8")
-            os.replace(temporary, target)
+        return _write_report(directory, manifests, pinned.values())
     except OSError as error:
         raise UserError(f"Cannot build the emoji set in {directory} ({error}): choose a writable folder.") from error
+
+
+def _inputs(by_contents: dict[str, list[Package]]) -> dict[str, list[Package]]:
+    """The packages that each folder is made of: of others it is made anew."""
+    stills, naming, words = (by_contents[contents] for contents in ("stills", "names", "words"))
+    return {
+        "images": [*stills, *naming, *words],
+        "clips": [*by_contents["clips"], *stills, *naming],
+        "noto": [*by_contents["noto"], *stills, *naming, *words],
+        "vectors": [*by_contents["vectors"], *stills, *naming],
+        "noto-vectors": [*by_contents["noto-vectors"], *stills, *naming],
+    }
+
+
+def _makers(
+    tarballs: dict[str, Path], by_contents: dict[str, list[Package]], tell: Progress
+) -> dict[str, Callable[[_Folder], dict[str, Any]]]:
+    """What fills each folder from the fetched packages, and returns its manifest."""
+    # codes and icons go by the names alone, so that new words do not change what is slow to make
+    known = read_concepts({package.name: tarballs[package.name] for package in by_contents["names"]})
+    still, small = r"package/assets/([0-9a-fA-F_-]+)\.webp", r"package/img/google/64/([0-9a-fA-F_-]+)\.png"
+
+    def one(contents: str) -> Path:
+        return tarballs[by_contents[contents][0].name]
+
+    codes = {code for code, _ in members(one("stills"), still)} & known.keys()
+    concepts = [known[code] for code in sorted(codes)]
+    said = read_concepts(tarballs)
+    captioned = {code: hold_out(said[code], held_out_keywords()) for code in sorted(codes)}
+    moving = [tarballs[package.name] for package in by_contents["clips"]]
+    return {
+        "images": lambda folder: _build_stills(folder, one("stills"), still, ".webp", captioned, tell),
+        "clips": lambda folder: _build_clips(folder, moving, codes, tell),
+        "noto": lambda folder: _build_stills(folder, one("noto"), small, ".png", captioned, tell),
+        "vectors": lambda folder: _build_vectors(folder, one("vectors"), concepts, tell),
+        "noto-vectors": lambda folder: _build_vectors(folder, one("noto-vectors"), concepts, tell),
+    }
+
+
+def _write_report(
+    directory: Path, manifests: dict[str, dict[str, Any] | None], pinned: Iterable[Package]
+) -> dict[str, Any]:
+    """What was made of which packages, in `build.json`, which stays as it is where nothing has changed."""
+    counts = {}
+    for name, manifest in manifests.items():
+        assert manifest is not None
+        counts[name] = {k: v for k, v in manifest.items() if k not in {"fingerprint", "sizes"}}
+    keys = ("name", "version", "licence", "integrity")
+    report = {"counts": counts, "packages": [{key: getattr(p, key) for key in keys} for p in pinned]}
+    text = json.dumps(report, indent=1)
+    target = directory / "build.json"
+    if not target.is_file() or target.read_text("utf-8") != text:
+        temporary = directory / ".build.json.tmp"
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, target)
     return report
