@@ -37,80 +37,106 @@ class DataRecipe(Strict):
 
     roots: list[str] = Field(description="folders of captioned images or of clips, or webdataset shards")
     size: int = Field(gt=0, description="pixels a side after resizing")
-    crop: int | None = Field(None, gt=0, description="side of a random crop, in pixels; none: the whole picture")
-    background: str = Field("#ffffff", description="colour that transparent pixels are composed on")
+    crop: int | None = Field(
+        default=None, gt=0, description="side of a random crop, in pixels; none: the whole picture"
+    )
+    background: str = Field(default="#ffffff", description="colour that transparent pixels are composed on")
     split: str | None = Field(
-        None, description="JSON file that names what is held out, by file stem: see recipes/emoji/split.json"
+        default=None, description="JSON file that names what is held out, by file stem: see recipes/emoji/split.json"
     )
-    num_frames: int = Field(16, gt=0)
-    fps_low: float = Field(1.0, gt=0)
-    fps_high: float = Field(30.0, gt=0)
+    num_frames: int = Field(default=16, gt=0)
+    fps_low: float = Field(default=1.0, gt=0)
+    fps_high: float = Field(default=30.0, gt=0)
     fps_beta_start: tuple[float, float] = Field(
-        (3.0, 1.0), description="Beta(a, b) at the start: high fps, little motion"
+        default=(3.0, 1.0), description="Beta(a, b) at the start: high fps, little motion"
     )
-    fps_beta_end: tuple[float, float] = Field((1.0, 3.0), description="Beta(a, b) at the end: low fps, more motion")
-    short: Literal["loop", "skip"] = Field("loop", description="what to do with clips too short for the rate")
-    stills: list[str] = Field([], description="decoder-video: pictures trained on beside the clips, as single frames")
-    stills_per_step: int = Field(16, gt=0)
+    fps_beta_end: tuple[float, float] = Field(
+        default=(1.0, 3.0), description="Beta(a, b) at the end: low fps, more motion"
+    )
+    short: Literal["loop", "skip"] = Field(default="loop", description="what to do with clips too short for the rate")
+    stills: list[str] = Field(
+        default=[], description="decoder-video: pictures trained on beside the clips, as single frames"
+    )
+    stills_per_step: int = Field(default=16, gt=0)
     known_frames: float = Field(
-        0.0, ge=0, le=1, description="decoder-video: share of clips of which D_t is shown some frames as they are"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="decoder-video: share of clips of which D_t is shown some frames as they are",
     )
     still_clips: float = Field(
-        0.0, ge=0, le=1, description="decoder-video: share of clips that are one frame, many times: to stand still"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="decoder-video: share of clips that are one frame, many times: to stand still",
     )
     every_fifth: float = Field(
-        0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
+        default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
-    cache_gb: float = Field(4.0, ge=0, description="memory for decoded frames")
-    num_workers: int = Field(0, ge=0)
+    cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames")
+    num_workers: int = Field(default=0, ge=0)
 
 
 class NoiseRecipe(Strict):
     """Noise levels t in (0, 1): x_t = (1 - t) x + t n, with t = sigmoid(mean + std N(0, 1))."""
 
     mean: float = 0.6
-    std: float = Field(0.9, gt=0)
-    weight_floor: float = Field(0.1, gt=0, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
+    std: float = Field(default=0.9, gt=0)
+    weight_floor: float = Field(default=0.1, gt=0, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
     shared: float = Field(
-        0.0, ge=0, le=1, description="part of the noise that all frames of a clip share; 1 in super-resolution"
+        default=0.0, ge=0, le=1, description="part of the noise that all frames of a clip share; 1 in super-resolution"
     )
-    gradient: float = Field(0.0, ge=0, description="weight of the L1 loss of the pictures' x- and y-gradients")
-    low_res_max: float = Field(0.3, ge=0, le=1, description="noise-conditioning augmentation: highest level")
+    gradient: float = Field(default=0.0, ge=0, description="weight of the L1 loss of the pictures' x- and y-gradients")
+    low_res_max: float = Field(default=0.3, ge=0, le=1, description="noise-conditioning augmentation: highest level")
 
 
 class OptimRecipe(Strict):
     kind: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW"
+        default="adamw", description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW"
     )
-    learning_rate: float = Field(6e-4, gt=0)
+    learning_rate: float = Field(default=6e-4, gt=0)
     pretrained_scale: float = Field(
-        1.0, ge=0, description="learning rate of what is pretrained, as a part of the new layers': a video stage's"
+        default=1.0,
+        ge=0,
+        description="learning rate of what is pretrained, as a part of the new layers': a video stage's",
     )
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
     schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
-    max_grad_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
 
 
 class SuperResolutionRecipe(Strict):
     """How a `SuperResolver` learns: the small frames that it sees, and its loss. The diffusion networks need none."""
 
-    crops: int = Field(8, gt=0, description="crops that are cut from each picture or clip, once, into the run's folder")
-    blur: float = Field(0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels")
-    noise: float = Field(0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
-    decoder: str | None = Field(None, description="sr-low-*: folder of D, with image_encoder: see cleaned")
-    super_resolution_low: str | None = Field(None, description="sr-high-image: folder of SR_l, see cleaned")
-    cleaned: float = Field(0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named")
-    cleaned_variants: int = Field(2, gt=0, description="small frames that D cleans of each picture, once")
-    cleaned_levels: tuple[float, float] = Field((0.1, 0.5), description="noise that D cleans them of, in one step")
-    sharpen: float = Field(0.0, ge=0, description="unsharp masking of the large frames that are learnt, without halos")
-    gradient_weight: float = Field(1.0, ge=0, description="L1 of the differences of neighbours, beside that of pixels")
-    adversarial_weight: float = Field(0.0, ge=0, description="0: no discriminator")
-    feature_weight: float = Field(1.0, ge=0, description="L1 of the discriminator's features, if there is one")
-    discriminator_width: int = Field(32, gt=0)
-    discriminator_learning_rate: float = Field(4e-4, gt=0)
+    crops: int = Field(
+        default=8, gt=0, description="crops that are cut from each picture or clip, once, into the run's folder"
+    )
+    blur: float = Field(
+        default=0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels"
+    )
+    noise: float = Field(default=0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
+    decoder: str | None = Field(default=None, description="sr-low-*: folder of D, with image_encoder: see cleaned")
+    super_resolution_low: str | None = Field(default=None, description="sr-high-image: folder of SR_l, see cleaned")
+    cleaned: float = Field(
+        default=0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named"
+    )
+    cleaned_variants: int = Field(default=2, gt=0, description="small frames that D cleans of each picture, once")
+    cleaned_levels: tuple[float, float] = Field(
+        default=(0.1, 0.5), description="noise that D cleans them of, in one step"
+    )
+    sharpen: float = Field(
+        default=0.0, ge=0, description="unsharp masking of the large frames that are learnt, without halos"
+    )
+    gradient_weight: float = Field(
+        default=1.0, ge=0, description="L1 of the differences of neighbours, beside that of pixels"
+    )
+    adversarial_weight: float = Field(default=0.0, ge=0, description="0: no discriminator")
+    feature_weight: float = Field(default=1.0, ge=0, description="L1 of the discriminator's features, if there is one")
+    discriminator_width: int = Field(default=32, gt=0)
+    discriminator_learning_rate: float = Field(default=4e-4, gt=0)
 
 
 class Recipe(Strict):
@@ -121,42 +147,51 @@ class Recipe(Strict):
     data: DataRecipe
     steps: int = Field(gt=0, description="optimiser steps")
     batch_size: int = Field(gt=0, description="samples a process and forward pass")
-    seed: int = Field(0, ge=0)
-    init_from: str | None = Field(None, description="folder of the network that this stage starts from")
-    image_encoder: str | None = Field(None, description="folder of the trained image tower")
-    text_encoder: str | None = Field(None, description="transformers folder; none: the packaged MiniLM")
+    seed: int = Field(default=0, ge=0)
+    init_from: str | None = Field(default=None, description="folder of the network that this stage starts from")
+    image_encoder: str | None = Field(default=None, description="folder of the trained image tower")
+    text_encoder: str | None = Field(default=None, description="transformers folder; none: the packaged MiniLM")
     network: dict[str, Any] = Field(default_factory=dict, description="configuration of a network from scratch")
     temporal: Literal["pseudo3d", "attention"] | None = Field(
-        None, description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d"
+        default=None,
+        description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d",
     )
     train: Literal["all", "temporal", "path", "text"] = Field(
-        "all",
+        default="all",
         description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution; "
         "text: the image tower stays, so that image embeddings keep their meaning",
     )
     pixel_channels: int = Field(
-        0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
+        default=0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
     )
-    motion: bool = Field(False, description="decoder-video: D_t is told the strength of motion beside the frame rate")
+    motion: bool = Field(
+        default=False, description="decoder-video: D_t is told the strength of motion beside the frame rate"
+    )
     guidance: float = Field(
-        1.0, ge=1, description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none"
+        default=1.0,
+        ge=1,
+        description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none",
     )
     guess: Literal["flow", "none"] = Field(
-        "flow",
+        default="flow",
         description="interpolator: flow: it corrects a guess along the optical flow; none: diffusion, the paper's",
     )
     noise: NoiseRecipe = NoiseRecipe()
     super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
     optim: OptimRecipe = OptimRecipe()
-    gradient_accumulation: int = Field(1, gt=0)
+    gradient_accumulation: int = Field(default=1, gt=0)
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     gradient_checkpointing: bool = False
     compile: bool = False
-    condition_dropout: float = Field(0.1, ge=0, le=1, description="chance that a condition is replaced by the null one")
-    checkpoint_minutes: float = Field(5.0, gt=0)
-    checkpoint_steps: int | None = Field(None, gt=0, description="also write a checkpoint every so many steps")
-    sample_every: int = Field(500, ge=0, description="steps between contact sheets, the last one at the end; 0: none")
-    log_every: int = Field(10, gt=0)
+    condition_dropout: float = Field(
+        default=0.1, ge=0, le=1, description="chance that a condition is replaced by the null one"
+    )
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    checkpoint_steps: int | None = Field(default=None, gt=0, description="also write a checkpoint every so many steps")
+    sample_every: int = Field(
+        default=500, ge=0, description="steps between contact sheets, the last one at the end; 0: none"
+    )
+    log_every: int = Field(default=10, gt=0)
 
     @property
     def video(self) -> bool:

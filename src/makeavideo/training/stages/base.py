@@ -36,15 +36,18 @@ class Stage(Protocol):
 
     Attributes:
         network: what the optimiser changes.
-        dataset: where its samples come from; the trainer stacks them to batches.
         companions: what else belongs into a checkpoint.
         skipped: (path, reason) of unreadable files that did not come with a batch; the trainer empties it.
     """
 
     network: Any
-    dataset: KeyedData
     companions: list[Companion]
     skipped: list[tuple[str, str]]
+
+    @property
+    def dataset(self) -> KeyedData:
+        """Where its samples come from; the trainer stacks them to batches."""
+        ...
 
     def parameter_groups(self) -> list[dict]:
         """The weights that learn, with a learning rate "lr" each, as torch's optimisers take them."""
