@@ -24,7 +24,7 @@ from makeavideo.included import default_model
 from makeavideo.loading import weights_hash
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
-from makeavideo.timeline import CONTEXT, FRAME_SKIP, KEY_FRAMES, MAX_FRAMES
+from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES, MAX_FRAMES
 
 PROMPTS = ["dog face", "rocket", "red apple", "sun with face", "ghost", "frog", "birthday cake", "blue heart"]
 
@@ -49,8 +49,9 @@ def steps(frames: np.ndarray) -> np.ndarray:
 
 def seams(pipe, prompts: list[str], first_seed: int, **options) -> dict[str, dict[str, float]]:
     """The step from the last frame of a window to the first of the next, against the median step of the video."""
-    count = 4 * (KEY_FRAMES - CONTEXT) * FRAME_SKIP
-    borders = [(KEY_FRAMES - 1 + n * (KEY_FRAMES - CONTEXT)) * FRAME_SKIP for n in range(4)]
+    window = KEY_FRAMES - pipe.sampling.context  # new key frames
+    count = 4 * window * FRAME_SKIP
+    borders = [(KEY_FRAMES - 1 + n * window) * FRAME_SKIP for n in range(4)]
     rows = {}
     for seed, prompt in enumerate(prompts, first_seed):
         open_end = make(pipe, prompt, seed, num_frames=count, **options)
@@ -70,7 +71,7 @@ def seams(pipe, prompts: list[str], first_seed: int, **options) -> dict[str, dic
 def drift(pipe, prompts: list[str], first_seed: int, **options) -> dict[str, list[float]]:
     """Cosine of the frames' embeddings, averaged over a window, with the prompt's; windows of equal length."""
     rows = {}
-    length = (KEY_FRAMES - CONTEXT) * FRAME_SKIP
+    length = (KEY_FRAMES - pipe.sampling.context) * FRAME_SKIP
     for seed, prompt in enumerate(prompts, first_seed):
         frames = make(pipe, prompt, seed, **options)
         wanted = pipe.embed_prompts([prompt], torch.Generator().manual_seed(seed))[0]

@@ -203,7 +203,7 @@ class Judge:
             for start, y_e in enumerate(self.y_e.split(4)):
                 generator = torch.Generator().manual_seed(1000 * seed + start)
                 how = Decoding(a.fps, a.sampling_steps, a.guidance, generator=generator)
-                frames = self.pipe.decode(y_e, None, a.frames, how)
+                frames = self.pipe.decode(y_e, a.frames, how)
                 made.append(to_uint8(frames))
         made = np.concatenate(made)
         partial = file.with_name("made.partial.npz")

@@ -132,7 +132,7 @@ def test_the_progress_line_knows_how_much_work_it_is(tiny_model, kind):
         pipe.register_modules(super_resolution_low=low.to(pipe.dtype), super_resolution_high=high.to(pipe.dtype))
     assert len(pipe.at_once) == (2 if kind == 0 else 0)
     options = {"num_frames": 16, "size": 192, "num_inference_steps": 8}
-    work = Work("generate", pipe.settings(**options), pipe.sizes, at_once=pipe.at_once)
+    work = Work("generate", pipe.settings(**options), pipe)
     pipe.watcher = type("Line", (), {"on_stage": staticmethod(lambda stage: None)})()
     pipe.watcher.on_step = lambda stage, step, sample: work.step(stage, sample)
     for _ in pipe("a rocket", **options, output_type="stream").frames:

@@ -4,17 +4,19 @@ import pytest
 import torch
 
 from makeavideo.sampling import cross_fade
+from makeavideo.sampling_config import SamplingConfig
 from makeavideo.timeline import (
-    CONTEXT,
     KEY_FRAMES,
-    TRANSITION,
     Segment,
+    Windows,
     continue_keys,
     embedding_path,
     frame_skip,
     key_frames,
     spans,
 )
+
+CONTEXT, TRANSITION = SamplingConfig().context, SamplingConfig().transition
 
 
 def counting(first: float, count: int) -> torch.Tensor:
@@ -32,6 +34,10 @@ class Fill:
         assert given.shape[:2] == mask.shape == y_e.shape[:2]
         self.windows.append(mask[0].int().tolist())
         return cross_fade(given, mask)
+
+
+def usual(fill: Fill) -> Windows:
+    return Windows(fill, CONTEXT, TRANSITION)
 
 
 def values(chunks) -> list[float]:
@@ -68,7 +74,7 @@ def test_cross_fade_is_linear_between_given_frames_and_holds_outside():
 def test_a_short_video_is_what_it_starts_with():
     fill = Fill()
     segment = Segment(lambda: counting(0, 16), torch.ones(1, 4), 16)
-    assert values(key_frames([segment], False, fill)) == list(range(16))
+    assert values(key_frames([segment], False, usual(fill))) == list(range(16))
     assert not fill.windows
 
 
@@ -77,7 +83,7 @@ def test_a_short_video_is_what_it_starts_with():
 def test_any_length_window_after_window(start, count):
     fill = Fill()
     segment = Segment(lambda: counting(0, start), torch.ones(1, 4), count)
-    made = values(key_frames([segment], False, fill))
+    made = values(key_frames([segment], False, usual(fill)))
     assert len(made) == count and made[:start] == list(range(start))
     assert set(made[start:]) == {float(start - 1)}  # a cross-fade holds the last frame
     for window in fill.windows:
@@ -89,12 +95,26 @@ def test_any_length_window_after_window(start, count):
 def test_a_loop_closes_smoothly(count):
     fill = Fill()
     segment = Segment(lambda: counting(0, min(count, 16)), torch.ones(1, 4), count)
-    made = values(key_frames([segment], True, fill))
+    made = values(key_frames([segment], True, usual(fill)))
     assert len(made) == count + 1 and made[-1] == made[0] == 0  # the closing frame is the first one again
     before = made[-TRANSITION - 2]  # the last frame that does not lead back yet
     steps = [made[i + 1] - made[i] for i in range(count - TRANSITION, count)]
     assert steps == pytest.approx([-before / (TRANSITION + 1)] * TRANSITION, rel=0.5, abs=1e-4)
     assert max(len(window) for window in fill.windows) <= KEY_FRAMES + 1
+
+
+@pytest.mark.parametrize("context, transition", [(1, 4), (1, 15), (6, 0), (8, 8), (15, 1)])
+def test_a_model_may_want_other_windows(context, transition):
+    for count in (16, 17, 33, 60):
+        fill = Fill()
+        segment = Segment(lambda count=count: counting(0, min(count, 16)), torch.ones(1, 4), count)
+        made = values(key_frames([segment], True, Windows(fill, context, transition)))
+        assert len(made) == count + 1 and made[-1] == made[0] == 0
+        kept = max(1, min(16, count - transition))
+        assert made[:kept] == list(range(kept))
+        for window in fill.windows:
+            assert window[: sum(window[:-1])] == [1] * sum(window[:-1]) and sum(window[:-1]) <= context
+            assert len(window) <= KEY_FRAMES + 1
 
 
 def test_two_pictures_are_the_ends():
@@ -103,7 +123,7 @@ def test_two_pictures_are_the_ends():
         Segment(lambda: counting(30, 1), -torch.ones(1, 4), 1),
     ]
     fill = Fill()
-    assert values(key_frames(segments, False, fill)) == pytest.approx([2.0 * i for i in range(16)])
+    assert values(key_frames(segments, False, usual(fill))) == pytest.approx([2.0 * i for i in range(16)])
     assert fill.windows == [[1] + [0] * 14 + [1]]
 
 
@@ -114,7 +134,7 @@ def test_a_story_passes_from_one_prompt_to_the_next():
         return lambda: (starts.append(first), counting(first, 16))[1]
 
     segments = [Segment(start(100 * n), torch.eye(3)[n : n + 1], 24) for n in range(3)]
-    made = values(key_frames(segments, False, Fill()))
+    made = values(key_frames(segments, False, usual(Fill())))
     assert len(made) == 72 and starts == [0, 100, 200]
     for n in range(3):
         assert made[24 * n : 24 * n + 16] == list(range(100 * n, 100 * n + 16))
@@ -133,7 +153,7 @@ def test_the_last_window_reaches_the_end_with_room():
     """However many frames are left, at least TRANSITION of them lie in the window that sees the end."""
     for total in range(7, 60):
         fill = Fill()
-        chunks = list(continue_keys(counting(0, 6), counting(50, 1), torch.ones(1, total, 2), fill))
+        chunks = list(continue_keys(counting(0, 6), counting(50, 1), torch.ones(1, total, 2), usual(fill)))
         assert sum(k.shape[1] for k, _ in chunks) == total - 6
         last = fill.windows[-1]
         assert last[-1] == 1 and last.count(0) >= min(TRANSITION, total - 6)

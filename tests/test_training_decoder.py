@@ -213,9 +213,9 @@ def test_a_clip_begins_with_its_picture(pipe):
     how = Decoding(8, 3, 2.0, 1.0, torch.Generator().manual_seed(0))
     with torch.no_grad():
         y_e = pipe.embed_prompts(["a red cat"], torch.Generator().manual_seed(0))
-        still = pipe.draw_still(y_e, None, how)
+        still = pipe.draw_still(y_e, how)
         how = Decoding(8, 3, 2.0, 1.0, torch.Generator().manual_seed(0))
-        clip = pipe.grow(y_e, None, 5, how)
+        clip = pipe.grow(y_e, 5, how)
         assert clip.shape == (1, 5, 3, SIZE, SIZE)
         torch.testing.assert_close(clip[:, :1], still)
         given, mask = torch.rand(1, 5, 3, SIZE, SIZE), torch.tensor([[1.0, 1, 0, 0, 1]])
@@ -230,7 +230,7 @@ def test_trained_guidance_needs_no_second_evaluation(pipe, guidance, calls):
     forward = pipe.decoder.forward
     pipe.decoder.forward = lambda *args, **kwargs: (count.append(1), forward(*args, **kwargs))[1]
     with torch.no_grad():
-        pipe.decode(torch.randn(1, 8), None, 3, Decoding(8, 4, guidance))
+        pipe.decode(torch.randn(1, 8), 3, Decoding(8, 4, guidance))
     assert len(count) == 4 * calls
 
 

@@ -1,43 +1,36 @@
-"""The networks of the cascade and what each of them does (figure 2 of the paper): P, D_t, F-up, SR_l_t and SR_h."""
+"""The networks of the cascade and what each of them does (figure 2 of the paper): P, D_t, F-up, SR_l_t and SR_h.
+
+Axes are those of `pseudo3d`: frames are (b, f, 3, h, w) in [-1, 1], image embeddings y_e (b, d) or, one a frame,
+(b, f, d).
+"""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from .chunks import in_stretches
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
-from .enlarger import Enlarger
-from .flow import MASKED_CHANNELS, first_guess, seen_by_interpolator, seen_by_masked_interpolator
+from .enlarger import Enlarger, enlarge_stretches
+from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import load_pipeline
 from .sampling import TIMESTEPS, frame_noise, guide, sample, steps_of
+from .sampling_config import SamplingConfig
 from .super_resolution import SuperResolver
-from .timeline import FRAME_SKIP, TRANSITION, spans
+from .timeline import FRAME_SKIP, spans
 from .wordings import WordingTable
 
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
-SR_OVERLAP = 4
-"""Frames that two stretches of a long video share in SR_l_t; there one passes into the other."""
-SR_FRAMES = 16
-"""Frames that SR_l_t enlarges together, beside those that it shares with the stretch before."""
-STILL_CANDIDATES = 4
-"""Pictures that D_t draws before a clip; the clip grows from the one most like the image embedding."""
-REFINE_STRENGTH = 0.75
-"""Part of D_t's steps that mend what F-up extrapolated."""
-PRIOR_CANDIDATES = 4
-"""Image embeddings drawn for a prompt; the one nearest to the text is kept (unCLIP draws two)."""
 
-
-def grow_strength(fps: float) -> float:
-    """Part of D_t's steps that make a clip of a picture: more at a low frame rate, where frames differ more."""
-    return min(0.9, max(0.6, 0.75 + 0.05 * math.log2(8 / fps)))
+OnStep = Callable[[int, Tensor, Tensor], None]
+"""Called after a step with (step, timestep, what is made so far)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class Decoding:
     steps: evaluations of the network.
     guidance_scale: 1 turns guidance off.
     motion: strength of motion, 0 to 2, 1 the usual one; None if it does not matter, or D_t knows nothing of it.
+    negative: y_e (1, d) to steer away from; None: from what D_t makes of no embedding at all.
     """
 
     fps: float
@@ -55,14 +49,27 @@ class Decoding:
     guidance_scale: float
     motion: float | None = None
     generator: torch.Generator | None = None
+    negative: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Frames that D_t begins with.
+
+    frames: (b, f, 3, h, w).
+    strength: the part of the steps, the last ones, that are run on them after noise has been added (SDEdit).
+    mask: (b, f), 1 where a frame is kept as it is; the others are made to go with it. None: none is kept.
+    """
+
+    frames: Tensor
+    strength: float = 1.0
+    mask: Tensor | None = None
 
 
 class Cascade(DiffusionPipeline):
     """The networks, and one method for what each of them does.
 
-    Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers. Frames are
-    (batch, frames, 3, height, width) in [-1, 1], image embeddings y_e (batch, dim) or, one a frame, (batch, frames,
-    dim).
+    Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
 
     Args:
         tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings. None: the packaged all-MiniLM-L6-v2.
@@ -71,10 +78,14 @@ class Cascade(DiffusionPipeline):
         prior: P; a PriorTransformer that predicts the clean image embedding.
         wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
-        interpolator: F-up, five more input channels: `flow.seen_by_interpolator`; the paper's has four.
+        interpolator: F-up, of either kind: `filling`.
         super_resolution_low: SR_l_t, x4, all frames together; in one step (`SuperResolver`) or by diffusion.
         super_resolution_high: SR_h, x3, each frame by itself; likewise.
         *_scheduler: flow-matching schedulers of diffusers.
+        sampling: fields of `SamplingConfig`, in the saved config; what is not named is as usual.
+
+    Raises:
+        UserError: an impossible number in `sampling`.
     """
 
     _callback: Callable | None = None
@@ -98,6 +109,7 @@ class Cascade(DiffusionPipeline):
         super_resolution_high: VideoUNet | SuperResolver,
         super_resolution_high_scheduler,
         wordings: WordingTable | None = None,
+        sampling: dict[str, Any] | None = None,
     ):
         super().__init__()
         if text_encoder is None:
@@ -119,11 +131,17 @@ class Cascade(DiffusionPipeline):
             super_resolution_high_scheduler=super_resolution_high_scheduler,
             wordings=wordings,
         )
+        self.register_to_config(sampling=SamplingConfig.of(sampling).as_dict())
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """From a folder on disk, ready to run: `loading.load_pipeline`."""
         return load_pipeline(cls, folder)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How this model's networks are run, from its config."""
+        return SamplingConfig.of(self.config.sampling)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -138,57 +156,45 @@ class Cascade(DiffusionPipeline):
         names = ("super_resolution_low", "super_resolution_high")
         return frozenset(name for name in names if isinstance(getattr(self, name), SuperResolver))
 
-    def embed_prompts(
-        self, prompts: list[str], generator: torch.Generator | None, guidance_scale: float = 2.0
-    ) -> Tensor:
-        """P (section 3.1): image embeddings (batch, dim) for the prompts.
+    def embed_prompts(self, prompts: list[str], generator: torch.Generator | None) -> Tensor:
+        """P (section 3.1): image embeddings (b, d) for the prompts.
 
         Of the pictures whose known wordings are nearest; without such a table the best of a few draws of the diffusion.
         """
         text = embed_text(self.tokenizer, self.text_encoder, prompts)
         if self.wordings is not None:
             return self.wordings.draw(text, generator)
-        repeated = text.repeat_interleave(PRIOR_CANDIDATES, 0)
+        how = self.sampling
+        repeated = text.repeat_interleave(how.prior_candidates, 0)
         null = torch.zeros_like(repeated)
 
-        def predict(x_t, t):
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
             time = (t * TIMESTEPS).expand(len(x_t))
-            known = self.prior(x_t, time, proj_embedding=repeated).predicted_image_embedding
-            return guide(known, self.prior(x_t, time, proj_embedding=null).predicted_image_embedding, guidance_scale)
+            given, free = (
+                self.prior(x_t, time, proj_embedding=seen).predicted_image_embedding for seen in (repeated, null)
+            )
+            return guide(given, free, how.prior_guidance_scale)
 
-        shape = (len(repeated), self.prior.config.embedding_dim)
-        x = self.run("prior", predict, shape, self.prior_scheduler, 16, generator)
-        candidates = F.normalize(self.prior.post_process_latents(x), dim=-1)
-        candidates = candidates.unflatten(0, (len(prompts), PRIOR_CANDIDATES))
+        noise = frame_noise((len(repeated), self.prior.config.embedding_dim), generator).to(self._execution_device)
+        drawn = self.run("prior", predict, noise, self.prior_scheduler, how.prior_steps)
+        candidates = F.normalize(self.prior.post_process_latents(drawn), dim=-1).unflatten(0, (len(prompts), -1))
         likeness = (candidates @ self.text_projection(text)[:, :, None])[..., 0]
         best = candidates[torch.arange(len(prompts)), likeness.argmax(1)]
         return best * math.sqrt(best.shape[-1])
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        """The image tower's y_e of pictures (batch, 3, h, w) in [-1, 1], any size: (batch, dim)."""
+        """The image tower's y_e of pictures (b, 3, h, w) in [-1, 1], any size: (b, d)."""
         return embed_images(self.image_encoder, pictures.to(self.image_encoder.device))
 
     def decode(
-        self,
-        y_e: Tensor,
-        negative: Tensor | None,
-        num_frames: int,
-        how: Decoding,
-        start: Tensor | None = None,
-        strength: float = 1.0,
-        mask: Tensor | None = None,
-        stage: str = "decoder",
+        self, y_e: Tensor, num_frames: int, how: Decoding, start: Start | None = None, stage: str = "decoder"
     ) -> Tensor:
-        """D_t (section 3.2): frames from an image embedding.
+        """D_t (section 3.2): frames (b, num_frames, 3, h, w) from an image embedding.
 
         Args:
-            y_e: (batch, dim), or one a frame, (batch, num_frames, dim); `negative` (1, dim) in place of the null one.
-            start, strength: frames to begin with, as in `sampling.sample`.
-            mask: (batch, num_frames), 1 where a frame of `start` is kept; the others are made to go with it.
+            y_e: (b, d), or one a frame, (b, num_frames, d).
+            start: what to begin with, and what of it is kept; None: noise.
             stage: what progress is shown as.
-
-        Returns:
-            (batch, num_frames, 3, h, w).
         """
         config, base = self.decoder.config, self.sizes[0]
         rates = torch.full((len(y_e),), float(how.fps), device=y_e.device)
@@ -196,50 +202,51 @@ class Cascade(DiffusionPipeline):
         motion = torch.full((len(y_e),), motion, device=y_e.device)
         # of the guidance, a part may be trained in
         scale = how.guidance_scale / config.guidance
-        if negative is not None:
+        if how.negative is not None:
             scale = 1 + (how.guidance_scale - 1) / config.guidance
-        away_from = torch.zeros_like(y_e) if negative is None else negative.expand_as(y_e)
+        away_from = torch.zeros_like(y_e) if how.negative is None else how.negative.expand_as(y_e)
         if y_e.ndim == 3:
             y_e, away_from = y_e.flatten(0, 1), away_from.flatten(0, 1)
-        kept = None if mask is None else mask[:, :, None, None, None]
+        kept = None
+        if start is not None and start.mask is not None:
+            kept = start.mask[:, :, None, None, None]
 
-        def predict(x_t, t):
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
             if kept is not None and config.known_frames:
-                x_t, t = torch.lerp(x_t, start, kept), t * (1 - mask)
+                x_t, t = torch.lerp(x_t, start.frames, kept), t * (1 - start.mask)
             x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
             if scale != 1:
                 x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, away_from, motion), scale)
             # a kept frame's prediction is itself, so that it moves along its own line from noise to picture
-            return x_hat if kept is None else torch.lerp(x_hat, start, kept)
+            return x_hat if kept is None else torch.lerp(x_hat, start.frames, kept)
 
         noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
         noise = noise.to(self._execution_device)
-        begin = None if config.known_frames and mask is not None else start
-        made = self.run(stage, predict, noise, self.decoder_scheduler, how.steps, None, None, begin, strength)
-        return made.clamp(-1, 1)
+        begin = None if config.known_frames and kept is not None else start
+        return self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin).clamp(-1, 1)
 
-    def draw_still(self, y_e: Tensor, negative: Tensor | None, how: Decoding) -> Tensor:
-        """D_t on clips of one frame, that is, text to image: the best of a few draws, (batch, 1, 3, h, w)."""
-        repeated = y_e.repeat_interleave(STILL_CANDIDATES, 0)
-        drawn = self.decode(repeated, negative, 1, replace(how, fps=0), stage="still")
+    def draw_still(self, y_e: Tensor, how: Decoding) -> Tensor:
+        """D_t on clips of one frame, that is, text to image: the best of a few draws, (b, 1, 3, h, w)."""
+        repeated = y_e.repeat_interleave(self.sampling.still_candidates, 0)
+        drawn = self.decode(repeated, 1, replace(how, fps=0), stage="still")
         likeness = F.cosine_similarity(self.embed_pictures(drawn[:, 0]), repeated).unflatten(0, (len(y_e), -1))
         return drawn.unflatten(0, (len(y_e), -1))[torch.arange(len(y_e)), likeness.argmax(1)]
 
-    def grow(self, y_e: Tensor, negative: Tensor | None, num_frames: int, how: Decoding) -> Tensor:
-        """A picture, and then D_t's clip of it: (batch, num_frames, 3, h, w) from y_e (batch, dim).
+    def grow(self, y_e: Tensor, num_frames: int, how: Decoding) -> Tensor:
+        """A picture, and then D_t's clip of it: (b, num_frames, 3, h, w) from y_e (b, d).
 
         One frame is easier to get right than sixteen at once, and cheap enough to choose among several. A D_t that has
         learnt to see known frames begins the clip with the picture; another one is given it with noise (SDEdit).
         """
-        still = self.draw_still(y_e, negative, how)
+        still = self.draw_still(y_e, how)
         if num_frames == 1:
             return still
-        start = still.expand(-1, num_frames, -1, -1, -1)
+        copies = still.expand(-1, num_frames, -1, -1, -1)
         if not self.decoder.config.known_frames:
-            return self.decode(y_e, negative, num_frames, how, start, grow_strength(how.fps))
-        mask = torch.zeros(start.shape[:2], device=start.device)
+            return self.decode(y_e, num_frames, how, Start(copies, self.sampling.grow_strength_at(how.fps)))
+        mask = torch.zeros(copies.shape[:2], device=copies.device)
         mask[:, 0] = 1
-        return self.decode(y_e, negative, num_frames, how, start, mask=mask)
+        return self.decode(y_e, num_frames, how, Start(copies, mask=mask))
 
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.
@@ -247,60 +254,47 @@ class Cascade(DiffusionPipeline):
         Otherwise by F-up (section 3.3); D_t then mends what it made, so that faults do not add up over windows. Next to
         a given frame F-up's own frames stay, and pass into D_t's over a few. Arguments as those of `fill`.
         """
+        count = given.shape[1]
         if self.decoder.config.known_frames:
-            return self.decode(y_e, None, given.shape[1], how, given, mask=mask, stage="extrapolate")
+            return self.decode(y_e, count, how, Start(given, mask=mask), "extrapolate")
         filled = self.fill(given, mask, y_e, how)
-        mended = self.decode(y_e, None, filled.shape[1], how, filled, REFINE_STRENGTH, mask, "extrapolate")
-        places = torch.arange(filled.shape[1], device=mask.device)
-        away = (places[:, None] - places).abs()[None].masked_fill(mask[:, None] < 0.5, len(places)).amin(2)
-        share = (away / (TRANSITION + 1)).clamp(max=1)
+        mended = self.decode(y_e, count, how, Start(filled, self.sampling.refine_strength, mask), "extrapolate")
+        places = torch.arange(count, device=mask.device)
+        away = (places[:, None] - places).abs()[None].masked_fill(mask[:, None] < 0.5, count).amin(2)
+        share = (away / (self.sampling.transition + 1)).clamp(max=1)
         return torch.lerp(filled, mended, share[:, :, None, None, None].to(filled))
 
     def fill(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """F-up (section 3.3): makes the frames that are not given.
 
-        The paper's does it by diffusion. One that corrects a guess does it in one step from t = 1, where the noise says
-        nothing about the frames; so its mean is taken in place of a draw, of which the network would let some through.
-
         Args:
-            given: (batch, frames, 3, h, w); what stands where `mask` is 0 does not matter.
-            mask: (batch, frames), 1 where a frame is given; that frame is kept as it is.
-            y_e: (batch, frames, dim).
+            given: (b, f, 3, h, w); what stands where `mask` is 0 does not matter.
+            mask: (b, f), 1 where a frame is given; that frame is kept as it is.
+            y_e: (b, f, d).
             how: its frame rate is that of the frames; steps and generator are for the paper's F-up.
         """
-        masked = self.interpolator.config.extra_channels == MASKED_CHANNELS
+        filling = filling_of(self.interpolator.config.extra_channels)(given, mask)
         rates = torch.full((len(given),), float(how.fps), device=given.device)
-        guess, unit = (given, None) if masked else first_guess(given, mask)
-        mask = mask[:, :, None, None, None].expand(-1, -1, 1, *given.shape[3:])
 
-        def predict(x_t, t):
-            if masked:
-                seen = seen_by_masked_interpolator(x_t, given, mask)
-            else:
-                seen = seen_by_interpolator(x_t, guess, unit, mask)
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
             # clip after clip: together they are no faster on a processor, and decide the peak of memory
-            parts = zip(seen.split(1), rates.split(1), y_e, strict=True)
-            made = torch.cat([self.denoise(self.interpolator, x, t, fps, y) for x, fps, y in parts])
-            return torch.lerp(made, given, mask) if masked else made * (1 - mask)
+            clips = zip(filling.seen(x_t).split(1), rates.split(1), y_e, strict=True)
+            return filling.answer(torch.cat([self.denoise(self.interpolator, x, t, fps, y) for x, fps, y in clips]))
 
-        def frames(made: Tensor) -> Tensor:
-            return torch.lerp((made if masked else guess + unit * made).clamp(-1, 1), given, mask)
-
-        noise, steps = torch.zeros_like(given), 1
-        if masked:
-            noise, steps = frame_noise(tuple(given.shape), how.generator).to(given.device), how.steps
-        return frames(self.run("interpolator", predict, noise, self.interpolator_scheduler, steps, frames=frames))
+        noise, steps = filling.noise(how.generator), filling.steps(how.steps)
+        answer = self.run("interpolator", predict, noise, self.interpolator_scheduler, steps, shown=filling.frames)
+        return filling.frames(answer)
 
     def fill_between(self, keys: Tensor, last_gap: int, y_e: Tensor, how: Decoding) -> Tensor:
         """F-up between key frames, on stretches of 16 frames that share key frames.
 
         Args:
-            keys: (batch, k, 3, h, w), FRAME_SKIP frames apart, the last two `last_gap`.
-            y_e: (batch, k, dim).
+            keys: (b, k, 3, h, w), FRAME_SKIP frames apart, the last two `last_gap`.
+            y_e: (b, k, d).
             how: as for `fill`, at the frame rate of the result.
 
         Returns:
-            (batch, frames, 3, h, w), from the first key frame to the last.
+            (b, f, 3, h, w), from the first key frame to the last.
         """
         batch, count = keys.shape[:2]
         if count == 1:
@@ -321,54 +315,43 @@ class Cascade(DiffusionPipeline):
         return given
 
     def upscale_low(
-        self, chunks: Iterator[Tensor], fps: float, steps: int, generator
+        self, chunks: Iterable[Tensor], fps: float, steps: int, generator: torch.Generator | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """SR_l_t: x4, all frames of a chunk together; yields (small frames, large frames).
+        """SR_l_t: x4, all frames of a stretch together; yields (small frames, large frames).
 
-        A chunk sees the last frames of the one before, and where they overlap one passes into the other. So there is
-        no seam and memory does not grow with length.
+        Args:
+            chunks: the video (b, a few frames, 3, h, w), piece by piece.
+            steps: where SR_l_t diffuses.
         """
-        stage = "super_resolution_low"
         network, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
         enlarge = Enlarger(network, scheduler, SR_LOW_FACTOR, steps, generator)
-        before = None  # the last frames: small, and large as made so far
-        for chunk in in_stretches(chunks, SR_FRAMES):
-            low = chunk if before is None else torch.cat([before[0], chunk], 1)
+
+        def enlarge_stretch(low: Tensor) -> Tensor:
             rates = torch.full((len(low),), float(fps), device=low.device)
-            with self.stage_bar(stage, enlarge.steps) as bar:
+            with self.steps_shown("super_resolution_low", enlarge.steps) as on_step:
+                return enlarge(low, rates, on_step)
 
-                def on_step(step, timestep, made, bar=bar):
-                    bar.update()
-                    self.notify(stage, step, timestep, made)
+        how = self.sampling
+        return enlarge_stretches(chunks, enlarge_stretch, how.super_resolution_frames, how.super_resolution_overlap)
 
-                made = enlarge(low, rates, on_step)
-            if before is not None:
-                shared = before[1].shape[1]
-                share = torch.linspace(0, 1, shared + 2, device=made.device)[1:-1].view(1, -1, 1, 1, 1)
-                made = torch.cat([torch.lerp(before[1], made[:, :shared], share), made[:, shared:]], 1)
-            keep = min(SR_OVERLAP, low.shape[1])
-            before = low[:, -keep:], made[:, -keep:]
-            if made.shape[1] > keep:
-                yield low[:, :-keep], made[:, :-keep]
-        if before is not None:
-            yield before
-
-    def upscale_high(self, chunks: Iterator[tuple], steps: int, generator, part: int = 4):
+    def upscale_high(
+        self, chunks: Iterable[tuple[Tensor, Tensor]], steps: int, generator: torch.Generator | None, part: int = 4
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """SR_h: x3, each frame by itself; takes and yields (small frames, frames), `part` at a time."""
-        stage = "super_resolution_high"
         network, scheduler = self.super_resolution_high, self.super_resolution_high_scheduler
         enlarge = Enlarger(network, scheduler, SR_HIGH_FACTOR, steps, generator)
         for low, video in chunks:
-            with self.stage_bar(stage, math.ceil(video.shape[1] / part)) as bar:
-                for start in range(0, video.shape[1], part):
-                    made = enlarge(video[:, start : start + part])
-                    bar.update()
-                    self.notify(stage, start // part, torch.zeros((), device=made.device), made)
-                    yield low[:, start : start + part], made
+            parts = zip(low.split(part, 1), video.split(part, 1), strict=True)
+            with self.steps_shown("super_resolution_high", math.ceil(video.shape[1] / part)) as on_step:
+                for number, (small, frames) in enumerate(parts):
+                    made = enlarge(frames)
+                    on_step(number, torch.zeros((), device=made.device), made)
+                    yield small, made
 
     def denoise(
         self, network: VideoUNet, x_t: Tensor, t: Tensor, fps: Tensor, y_e: Tensor, motion: Tensor | None = None
     ) -> Tensor:
+        """What D_t or F-up says about a noised clip x_t, in float32; shapes as those of `VideoUNet.forward`."""
         conditions = {"image_embeds": y_e.to(network.dtype)}
         t = t * TIMESTEPS
         made = network(x_t.to(network.dtype), t, fps=fps, motion=motion, added_cond_kwargs=conditions)
@@ -377,34 +360,40 @@ class Cascade(DiffusionPipeline):
     def run(
         self,
         stage: str,
-        predict,
-        noise: Tensor | tuple,
-        scheduler,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        noise: Tensor,
+        scheduler: Any,
         steps: int,
-        generator=None,
-        frames=None,
-        start: Tensor | None = None,
-        strength: float = 1.0,
+        start: Start | None = None,
+        shown: Callable[[Tensor], Tensor] = lambda x_hat: x_hat,
     ) -> Tensor:
-        """One stage of the cascade from noise (given, or of this shape) to sample, with progress bar and callback.
+        """One stage of the cascade from noise to sample (`sampling.sample`), with progress bar and callback.
 
-        frames: what the callback is shown of a prediction; the prediction itself if None.
-        start, strength: as in `sampling.sample`.
+        start: what to begin with; its mask is up to `predict`.
+        shown: what the callback is shown of a prediction.
         """
-        if not torch.is_tensor(noise):
-            noise = frame_noise(tuple(noise), generator).to(self._execution_device)
-        with self.stage_bar(stage, steps if start is None else steps_of(steps, strength)) as bar:
+        if start is None:
+            with self.steps_shown(stage, steps, shown) as on_step:
+                return sample(predict, noise, scheduler, steps, on_step)
+        with self.steps_shown(stage, steps_of(steps, start.strength), shown) as on_step:
+            return sample(predict, noise, scheduler, steps, on_step, start.frames, start.strength)
 
-            def on_step(step, timestep, x_hat):
+    @contextmanager
+    def steps_shown(self, stage: str, total: int, shown: Callable[[Tensor], Tensor] = lambda x: x) -> Iterator[OnStep]:
+        """A progress bar of a stage; what it gives is told of every step, and tells the callback."""
+        with self.stage_bar(stage, total) as bar:
+
+            def on_step(step: int, timestep: Tensor, made: Tensor) -> None:
                 bar.update()
-                self.notify(stage, step, timestep, x_hat if frames is None else frames(x_hat))
+                self.notify(stage, step, timestep, shown(made))
 
-            return sample(predict, noise, scheduler, steps, on_step, start, strength)
+            yield on_step
 
-    def stage_bar(self, stage: str, total: int):
+    def stage_bar(self, stage: str, total: int) -> Any:
         self.set_progress_bar_config(**{**getattr(self, "_progress_bar_config", {}), "desc": stage.replace("_", " ")})
         return self.progress_bar(total=total)
 
-    def notify(self, stage: str, step: int, timestep, sample: Tensor) -> None:
+    def notify(self, stage: str, step: int, timestep: Any, sample: Tensor) -> None:
+        """The callback's due, after a step of a stage."""
         if self._callback is not None:
             self._callback(self, step, timestep, {"stage": stage, "sample": sample})

@@ -1,10 +1,11 @@
 """A super-resolution network at work, of either kind: one step, or diffusion as in the paper (section 3.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
+from .chunks import in_stretches
 from .inflation import VideoUNet
 from .sampling import TIMESTEPS, frame_noise, sample, upsample
 from .super_resolution import SuperResolver
@@ -40,9 +41,9 @@ class Enlarger:
         fps: Tensor | None = None,
         on_step: Callable[[int, Tensor, Tensor], None] = lambda *_: None,
     ) -> Tensor:
-        """(batch, frames, 3, h, w) -> (batch, frames, 3, factor * h, factor * w), both in [-1, 1].
+        """(b, f, 3, h, w) -> (b, f, 3, factor * h, factor * w), both in [-1, 1].
 
-        fps: (batch,), for networks with temporal layers; on_step: called with (step, timestep, frames as they are).
+        fps: (b,), for networks with temporal layers; on_step: called with (step, timestep, frames as they are).
         """
         if self.at_once:
             made = self.network(small.to(self.network.dtype)).float().clamp(-1, 1)
@@ -58,3 +59,33 @@ class Enlarger:
             return up + self.network(x, t * TIMESTEPS, fps=fps, class_labels=level).sample.float()
 
         return sample(predict, self.noise.expand_as(up), self.scheduler, self.steps, on_step).clamp(-1, 1)
+
+
+def enlarge_stretches(
+    chunks: Iterable[Tensor], enlarge: Callable[[Tensor], Tensor], length: int, overlap: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A video of any length, stretch after stretch: yields (small frames, large frames).
+
+    A stretch sees the last frames of the one before, and where they overlap one passes into the other. So there is no
+    seam, and memory does not grow with length.
+
+    Args:
+        chunks: the video (b, a few frames, 3, h, w), piece by piece.
+        enlarge: small frames to large ones.
+        length: new frames of a stretch.
+        overlap: frames that two stretches share, 1 or more.
+    """
+    before = None  # the last frames: small, and large as made so far
+    for chunk in in_stretches(chunks, length):
+        low = chunk if before is None else torch.cat([before[0], chunk], 1)
+        made = enlarge(low)
+        if before is not None:
+            shared = before[1].shape[1]
+            share = torch.linspace(0, 1, shared + 2, device=made.device)[1:-1].view(1, -1, 1, 1, 1)
+            made = torch.cat([torch.lerp(before[1], made[:, :shared], share), made[:, shared:]], 1)
+        keep = min(overlap, low.shape[1])
+        before = low[:, -keep:], made[:, -keep:]
+        if made.shape[1] > keep:
+            yield low[:, :-keep], made[:, :-keep]
+    if before is not None:
+        yield before

@@ -26,7 +26,7 @@ def load_pipeline(kind: type[Pipeline], folder: str | Path) -> Pipeline:
     """`from_pretrained` from a folder on disk, on the best device and in the precision that it is fast in.
 
     Raises:
-        UserError: no such folder, no pipeline in it, weights missing or pickled.
+        UserError: no such folder, no pipeline in it, weights missing or pickled, an impossible number in its config.
     """
     folder = Path(folder)
     if not (folder / "model_index.json").is_file():
@@ -42,6 +42,8 @@ def load_pipeline(kind: type[Pipeline], folder: str | Path) -> Pipeline:
     try:
         with quiet_libraries():
             pipe = kind.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
+    except UserError as error:
+        raise UserError(f"The model at {folder} cannot be run: {error}") from None
     except (OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None

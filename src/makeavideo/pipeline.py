@@ -12,7 +12,7 @@ Each use is a list of segments (`timeline.Segment`), that is, what is known and 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Unpack
 
@@ -29,7 +29,7 @@ from .media.inputs import Picture, Video, open_video, read_picture, sample_frame
 from .media.pictures import Fit
 from .sampling import Anchor, add_details, from_uint8
 from .settings import Settings, VideoOptions, settle
-from .timeline import CONTEXT, KEY_FRAMES, MAX_FRAMES, Segment, frame_skip, key_frames
+from .timeline import KEY_FRAMES, MAX_FRAMES, Segment, Windows, frame_skip, key_frames
 
 
 @dataclass
@@ -84,29 +84,28 @@ class MakeAVideoPipeline(Cascade):
         Raises:
             UserError: empty prompt or impossible number.
         """
+        texts, seconds = parts_of("" if prompt is None else prompt)
         if image_embeds is not None:
             if prompt is not None:
                 raise UserError("Both a prompt and image_embeds are given: choose one of them.")
             if image_embeds.ndim != 2 or image_embeds.shape[1] != self.prior.config.embedding_dim:
                 shape, dim = tuple(image_embeds.shape), self.prior.config.embedding_dim
                 raise UserError(f"image_embeds has the shape {shape}: this model's embeddings are (batch, {dim}).")
-            s = self.settings(**options)
-            y_e = image_embeds.to(self._execution_device)
-            negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
-            return self.deliver(s, [self.decoded(s, y_e, negative, self.key_count(s))])
-        prompt = "" if prompt is None else prompt
-        story = None if isinstance(prompt, str) else [part for part in prompt if not isinstance(part, str)]
-        if story:
+        if seconds:
             if "num_frames" in options or "seconds" in options:
                 raise UserError("A story has its own length: leave out --seconds and --num-frames.")
-            options["seconds"] = sum(seconds for _, seconds in story)
-            if any(not seconds > 0 for _, seconds in story):
+            if any(not part > 0 for part in seconds):
                 raise UserError("Every prompt of a story needs more than 0 seconds.")
+            options["seconds"] = sum(seconds)
         s = self.settings(**options)
-        prompts = [text for text, _ in story] if story else [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts or any(not isinstance(text, str) or not text.strip() for text in prompts):
+        if image_embeds is not None:
+            y_e = image_embeds.to(self._execution_device)
+        elif texts and all(isinstance(text, str) and text.strip() for text in texts):
+            y_e = self.embed_prompts(texts, s.generator)
+        else:
             raise UserError("The prompt is empty: say in a few words what the video should show.")
-        return self.deliver(s, self.text_segments(s, prompts, story, negative_prompt))
+        negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
+        return self.deliver(s, self.story(s, y_e, negative, seconds))
 
     def generate(self, *args: Any, **kwargs: Any) -> MakeAVideoOutput | tuple:
         """Text to video: `pipe.generate(...)` is `pipe(...)`."""
@@ -178,7 +177,7 @@ class MakeAVideoPipeline(Cascade):
         """Video variation (section 4.3): the mean embedding of the video's frames, through the cascade from D_t on."""
         s = self.settings(**options)
         y_e = self.embed_clip(sample_frames(video, KEY_FRAMES, self.sizes[0], fit, background))
-        return self.deliver(s, [self.decoded(s, y_e, None, self.key_count(s))])
+        return self.deliver(s, [self.decoded(s, y_e, self.key_count(s))])
 
     @torch.no_grad()
     def extend(
@@ -215,7 +214,7 @@ class MakeAVideoPipeline(Cascade):
         for frame in frames:
             last = self.to_tensor(frame)
             yield last
-            recent = [*recent, self.small(last)][-(CONTEXT - 1) * skip - 1 :]
+            recent = [*recent, self.small(last)][-(self.sampling.context - 1) * skip - 1 :]
             first = last if first is None else first
         if last is None:
             raise UserError("The video holds no frames: choose another one.")
@@ -230,7 +229,7 @@ class MakeAVideoPipeline(Cascade):
             segments.append(Segment(lambda: self.small(first), self.embed_pictures(first[:, 0]), 1))
             last_gap = s.num_frames + 1 - new_keys * skip
             anchors.append(Anchor(s.num_frames + 1, first))
-        keys = key_frames(segments, False, self.filler(s, skip))
+        keys = key_frames(segments, False, self.windows(s, skip))
         small = self.between(without_first(keys, known), s, skip, last_gap)
         yield from without_first_frame(self.enlarge(take(small, s.num_frames + 1), s, anchors))
 
@@ -248,31 +247,25 @@ class MakeAVideoPipeline(Cascade):
         gaps = (s.num_frames - 1) / skip
         return (max(1, round(gaps)) if last_is_given else math.ceil(gaps)) + 1
 
-    def decoded(self, s: Settings, y_e: Tensor, negative: Tensor | None, count: int) -> Segment:
+    def decoded(self, s: Settings, y_e: Tensor, count: int, negative: Tensor | None = None) -> Segment:
         """A segment that D_t starts."""
-        how = self.decoding(s, frame_skip(s.num_frames, s.fps))
+        how = replace(self.decoding(s, frame_skip(s.num_frames, s.fps)), negative=negative)
+        return Segment(lambda: self.grow(y_e, min(count, KEY_FRAMES), how), y_e, count)
 
-        def start() -> Tensor:
-            return self.grow(y_e, negative, min(count, KEY_FRAMES), how)
-
-        return Segment(start, y_e, count)
-
-    def text_segments(self, s: Settings, prompts: list[str], story, negative_prompt: str | None) -> list[Segment]:
-        """One segment for a batch of prompts, or one for each prompt of a story."""
-        y_e = self.embed_prompts(prompts, s.generator)
-        negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
+    def story(self, s: Settings, y_e: Tensor, negative: Tensor | None, seconds: list[float]) -> list[Segment]:
+        """A segment for each part of a story, `seconds` long; without any one for a batch of videos."""
         keys = self.key_count(s)
-        if not story:
-            return [self.decoded(s, y_e, negative, keys)]
-        ends = np.cumsum([seconds for _, seconds in story])
+        if not seconds:
+            return [self.decoded(s, y_e, keys, negative)]
+        ends = np.cumsum(seconds)
         borders = [0, *(round(end / ends[-1] * keys) for end in ends)]
         counts = [max(1, stop - start) for start, stop in pairwise(borders)]
-        return [self.decoded(s, y_e[i : i + 1], negative, count) for i, count in enumerate(counts)]
+        return [self.decoded(s, y_e[i : i + 1], count, negative) for i, count in enumerate(counts)]
 
-    def filler(self, s: Settings, skip: int):
-        """What makes key frames that follow from others."""
-        how = self.decoding(s, skip)
-        return lambda given, mask, y_e: self.extrapolate(given, mask, y_e, how)
+    def windows(self, s: Settings, skip: int) -> Windows:
+        """How key frames, `skip` frames apart, follow from others."""
+        how, model = self.decoding(s, skip), self.sampling
+        return Windows(lambda *given: self.extrapolate(*given, how), model.context, model.transition)
 
     def decoding(self, s: Settings, skip: int) -> Decoding:
         """How D_t makes key frames, `skip` frames apart."""
@@ -288,7 +281,7 @@ class MakeAVideoPipeline(Cascade):
             last_gap = s.num_frames - (keys - 1) * skip
         elif last_is_given:
             last_gap = s.num_frames - 1 - (keys - 2) * skip
-        frames = self.between(key_frames(segments, s.loop, self.filler(s, skip)), s, skip, last_gap)
+        frames = self.between(key_frames(segments, s.loop, self.windows(s, skip)), s, skip, last_gap)
         return self.package(s, self.enlarge(take(frames, s.num_frames), s, anchors))
 
     def between(self, keys: Iterator[tuple[Tensor, Tensor]], s: Settings, skip: int, last_gap: int) -> Iterator[Tensor]:
@@ -381,3 +374,13 @@ class MakeAVideoPipeline(Cascade):
     @staticmethod
     def lengthened(y_e: Tensor) -> Tensor:
         return F.normalize(y_e, dim=-1) * math.sqrt(y_e.shape[-1])
+
+
+def parts_of(prompt: str | list[str] | Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:
+    """The texts of a prompt and, if it is a story, the seconds of each part; no seconds if it is none."""
+    if isinstance(prompt, str):
+        return [prompt], []
+    story = [part for part in prompt if not isinstance(part, str)]
+    if not story:
+        return list(prompt), []
+    return [text for text, _ in story], [seconds for _, seconds in story]

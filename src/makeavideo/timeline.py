@@ -17,10 +17,6 @@ FRAME_SKIP = 5
 """F-up puts FRAME_SKIP - 1 new frames between two key frames: 16 -> 76."""
 MAX_FRAMES = (KEY_FRAMES - 1) * FRAME_SKIP + 1
 """Frames of a video that D_t covers with one window: the shape of the paper."""
-CONTEXT = 6
-"""Frames that a window of F-up sees of what exists when it continues a video."""
-TRANSITION = 4
-"""Key frames that F-up makes anew where one segment passes into the next, or a loop closes."""
 
 
 def frame_skip(num_frames: int, fps: float) -> int:
@@ -54,7 +50,21 @@ Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(given (batch, frames, 3, h, w), mask (batch, frames), y_e (batch, frames, dim)) -> frames."""
 
 
-def key_frames(segments: list[Segment], loop: bool, fill: Fill) -> Iterator[tuple[Tensor, Tensor]]:
+@dataclass(frozen=True)
+class Windows:
+    """How key frames follow from others, window after window.
+
+    fill: makes the frames of a window that are not given.
+    context: frames that a window sees of what exists when it continues a video.
+    transition: key frames that are made anew where one segment passes into the next, or a loop closes.
+    """
+
+    fill: Fill
+    context: int
+    transition: int
+
+
+def key_frames(segments: list[Segment], loop: bool, windows: Windows) -> Iterator[tuple[Tensor, Tensor]]:
     """The key frames of a video, with their embeddings, some at a time: (batch, k, 3, h, w) and (batch, k, dim).
 
     A segment's start is kept as far as it fits; F-up makes the rest, window after window, so that the segment passes
@@ -70,11 +80,11 @@ def key_frames(segments: list[Segment], loop: bool, fill: Fill) -> Iterator[tupl
             end = next_start[:, :1]
         elif loop:
             end, y_end = first
-        room = segment.count - (min(TRANSITION, segment.count - 1) if end is not None else 0)
+        room = segment.count - (min(windows.transition, segment.count - 1) if end is not None else 0)
         start = start[:, : max(1, room)]
         y_e = embedding_path(segment.y_e, y_end, start.shape[1], segment.count)
         yield start, y_e[:, : start.shape[1]]
-        yield from continue_keys(start, end, y_e, fill)
+        yield from continue_keys(start, end, y_e, windows)
         if end is not None and number + 1 == len(segments):
             yield end, y_end[:, None]
         start = next_start
@@ -90,16 +100,17 @@ def embedding_path(y_e: Tensor, y_end: Tensor, known: int, count: int) -> Tensor
     return path * (y_e.norm(dim=-1)[:, None, None] / path.norm(dim=-1, keepdim=True).clamp(min=1e-6))
 
 
-def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, fill: Fill) -> Iterator[tuple[Tensor, Tensor]]:
+def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, windows: Windows) -> Iterator[tuple[Tensor, Tensor]]:
     """F-up extrapolates `start` (batch, k, ...) up to key frame y_e.shape[1] - 1, so that `end` may follow it."""
     total, done = y_e.shape[1], start.shape[1]
-    recent = start[:, -CONTEXT:]
+    context, transition = windows.context, windows.transition
+    recent = start[:, -context:]
     closing = 0 if end is None else 1
     while done < total:
         known = recent.shape[1]
         new = min(total - done, KEY_FRAMES - known)
-        if closing and new < total - done <= new + TRANSITION:
-            new = total - done - TRANSITION  # so that the last window has frames enough to reach the end smoothly
+        if closing and new < total - done <= new + transition:
+            new = total - done - transition  # so that the last window has frames enough to reach the end smoothly
         last = closing and done + new == total
         given = torch.cat([recent, recent[:, -1:].expand(-1, new, -1, -1, -1), *([end] if last else [])], 1)
         mask = given.new_zeros(given.shape[:2])
@@ -109,7 +120,7 @@ def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, fill: Fill) ->
         if last:
             mask[:, -1] = 1
             y_window = torch.cat([y_window, y_window[:, -1:]], 1)
-        made = fill(given, mask, y_window)[:, known : known + new]
+        made = windows.fill(given, mask, y_window)[:, known : known + new]
         yield made, y_e[:, done : done + new]
-        recent = torch.cat([recent, made], 1)[:, -CONTEXT:]
+        recent = torch.cat([recent, made], 1)[:, -context:]
         done += new

@@ -5,10 +5,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .cascade import REFINE_STRENGTH, SR_FRAMES, SR_OVERLAP, STILL_CANDIDATES, grow_strength
+from .cascade import Cascade
 from .pipeline import MakeAVideoPipeline
 from .settings import Settings
-from .timeline import CONTEXT, KEY_FRAMES, frame_skip
+from .timeline import KEY_FRAMES, frame_skip
 
 __all__ = ["WatchedPipeline", "Watcher", "Work"]
 
@@ -73,21 +73,13 @@ class Work:
     Args:
         use: generate, animate, interpolate, vary or extend.
         settings: the pipeline's, with the length settled.
-        sizes: the cascade's, pixels a side.
+        model: that does it.
         parts: of a story.
-        at_once: the stages that take one step, `Cascade.at_once`.
     """
 
-    def __init__(
-        self,
-        use: str,
-        settings: Settings,
-        sizes: tuple[int, ...],
-        parts: int = 1,
-        at_once: frozenset[str] = frozenset(),
-    ):
-        self.settings, self.at_once = settings, at_once
-        self.total, self.done, self.stage = amount_of_work(use, settings, sizes, parts, at_once), 0.0, ""
+    def __init__(self, use: str, settings: Settings, model: Cascade, parts: int = 1):
+        self.settings, self.at_once = settings, model.at_once
+        self.total, self.done, self.stage = amount_of_work(use, settings, model, parts), 0.0, ""
         self.started = time.monotonic()
 
     def begin(self, stage: str) -> None:
@@ -122,23 +114,22 @@ def cost(stage: str, s: Settings, at_once: frozenset[str] = frozenset()) -> floa
     return COST[stage]
 
 
-def amount_of_work(
-    use: str, s: Settings, sizes: tuple[int, ...], parts: int = 1, at_once: frozenset[str] = frozenset()
-) -> float:
+def amount_of_work(use: str, s: Settings, model: Cascade, parts: int = 1) -> float:
     """How much there is to do, in the units of COST; right to some per cent, for the progress bar.
 
-    parts, at_once: as in `Work`.
+    model, parts: as in `Work`.
     """
+    how, sizes, at_once = model.sampling, model.sizes, model.at_once
     skip = frame_skip(s.num_frames, s.fps)
     keys = -(-s.num_frames // skip) + 1
     first = min(keys, KEY_FRAMES * parts) if use in ("generate", "vary") else 1
     decode = s.num_inference_steps * cost("decoder", s)
-    window = KEY_FRAMES * (cost("interpolator", s) + REFINE_STRENGTH * decode)
+    window = KEY_FRAMES * (cost("interpolator", s) + how.refine_strength * decode)
     work = 0.0
     if use in ("generate", "vary"):
-        work += (parts * STILL_CANDIDATES + first * grow_strength(s.fps / skip)) * decode
+        work += (parts * how.still_candidates + first * how.grow_strength_at(s.fps / skip)) * decode
     if keys > first + 1:
-        windows = -(-(keys - first) // (KEY_FRAMES - CONTEXT))
+        windows = -(-(keys - first) // (KEY_FRAMES - how.context))
         work += windows * window
     work += (parts - 1) * window
     if skip > 1:
@@ -147,7 +138,8 @@ def amount_of_work(
     if s.size > sizes[0]:
         low = "super_resolution_low"
         steps = 1 if low in at_once else s.super_resolution_steps[0]
-        work += (1 + SR_OVERLAP / SR_FRAMES) * s.num_frames * steps * cost(low, s, at_once)
+        shared = how.super_resolution_overlap / how.super_resolution_frames
+        work += (1 + shared) * s.num_frames * steps * cost(low, s, at_once)
     if s.size > sizes[1]:
         work += s.num_frames * cost("super_resolution_high", s, at_once)
     return max(work, 0.01)

@@ -95,7 +95,7 @@ class Command:
             "model": self.folder.name,
             "weights": weights_hash(self.folder),
         }
-        line.begin(Work(use, settings, pipe.sizes, parts, pipe.at_once), settings.num_frames + given)
+        line.begin(Work(use, settings, pipe, parts), settings.num_frames + given)
         pipe.watcher = line
         chunks = call(pipe, **self.options, generator=generator, output_type="stream").frames
         with terminate_as_interrupt():

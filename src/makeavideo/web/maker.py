@@ -212,7 +212,7 @@ class Maker:
         request: Request = job.request
         settings = self.check(request)
         job.stage = "Starting"
-        work = Work(request.use, settings, self.sizes, len(request.story) or 1, self.pipe.at_once)
+        work = Work(request.use, settings, self.pipe, len(request.story) or 1)
         attempt = Attempt(job, settings, self.sizes[0], work)
         attempt.continues = request.use == "extend"
         generator = torch.Generator().manual_seed(request.seed)

@@ -1,0 +1,129 @@
+"""Numbers that belong to a model: saved with it, refused where they are impossible, and heard by every stage."""
+
+import json
+import shutil
+from dataclasses import fields
+
+import pytest
+import torch
+
+from makeavideo.errors import UserError
+from makeavideo.included import default_model
+from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.sampling_config import KINDS, SamplingConfig
+
+IMPOSSIBLE = [
+    {"still_candidates": 0},
+    {"still_candidates": 2.0},
+    {"prior_candidates": True},
+    {"prior_steps": "16"},
+    {"prior_guidance_scale": float("nan")},
+    {"refine_strength": 1.1},
+    {"grow_strength_min": 0.95},
+    {"context": 0},
+    {"context": 13},
+    {"transition": 11},
+    {"transition": -1},
+    {"super_resolution_overlap": 0},
+    {"super_resolution_overlap": 17},
+    {"stil_candidates": 4},
+]
+SHORT = {"num_frames": 3, "size": 16, "num_inference_steps": 8}
+LONG_LOOP = {"num_frames": 19, "size": 16, "num_inference_steps": 4, "fps": 4.0, "loop": True}
+ENLARGED = {"num_frames": 20, "size": 64, "num_inference_steps": 1, "fps": 4.0}
+CHANGES = [
+    (SHORT, {"prior_candidates": 1}),
+    (SHORT, {"prior_steps": 4}),
+    (SHORT, {"prior_guidance_scale": 8.0}),
+    (SHORT, {"still_candidates": 1}),
+    (SHORT, {"grow_strength": 0.9}),
+    (SHORT, {"grow_strength_per_octave": 0.0}),
+    (SHORT, {"grow_strength_min": 0.9}),
+    (SHORT, {"grow_strength_max": 0.4, "grow_strength_min": 0.3}),
+    (LONG_LOOP, {"refine_strength": 0.25}),
+    (LONG_LOOP, {"context": 2}),
+    (LONG_LOOP, {"transition": 6}),
+    (ENLARGED, {"super_resolution_frames": 7}),
+    (ENLARGED, {"super_resolution_overlap": 1}),
+]
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_model) -> MakeAVideoPipeline:
+    pipe = MakeAVideoPipeline.load(tiny_model)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    for weights in pipe.super_resolution_low.temporal_parameters():  # so that a frame sees its neighbours
+        weights.data.add_(0.1 * torch.randn(weights.shape, generator=generator).to(weights))
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def usual_videos(pipe) -> dict[int, torch.Tensor]:
+    return {id(options): make(pipe, options) for options in (SHORT, LONG_LOOP, ENLARGED)}
+
+
+def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:
+    return pipe("a rocket", generator=torch.Generator().manual_seed(0), output_type="pt", **options).frames
+
+
+def test_every_number_has_limits_and_a_change_that_is_tried():
+    names = {field.name for field in fields(SamplingConfig)}
+    assert set(KINDS) == names == {name for _, changed in CHANGES for name in changed}
+
+
+@pytest.mark.parametrize("options, changed", CHANGES, ids=lambda x: next(iter(x)))
+def test_a_changed_number_changes_the_video(pipe, usual_videos, options, changed):
+    pipe.register_to_config(sampling={**SamplingConfig().as_dict(), **changed})
+    try:
+        video = make(pipe, options)
+    finally:
+        pipe.register_to_config(sampling=SamplingConfig().as_dict())
+    assert video.shape == usual_videos[id(options)].shape
+    assert not torch.equal(video, usual_videos[id(options)])
+
+
+def test_the_usual_strength_of_growing():
+    """More at a low frame rate, where frames differ more."""
+    usual = SamplingConfig()
+    assert [usual.grow_strength_at(fps) for fps in (64, 16, 8, 4, 1, 0.5)] == pytest.approx(
+        [0.6, 0.7, 0.75, 0.8, 0.9, 0.9]
+    )
+
+
+def test_it_is_saved_with_the_model(tiny_model, tmp_path):
+    pipe = MakeAVideoPipeline.from_pretrained(tiny_model, sampling={"still_candidates": 2, "context": 5})
+    assert pipe.sampling == SamplingConfig(still_candidates=2, context=5)
+    pipe.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "model_index.json").read_text())["sampling"]
+    assert saved == SamplingConfig(still_candidates=2, context=5).as_dict()
+    again = MakeAVideoPipeline.load(tmp_path)
+    assert again.sampling == pipe.sampling and set(again.components) == set(pipe.components)
+
+
+def test_a_model_that_names_none_has_the_usual_ones(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "old")
+    index = json.loads((tmp_path / "old" / "model_index.json").read_text())
+    del index["sampling"]
+    (tmp_path / "old" / "model_index.json").write_text(json.dumps(index))
+    assert MakeAVideoPipeline.load(tmp_path / "old").sampling == SamplingConfig()
+
+
+def test_the_included_model_names_all_of_them():
+    index = json.loads((default_model() / "model_index.json").read_text())
+    assert index["sampling"] == SamplingConfig().as_dict()
+
+
+@pytest.mark.parametrize("values", IMPOSSIBLE, ids=str)
+def test_impossible_numbers_are_refused_in_one_sentence(values):
+    with pytest.raises(UserError, match=rf"^sampling\.[^\n]*{next(iter(values))} [^\n]+\.$"):
+        SamplingConfig.of(values)
+
+
+def test_a_folder_with_an_impossible_number_is_named(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "bad")
+    index = json.loads((tmp_path / "bad" / "model_index.json").read_text())
+    index["sampling"]["still_candidates"] = 0
+    (tmp_path / "bad" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"bad cannot be run: sampling\.still_candidates 0 is not possible"):
+        MakeAVideoPipeline.load(tmp_path / "bad")
