@@ -7,13 +7,13 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
-from test_data_readers import picture, write_animation, write_video
 
 from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.decode import decode
 from makeavideo.data.images import CaptionedImages
 from makeavideo.data.pack import pack
+from tiny_clips import picture, write_animation, write_video
 
 SIZE = 24
 

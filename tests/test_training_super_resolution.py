@@ -90,15 +90,15 @@ def test_it_learns_more_than_bicubic_upsampling(data, tmp_path):
 def test_a_killed_run_goes_on_exactly_with_its_discriminator(data, tmp_path):
     own = {"crops": 2, "adversarial_weight": 0.1, "discriminator_width": 8}
     kinds = {"super_resolution": own, "checkpoint_steps": 2, "sample_every": 0, "optim": {"schedule": "linear"}}
-    train(recipe(data, tmp_path / "whole", **kinds))
-    train(recipe(data, tmp_path / "halves", **kinds))
-    shutil.rmtree(checkpoints(tmp_path / "halves")[-1])
-    shutil.rmtree(tmp_path / "halves" / "final")
-    assert [folder.name for folder in checkpoints(tmp_path / "halves")] == ["step-00000002"]
-    train(recipe(data, tmp_path / "halves", **kinds), resume=True)
-    name = "final/super_resolution_low/diffusion_pytorch_model.safetensors"
-    whole, halves = (load_file(tmp_path / run / name) for run in ("whole", "halves"))
-    assert whole.keys() == halves.keys() and all(torch.equal(whole[key], halves[key]) for key in whole)
+    settings = recipe(data, tmp_path, **kinds)
+    file = train(settings) / "super_resolution_low" / "diffusion_pytorch_model.safetensors"
+    whole = load_file(file)
+    shutil.rmtree(checkpoints(tmp_path)[-1])
+    shutil.rmtree(tmp_path / "final")
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000002"]
+    train(settings, resume=True)
+    again = load_file(file)
+    assert whole.keys() == again.keys() and all(torch.equal(whole[key], again[key]) for key in whole)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def train_features(recipe: FeatureRecipe, tell=print) -> dict[str, Any]:
 
     torch.set_num_threads(recipe.threads)
     held_out = load_split(recipe.split).no_motion
-    settings = {
+    settings: dict[str, Any] = {
         "size": recipe.size,
         "num_frames": recipe.num_frames,
         "fps": recipe.fps,
@@ -220,11 +220,31 @@ def train_features(recipe: FeatureRecipe, tell=print) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)
     network = EmojiFeatures(recipe.width, list(clips.keys), recipe.skips)
     network.to(memory_format=torch.channels_last)
+    learn(network, clips, recipe, tell)
+    seconds = time.monotonic() - started
+    network.save(recipe.output)
+    network = EmojiFeatures.load(recipe.output)  # what is measured is what was saved, in half precision
+    other = UnlabelledClips(recipe.clips, include=lambda key: key in held_out, **settings)
+    rest = (recipe.test_passes, 2**31 + recipe.seed, recipe.batch_size)
+    result = {
+        "recipe": recipe.model_dump(),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "concepts": len(clips),
+        "seconds": round(seconds),
+        "held-in clips": accuracy(network, clips, *rest, known=True),
+        "held-out clips": {"concepts": len(other), **accuracy(network, other, *rest, known=False)},
+    }
+    (Path(recipe.output) / "training.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def learn(network: EmojiFeatures, clips, recipe: FeatureRecipe, tell) -> None:
+    """All steps of a recipe on the weights of a network, in place. `tell` is called with a line now and then."""
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps, pct_start=0.15)
     generator = torch.Generator().manual_seed(recipe.seed)
     order: list[int] = []
-    running = None
+    running, started = None, time.monotonic()
     for step in range(recipe.steps):
         while len(order) < recipe.batch_size:
             order += torch.randperm(len(clips), generator=generator).tolist()
@@ -244,21 +264,6 @@ def train_features(recipe: FeatureRecipe, tell=print) -> dict[str, Any]:
             concept_loss, motion_loss = running.tolist()
             seconds = time.monotonic() - started
             tell(f"step {step + 1}: concept {concept_loss:.3f}, motion {motion_loss:.3f}, {seconds:.0f} s")
-    seconds = time.monotonic() - started
-    network.save(recipe.output)
-    network = EmojiFeatures.load(recipe.output)  # what is measured is what was saved, in half precision
-    other = UnlabelledClips(recipe.clips, include=lambda key: key in held_out, **settings)
-    rest = (recipe.test_passes, 2**31 + recipe.seed, recipe.batch_size)
-    result = {
-        "recipe": recipe.model_dump(),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "concepts": len(clips),
-        "seconds": round(seconds),
-        "held-in clips": accuracy(network, clips, *rest, known=True),
-        "held-out clips": {"concepts": len(other), **accuracy(network, other, *rest, known=False)},
-    }
-    (Path(recipe.output) / "training.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
 
 
 def main() -> None:
