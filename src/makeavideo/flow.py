@@ -18,13 +18,6 @@ NEAR = FRAME_SKIP + FRAME_SKIP // 2
 """Largest distance of two given frames that flow leads between; the last gap of a loop can be the longest."""
 FAR_UNIT = 0.25
 """Unit of F-up's correction where no flow leads: about the size of what happens in a window."""
-LARGEST_CORRECTION = 3.0
-"""In units; what is further from the guess could not be foreseen, and would drown all else in the loss."""
-
-EXTRA_CHANNELS = 5
-"""What F-up sees beside x_t: the guess (3), the mask (1), the unit (1)."""
-MASKED_CHANNELS = 4
-"""What the paper's F-up sees beside x_t: the given frames (3), the mask (1)."""
 
 
 class Flow:
@@ -98,19 +91,3 @@ def first_guess(given: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
                 picture = flow.between((place - start) / (end - start))
                 guess[row, place] = torch.from_numpy(picture).permute(2, 0, 1).to(guess)
     return guess, unit
-
-
-def seen_by_interpolator(x_t: Tensor, guess: Tensor, unit: Tensor, mask: Tensor) -> Tensor:
-    """F-up's input (batch, frames, 3 + EXTRA_CHANNELS, h, w); `mask` (batch, frames, 1, h, w).
-
-    The mask is the paper's; the unit, zero where a frame is given, says how uncertain the guess is.
-    """
-    return torch.cat([x_t, guess, mask, unit * (1 - mask) / FAR_UNIT], 2)
-
-
-def seen_by_masked_interpolator(x_t: Tensor, given: Tensor, mask: Tensor) -> Tensor:
-    """The input of the paper's F-up (batch, frames, 3 + MASKED_CHANNELS, h, w); zeros stand for what is not given.
-
-    Where a frame is given it is seen in the place of x_t too.
-    """
-    return torch.cat([torch.lerp(x_t, given, mask), given * mask, mask], 2)
