@@ -9,7 +9,7 @@ import makeavideo
 
 HEAVY = {
     *("torch", "diffusers", "transformers", "accelerate", "numpy", "scipy", "av", "PIL", "cv2", "matplotlib"),
-    *("gradio", "fastapi", "yaml", "makeavideo.pipeline", "makeavideo.media.video", "makeavideo.emoji"),
+    *("gradio", "fastapi", "yaml", "makeavideo.pipeline", "makeavideo.media", "makeavideo.emoji"),
 }
 HELP = (
     ("-h",),

@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import UserError
 
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+FONTS: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 """Of the machine itself: Gradio's themes fetch theirs from another host."""
 PLAIN_PAGE: dict[str, Any] = {
     "footer_links": [],

@@ -165,12 +165,31 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     try:
         import gradio as gr
-        from fastapi import FastAPI, HTTPException, Response
+        from fastapi import FastAPI
     except ImportError:
         raise UserError("The page needs Gradio: run `pip install makeavideo[web]`.") from None
 
     by_name = {pair.name: pair for pair in pairs}
     app = FastAPI(openapi_url=None)
+    _add_media(app, store, by_name)
+    with gr.Blocks(title="Which video is better?", analytics_enabled=False) as blocks:
+        Page(store, by_name).wire(blocks)
+    for block in blocks.blocks.values():
+        guard_files(block, no_files)
+    return gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        theme=gr.themes.Base(**FONTS),
+        css=_CSS,
+        head=_JS,
+        **PLAIN_PAGE,
+    )
+
+
+def _add_media(app: Any, store: Store, by_name: dict[str, Pair]) -> None:
+    """The addresses of the videos of pairs that are in somebody's hands."""
+    from fastapi import HTTPException, Response
 
     @app.get("/media/{token}/{side}")
     def serve_media(token: str, side: str) -> Response:
@@ -182,82 +201,89 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
         # not kept by the browser: what it has shown is nobody's to look up later
         return Response(body, media_type=kind, headers={"Cache-Control": "no-store"})
 
-    with gr.Blocks(title="Which video is better?", analytics_enabled=False) as page:
+
+class Page:
+    """The components, and what changes on the page when somebody presses one. Made inside `gr.Blocks`."""
+
+    def __init__(self, store: Store, by_name: dict[str, Pair]) -> None:
+        import gradio as gr
+
+        self.store, self.by_name, self.update = store, by_name, gr.update
         # One name for the browser's storage and its key, so that a rater is known after a restart of the server.
-        saved = gr.BrowserState("", storage_key="makeavideo-rater", secret="makeavideo-rater")
-        message = gr.HTML(status("Loading ..."))
-        with gr.Column(visible=False) as welcome:
-            name = gr.Textbox(label="Your name, always the same one; left empty, a random one is made up")
-            begin = gr.Button("Start", variant="primary", elem_id="start")
-        with gr.Column(visible=False) as rating:
-            videos = gr.HTML()
+        self.saved = gr.BrowserState("", storage_key="makeavideo-rater", secret="makeavideo-rater")
+        self.message = gr.HTML(status("Loading ..."))
+        with gr.Column(visible=False) as self.welcome:
+            self.name = gr.Textbox(label="Your name, always the same one; left empty, a random one is made up")
+            self.begin = gr.Button("Start", variant="primary", elem_id="start")
+        with gr.Column(visible=False) as self.rating:
+            self.videos = gr.HTML()
             # kept in the page and not in Gradio's session: an answer still counts after a restart of the server
-            token = gr.Textbox(elem_id="token")
+            self.token = gr.Textbox(elem_id="token")
             with gr.Row():
-                radios = [gr.Radio(_SIDES, label=label, elem_id=key) for key, label in QUESTIONS.items()]
-            save = gr.Button("Save and show the next pair", variant="primary", elem_id="save")
+                self.radios = [gr.Radio(_SIDES, label=label, elem_id=key) for key, label in QUESTIONS.items()]
+            self.save = gr.Button("Save and show the next pair", variant="primary", elem_id="save")
             gr.HTML(_HELP)
-        leave = gr.Button("Rate under another name", size="sm", visible=False)
-        outputs = [saved, message, welcome, rating, videos, token, *radios, leave]
+        self.leave = gr.Button("Rate under another name", size="sm", visible=False)
 
-        def ask_name() -> dict[Any, Any]:
-            return {
-                saved: "",
-                message: status("You will see two videos at a time. Tell us which one is better."),
-                welcome: gr.update(visible=True),
-                rating: gr.update(visible=False),
-                videos: "",
-                leave: gr.update(visible=False),
-            }
+    def wire(self, blocks: Any) -> None:
+        import gradio as gr
 
-        def show_next(rater: str, note: str = "") -> dict[Any, Any]:
-            done, total = store.progress(rater)
-            hand = store.hand_out(rater)
-            line = f"{note}You rate as {rater}: {done} of {total} pairs done."
-            if hand is None:
-                line += " Thank you: there is nothing left for you to rate."
-            return {
-                saved: rater,
-                message: status(line),
-                welcome: gr.update(visible=False),
-                rating: gr.update(visible=hand is not None),
-                videos: stage(hand.token, by_name[hand.pair].prompt) if hand else "",
-                token: hand.token if hand else "",
-                leave: gr.update(visible=True),
-                **{radio: None for radio in radios},
-            }
-
-        def on_load(rater: str) -> dict[Any, Any]:
-            return show_next(rater) if rater else ask_name()
-
-        def on_start(typed: str) -> dict[Any, Any]:
-            return show_next(" ".join(typed.split())[:80] or f"rater-{secrets.token_hex(4)}")
-
-        def on_save(rater: str, held: str, *answers: str | None) -> dict[Any, Any]:
-            if None in answers:
-                return {message: status("Please answer both questions.")}
-            if store.vote(held, dict(zip(QUESTIONS, answers, strict=True))):
-                return show_next(rater)
-            return show_next(rater, "That pair is no longer yours to rate, here is another one. ")
-
+        outputs = [
+            self.saved,
+            self.message,
+            self.welcome,
+            self.rating,
+            self.videos,
+            self.token,
+            *self.radios,
+            self.leave,
+        ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "outputs": outputs}
-        page.load(on_load, [saved], **quiet)
-        gr.on([begin.click, name.submit], on_start, [name], **quiet)
-        save.click(on_save, [saved, token, *radios], **quiet)
-        leave.click(ask_name, None, **quiet)
+        blocks.load(self.on_load, [self.saved], **quiet)
+        gr.on([self.begin.click, self.name.submit], self.on_start, [self.name], **quiet)
+        self.save.click(self.on_save, [self.saved, self.token, *self.radios], **quiet)
+        self.leave.click(self.ask_name, None, **quiet)
 
-    for block in page.blocks.values():
-        guard_files(block, no_files)
+    def ask_name(self) -> dict[Any, Any]:
+        return {
+            self.saved: "",
+            self.message: status("You will see two videos at a time. Tell us which one is better."),
+            self.welcome: self.update(visible=True),
+            self.rating: self.update(visible=False),
+            self.videos: "",
+            self.leave: self.update(visible=False),
+        }
 
-    return gr.mount_gradio_app(
-        app,
-        page,
-        path="/",
-        theme=gr.themes.Base(**FONTS),
-        css=_CSS,
-        head=_JS,
-        **PLAIN_PAGE,
-    )
+    def show_next(self, rater: str, note: str = "") -> dict[Any, Any]:
+        done, total = self.store.progress(rater)
+        hand = self.store.hand_out(rater)
+        line = f"{note}You rate as {rater}: {done} of {total} pairs done."
+        if hand is None:
+            line += " Thank you: there is nothing left for you to rate."
+        return {
+            self.saved: rater,
+            self.message: status(line),
+            self.welcome: self.update(visible=False),
+            self.rating: self.update(visible=hand is not None),
+            self.videos: stage(hand.token, self.by_name[hand.pair].prompt) if hand else "",
+            self.token: hand.token if hand else "",
+            self.leave: self.update(visible=True),
+            **{radio: None for radio in self.radios},
+        }
+
+    def on_load(self, rater: str) -> dict[Any, Any]:
+        return self.show_next(rater) if rater else self.ask_name()
+
+    def on_start(self, typed: str) -> dict[Any, Any]:
+        return self.show_next(" ".join(typed.split())[:80] or f"rater-{secrets.token_hex(4)}")
+
+    def on_save(self, rater: str, held: str, *answers: str | None) -> dict[Any, Any]:
+        given = [answer for answer in answers if answer is not None]
+        if len(given) < len(QUESTIONS):
+            return {self.message: status("Please answer both questions.")}
+        if self.store.vote(held, dict(zip(QUESTIONS, given, strict=True))):
+            return self.show_next(rater)
+        return self.show_next(rater, "That pair is no longer yours to rate, here is another one. ")
 
 
 def no_files(path: Any) -> None:

@@ -3,12 +3,18 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import gradio as gr
+
 from ..errors import UserError
+from .jobs import Job
 from .requests import INPUTS, Request, as_written
 from .studio import Studio, new_seed
 from .uploads import Kind, Source
 
 __all__ = ["add_endpoints"]
+
+_COMMON = ("num_frames", "fps", "size", "loop", "motion", "num_inference_steps")
+"""What all uses take."""
 
 
 def source_of(studio: Studio, value: Any, kind: Kind) -> Source | None:
@@ -25,9 +31,19 @@ def source_of(studio: Studio, value: Any, kind: Kind) -> Source | None:
 
 def add_endpoints(studio: Studio) -> None:
     """Inside `gr.Blocks`: one endpoint a use, and stop, status and gallery."""
-    import gradio as gr
+    api = Api(studio)
+    uses = (api.generate, api.animate, api.interpolate, api.vary, api.extend)
+    for endpoint in (*uses, api.stop, api.status, api.gallery):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
 
-    def told(job: Any, place: int = 0) -> dict[str, Any]:
+
+class Api:
+    """The endpoints; their names, arguments and docstrings are what clients see."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def told(self, job: Job, place: int = 0) -> dict[str, Any]:
         answer = {
             "job": job.token,
             "state": job.state,
@@ -38,33 +54,34 @@ def add_endpoints(studio: Studio) -> None:
             "preview": f"media/job/{job.token}/{job.version}.mp4" if job.version else None,
         }
         if job.result:
-            item = studio.gallery.find(job.result)
+            item = self.studio.gallery.find(job.result)
             answer |= {"name": item.name, "video": f"media/gallery/{item.name}", "recipe": item.recipe}
         return answer
 
     async def run(
-        caller: gr.Request, use: str, inputs: dict[str, Any], seed: int | None, **settings: Any
+        self, caller: gr.Request, use: str, inputs: dict[str, Any], seed: int | None, **settings: Any
     ) -> AsyncIterator[dict]:
         try:
-            found = {name: source_of(studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
+            found = {name: source_of(self.studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
             sources = {name: source for name, source in found.items() if source is not None}
             if use == "extend" and not settings["fps"]:
-                settings["fps"] = studio.rate(sources["video"]) if "video" in sources else 24.0
+                settings["fps"] = self.studio.rate(sources["video"]) if "video" in sources else 24.0
             settings["size"] = settings["size"] or None
             request = as_written(Request(use, new_seed() if seed is None else seed, sources, **settings))
-            job = studio.submit(request, caller.client.host)
+            job = self.studio.submit(request, caller.client.host)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except (TypeError, ValueError, OverflowError, AttributeError):
             raise gr.Error("A setting has the wrong type: see docs/web.md.", print_exception=False) from None
-        async for place, _ in studio.watch(job):
+        async for place, _ in self.studio.watch(job):
             if not job.over:
-                yield told(job, place)
+                yield self.told(job, place)
         if job.error:
             raise gr.Error(job.error, print_exception=False)
-        yield told(job)
+        yield self.told(job)
 
     async def generate(
+        self,
         caller: gr.Request,
         prompt: str,
         seed: int | None = None,
@@ -78,11 +95,12 @@ def add_endpoints(studio: Studio) -> None:
         motion: float | None = None,
     ) -> AsyncIterator[dict]:
         """Make a video from a sentence, or from a story: a sentence a line, each may end in "| 3 s"."""
-        options = {k: v for k, v in locals().items() if k not in ("seed",)}
-        async for answer in run(caller, "generate", {}, seed, **{k: options[k] for k in _GENERATE}):
+        options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "guidance_scale", "negative_prompt")}
+        async for answer in self.run(caller, "generate", {}, seed, **options):
             yield answer
 
     async def animate(
+        self,
         caller: gr.Request,
         image: dict,
         prompt: str = "",
@@ -98,10 +116,11 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Set a picture in motion."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}
-        async for answer in run(caller, "animate", {"image": image}, seed, **options):
+        async for answer in self.run(caller, "animate", {"image": image}, seed, **options):
             yield answer
 
     async def interpolate(
+        self,
         caller: gr.Request,
         first: dict,
         last: dict,
@@ -116,10 +135,11 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Pass from one picture to another."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "fit")}
-        async for answer in run(caller, "interpolate", {"first": first, "last": last}, seed, **options):
+        async for answer in self.run(caller, "interpolate", {"first": first, "last": last}, seed, **options):
             yield answer
 
     async def vary(
+        self,
         caller: gr.Request,
         video: dict,
         seed: int | None = None,
@@ -134,10 +154,11 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Make another video of the same meaning."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "guidance_scale", "fit")}
-        async for answer in run(caller, "vary", {"video": video}, seed, **options):
+        async for answer in self.run(caller, "vary", {"video": video}, seed, **options):
             yield answer
 
     async def extend(
+        self,
         caller: gr.Request,
         video: dict,
         prompt: str = "",
@@ -153,30 +174,23 @@ def add_endpoints(studio: Studio) -> None:
     ) -> AsyncIterator[dict]:
         """Continue a video; fps 0 is the video's own."""
         options = {k: v for k, v in locals().items() if k in (*_COMMON, "prompt", "prompt_weight", "fit")}
-        async for answer in run(caller, "extend", {"video": video}, seed, **options):
+        async for answer in self.run(caller, "extend", {"video": video}, seed, **options):
             yield answer
 
-    def stop(job: str) -> dict:
+    def stop(self, job: str) -> dict:
         """End a job; only who has its token can."""
-        found = studio.jobs.stop(job)
+        found = self.studio.jobs.stop(job)
         if found is None:
             raise gr.Error("There is no such job.", print_exception=False)
-        return told(found)
+        return self.told(found)
 
-    def status() -> dict:
+    def status(self) -> dict:
         """How long the queue is."""
-        return {"waiting": studio.jobs.waiting, "limit": studio.jobs.limit}
+        return {"waiting": self.studio.jobs.waiting, "limit": self.studio.jobs.limit}
 
-    def gallery() -> list[dict]:
+    def gallery(self) -> list[dict]:
         """What was made, newest first."""
         return [
             {"name": item.name, "video": f"media/gallery/{item.name}", "recipe": item.recipe}
-            for item in studio.newest()
+            for item in self.studio.newest()
         ]
-
-    for endpoint in (generate, animate, interpolate, vary, extend, stop, status, gallery):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
-
-
-_COMMON = ("num_frames", "fps", "size", "loop", "motion", "num_inference_steps")
-_GENERATE = ("prompt", *_COMMON, "guidance_scale", "negative_prompt")

@@ -35,6 +35,28 @@ _POLICY = (
     " img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:;"
     " worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 )
+_COLOURS: dict[str, Any] = {
+    "button_primary_background_fill": "#1d4ed8",
+    "button_primary_background_fill_hover": "#1e40af",
+    "block_label_text_color": "#374151",
+    "block_title_text_color": "#374151",
+    "block_info_text_color": "#374151",
+    "block_info_text_color_dark": "#e5e7eb",
+    "body_text_color_subdued": "#374151",
+    "body_text_color_subdued_dark": "#d1d5db",
+    "input_placeholder_color": "#5b6068",
+    "input_placeholder_color_dark": "#b6bac2",
+    "color_accent": "#1d4ed8",
+    "input_border_width": "1px",
+    "button_cancel_text_color": "#ffffff",
+    "button_cancel_background_fill": "#b91c1c",
+    "button_cancel_background_fill_hover": "#991b1b",
+    "input_border_color": "#6b7280",
+    "block_border_color": "#9ca3af",
+    "checkbox_background_color_selected": "#1d4ed8",
+    "checkbox_border_color": "#6b7280",
+}
+"""Of Gradio's theme: contrast of at least 4.5 to 1 everywhere."""
 
 
 class Guard:
@@ -81,14 +103,45 @@ def _import_gradio(incoming: Path) -> Any:
 def make_app(studio: Studio) -> Any:
     """The page, the API and the videos as an ASGI application (FastAPI)."""
     gr = _import_gradio(studio.uploads.incoming)
-    from fastapi import FastAPI, HTTPException, Response
-    from fastapi.responses import FileResponse
+    from fastapi import FastAPI
 
     from .html import CSS, HEAD
     from .page import make_page
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Guard)
+    _add_media(app, studio)
+    page = make_page(studio)
+
+    def only_uploads(path: Any) -> None:
+        """Gradio, mounted as here, would copy any file and fetch any address that a client names as its upload."""
+        if path is not None:
+            try:
+                studio.uploads.received(path)
+            except UserError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+
+    for block in page.blocks.values():
+        guard_files(block, only_uploads)
+
+    return gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        theme=gr.themes.Base(primary_hue="blue", **FONTS).set(**_COLOURS),
+        css=CSS,
+        head=HEAD,
+        allowed_paths=[],
+        max_file_size=MAX_BYTES,
+        **PLAIN_PAGE,
+        show_error=True,
+    )
+
+
+def _add_media(app: Any, studio: Studio) -> None:
+    """The addresses of previews, of the gallery's videos and of uploads."""
+    from fastapi import HTTPException, Response
+    from fastapi.responses import FileResponse
 
     @app.get("/media/job/{token}/{version}.mp4")
     def serve_preview(token: str, version: str) -> Response:
@@ -114,48 +167,6 @@ def make_app(studio: Studio) -> Any:
         except UserError:
             raise HTTPException(404) from None
         return Response(body, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
-
-    page = make_page(studio)
-
-    def only_uploads(path: Any) -> None:
-        """Gradio, mounted as here, would copy any file and fetch any address that a client names as its upload."""
-        if path is not None:
-            try:
-                studio.uploads.received(path)
-            except UserError as error:
-                raise gr.Error(str(error), print_exception=False) from None
-
-    for block in page.blocks.values():
-        guard_files(block, only_uploads)
-
-    # contrast of at least 4.5 to 1 everywhere
-    strong = {"button_primary_background_fill": "#1d4ed8", "button_primary_background_fill_hover": "#1e40af"}
-    strong |= {"block_label_text_color": "#374151", "block_title_text_color": "#374151"}
-    strong |= {"block_info_text_color": "#374151", "block_info_text_color_dark": "#e5e7eb"}
-    strong |= {"body_text_color_subdued": "#374151", "body_text_color_subdued_dark": "#d1d5db"}
-    strong |= {
-        "input_placeholder_color": "#5b6068",
-        "input_placeholder_color_dark": "#b6bac2",
-        "color_accent": "#1d4ed8",
-        "input_border_width": "1px",
-        "button_cancel_text_color": "#ffffff",
-    }
-    strong |= {"button_cancel_background_fill": "#b91c1c", "button_cancel_background_fill_hover": "#991b1b"}
-    strong |= {"input_border_color": "#6b7280", "block_border_color": "#9ca3af"}
-    strong |= {"checkbox_background_color_selected": "#1d4ed8", "checkbox_border_color": "#6b7280"}
-    theme = gr.themes.Base(primary_hue="blue", **FONTS).set(**strong)
-    return gr.mount_gradio_app(
-        app,
-        page,
-        path="/",
-        theme=theme,
-        css=CSS,
-        head=HEAD,
-        allowed_paths=[],
-        max_file_size=MAX_BYTES,
-        **PLAIN_PAGE,
-        show_error=True,
-    )
 
 
 def serve(
