@@ -23,8 +23,8 @@ from makeavideo.data.pack import pack
 from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.plan import Wishes, load_jobs
 from makeavideo.training.recipe import StageName, load_recipe
-from makeavideo.training.run import Clock, seconds_for, train_path
 from makeavideo.training.stages import STAGES
+from makeavideo.training.train_plan import Clock, seconds_for, train_path
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TINY = RECIPES / "tiny"

@@ -46,6 +46,7 @@ def test_a_tower_for_another_size_is_one_sentence(cascade, training_data, tmp_pa
         ("decoder-video", {"train": "temporal", "init_from": None, "network": DECODER}, "random spatial weights"),
         ("interpolator", {"train": "temporal"}, "new input channels are spatial weights"),
         ("decoder-video", {"train": "path"}, "path is for the interpolator"),
+        ("interpolator", {"train": "path", "guess": "none"}, "the paper's F-up has none"),
         ("prior", {"train": "text"}, "keeps the image tower of a stage clip"),
         ("clip", {"train": "text"}, "add init_from"),
         ("interpolator", {"temporal": "attention"}, "of the kind pseudo3d and the recipe asks for attention"),

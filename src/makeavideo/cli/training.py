@@ -28,7 +28,7 @@ def train(
         tuple(overrides or ()), hours, tuple(only or ()), start, tuple(pictures or ()), tuple(clips or ()), output
     )
     check(path, wishes, resume)
-    from ..training.run import train_path
+    from ..training.train_plan import train_path
 
     console.print(train_path(path, wishes, resume), highlight=False, markup=False)
 

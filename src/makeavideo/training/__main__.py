@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         wishes = Wishes(**{**given, **lists})
         check(path, wishes, resume)
-        from .run import train_path
+        from .train_plan import train_path
 
         print(train_path(path, wishes, resume))
     except UserError as error:

@@ -1,202 +1,194 @@
-"""Run a plan: every stage in order, what is finished left alone, the pipeline put together at the end.
+"""One stage on its way: its network with what changes the weights, and what has been seen of it so far, on accelerate.
 
-A budget of hours becomes numbers of steps. The schedules of the learning rate and of the frame rates run over the
-steps, and a run can only be resumed exactly, as if it had never stopped, when their number is known from its first step
-on. So before a stage begins, its first steps are run for a moment and thrown away; how many fit into its minutes is
-written into the run's recipe, and holds from then on, whatever the clock says. What a stage leaves of its minutes, or
-takes beyond them, is shared among those after it.
+`trainer.train` is the loop that calls it.
 """
 
-import gc
-import json
-import os
-import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import broadcast_object_list
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, gather_object
+from diffusers.optimization import get_scheduler
 
+from ..data.reader import SkipReport
 from ..errors import UserError
-from .assemble import assemble, missing_stages
-from .checkpoints import checkpoints
-from .plan import Job, Jobs, Wishes, check, is_plan, load_jobs
-from .progress import PlanTable, Watch
-from .recipe import Recipe, load_recipe
-from .trainer import Stopped, train
-
-TRIAL_SHARE = 0.05
-"""Part of a stage's time that its trial may take."""
-SPARE_SHARE = 0.03
-"""Part of a stage's time that is kept for its checkpoints and samples."""
-CLOCK = "time.json"
+from .batches import StepKeys, fold_seed, make_loader, on_device
+from .checkpoints import Averaged, checkpoints, export, load_checkpoint, save_checkpoint
+from .optimizer import make_optimizer
+from .progress import Watch
+from .recipe import Recipe
+from .stages import make_stage
 
 
-class Enough(Exception):
-    """The trial has seen enough steps."""
-
-
-class Trial(Watch):
-    """Times the steps of a run that is thrown away; the first one warms up.
+class Run:
+    """A stage, what changes its weights, and what has been seen of it so far.
 
     Attributes:
-        ready: seconds from the beginning to the first step.
-        pace: seconds a step.
+        step: optimiser steps done.
+        losses: of the batches since the last line of the log.
+        norm: of the last gradient.
+        saved, logged: when the last checkpoint was written, and the last line of the log, `time.monotonic`.
     """
 
-    def __init__(self, seconds: float):
-        super().__init__()
-        self.seconds, self.began, self.steps = seconds, time.monotonic(), 0
-        self.ready = self.pace = 0.0
+    def __init__(self, recipe: Recipe, watch: Watch):
+        self.recipe, self.watch, self.output = recipe, watch, Path(recipe.output)
+        self.accelerator = accelerator = Accelerator(
+            mixed_precision=recipe.mixed_precision,
+            gradient_accumulation_steps=recipe.gradient_accumulation,
+            log_with="tensorboard",
+            project_config=ProjectConfiguration(project_dir=str(self.output), logging_dir=str(self.output / "logs")),
+            step_scheduler_with_optimizer=False,
+        )
+        torch.manual_seed(recipe.seed)  # the initial weights
+        self.stage = stage = make_stage(recipe, accelerator.device)
+        stage.network.to(accelerator.device).train()
+        optim, fused = recipe.optim, accelerator.device.type in ("cpu", "cuda")
+        optimizer = make_optimizer(stage.network, stage.parameter_groups(), optim, fused)
+        schedule = get_scheduler(
+            optim.schedule, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=recipe.steps
+        )
+        self.network, self.optimizer, self.schedule = accelerator.prepare(stage.network, optimizer, schedule)
+        stage.network = accelerator.unwrap_model(self.network)
+        self.average = Averaged(stage.network, optim.ema_decay)
+        self.average.ema.to(accelerator.device)
+        accelerator.register_for_checkpointing(self.average.ema, *stage.companions)
+        self.compiled = torch.compile(self.network) if recipe.compile else self.network
+        self.step = 0
+        self.report = SkipReport()
+        self.losses: list[torch.Tensor] = []
+        self.norm = torch.zeros(())
 
-    def step(self, step: int) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # a GPU's steps are only asked for yet
+    def start(self, resume: bool) -> None:
+        """From the newest checkpoint where there is one to resume; the recipe is kept beside it."""
+        if self.accelerator.is_main_process:
+            self.output.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
+            (self.output / "recipe.yaml").write_text(text)
+        if resume and checkpoints(self.output):
+            newest = checkpoints(self.output)[-1]
+            self.step = load_checkpoint(self.accelerator, newest, self.average, self.optimizer, self.schedule)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.init_trackers("train")
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While this lasts the progress is shown, and Ctrl-C asks for a stop."""
+        self.saved = self.logged = time.monotonic()
+        with self.watch.follow(self.recipe, self.step, self.accelerator.is_local_main_process):
+            yield
+
+    def batches(self) -> Iterator[tuple[int, dict]]:
+        """(micro-step, batch) of all that is left of the run."""
+        accelerator = self.accelerator
+        first = self.step * self.recipe.gradient_accumulation
+        rank, world = accelerator.process_index, accelerator.num_processes
+        keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world)
+        return enumerate(make_loader(self.stage.dataset, keys, self.recipe.data.num_workers), first)
+
+    def learn(self, micro_step: int, batch: dict) -> bool:
+        """One batch forwards and backwards; whether the weights have moved: a step is done."""
+        accelerator = self.accelerator
+        self.report.add(batch.pop("skipped"))
+        batch = on_device(batch, accelerator.device)
+        seed = fold_seed(self.recipe.seed, micro_step, accelerator.process_index, 1)
+        generator = torch.Generator(accelerator.device).manual_seed(seed)  # drawn where it is used
+        torch.manual_seed(seed)  # what a network draws by itself: its dropout
+        with accelerator.accumulate(self.network):
+            loss = self.stage.loss(self.compiled, batch, generator)
+            accelerator.backward(loss)
+            self.losses.append(loss.detach())
+            if accelerator.sync_gradients:
+                parameters = self.network.parameters()
+                self.norm = accelerator.clip_grad_norm_(parameters, self.recipe.optim.max_grad_norm)
+            self.optimizer.step()
+            if accelerator.sync_gradients:
+                self.schedule.step()
+                self.average.update()
+            self.optimizer.zero_grad()
+        self.report.add(self.stage.skipped)
+        self.stage.skipped.clear()
+        epoch = max(1, len(self.stage.dataset) // (self.recipe.batch_size * accelerator.num_processes))
+        if (micro_step + 1) % epoch == 0:
+            self.tell_skipped()
+        if accelerator.sync_gradients:
+            self.step += 1
+            self.watch.step(self.step)
+        return accelerator.sync_gradients
+
+    def due(self) -> tuple[bool, bool]:
+        """(whether a checkpoint is due, whether a stop was asked for), the same in all processes."""
+        recipe, stop = self.recipe, self.watch.stop
+        due = stop or time.monotonic() - self.saved > recipe.checkpoint_minutes * 60
+        if self.accelerator.num_processes > 1:  # all of them or none
+            asked = torch.tensor([float(due), float(stop)], device=self.accelerator.device)
+            due, stop = (self.accelerator.reduce(asked, "sum") > 0).tolist()
+        every = recipe.checkpoint_steps
+        return due or self.step == recipe.steps or bool(every and self.step % every == 0), stop
+
+    def refuse_nonsense(self) -> None:
+        """UserError if the loss or the gradient is no longer a number: before it is logged or saved."""
+        self.mean_loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
+        # a gradient that overflows is no harm in fp16: the scaler leaves that step out
+        whole = self.recipe.mixed_precision == "fp16" or bool(torch.isfinite(self.norm))
+        if not (np.isfinite(self.mean_loss) and whole):
+            lost = not np.isfinite(self.mean_loss)
+            what, value = ("loss", self.mean_loss) if lost else ("gradient", self.norm.item())
+            raise UserError(
+                f"The {what} of {self.recipe.stage} is {value} at step {self.step}: lower optim.learning_rate and "
+                f"--resume from {self.output / 'checkpoints'}."
+            )
+
+    def log(self) -> None:
+        """A line about the batches since the last one."""
         now = time.monotonic()
-        if self.steps == 0:
-            self.ready, self.first = now - self.began, now
-        else:
-            self.pace = (now - self.first) / self.steps
-        self.steps += 1
-        over = now - self.began > self.seconds and self.steps > 2
-        if agreed(self.stop or over or self.steps > 200):
-            raise Enough
+        rate = len(self.losses) * self.recipe.batch_size * self.accelerator.num_processes / (now - self.logged)
+        self.losses, self.logged = [], now
+        rates = {"loss": self.mean_loss, "samples/s": rate, "learning rate": self.schedule.get_last_lr()[0]}
+        self.accelerator.log({**rates, "gradient norm": float(self.norm)}, step=self.step)
+        self.watch.log(self.step, self.mean_loss, rate)
 
+    @contextmanager
+    def not_training(self) -> Iterator[None]:
+        """The time that this takes is left out of samples/s."""
+        before = time.monotonic()
+        yield
+        self.logged += time.monotonic() - before
 
-def agreed(value):
-    """The first process's value, in all of them."""
-    values = [value]
-    if PartialState().num_processes > 1:
-        broadcast_object_list(values)
-    return values[0]
+    def checkpoint(self) -> None:
+        with self.not_training():
+            save_checkpoint(self.accelerator, self.output, self.step)
+        self.saved = time.monotonic()
 
+    def samples(self) -> None:
+        """The contact sheet of the averaged weights, by the first process on its own."""
+        with self.not_training():
+            if self.accelerator.is_main_process:
+                network = self.stage.network.eval()
+                with self.average:
+                    sheet = self.stage.contact_sheet(network)
+                network.train()
+                if sheet is not None:
+                    path = self.output / "samples" / f"step-{self.step:08d}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    sheet.save(path)
+            self.accelerator.wait_for_everyone()
 
-def train_path(path: Path, wishes: Wishes, resume: bool = False) -> str:
-    """Train one recipe (a file) or a plan (its folder, or the plan.yaml in it).
+    def tell_skipped(self, again: bool = False) -> None:
+        """Name the files that could not be read, of all processes; only if there are new ones, or `again`."""
+        if self.accelerator.num_processes > 1:
+            self.report.add(gather_object(list(self.report)))
+        if self.accelerator.is_main_process and (self.report.fresh or again) and len(self.report):
+            self.watch.console.print(self.report.text(), markup=False, highlight=False, soft_wrap=True)
 
-    Returns:
-        A sentence about what was made.
-
-    Raises:
-        UserError: as `trainer.train` and `plan.check`.
-    """
-    check(path, wishes, resume)
-    if is_plan(path):
-        return train_plan(load_jobs(path, wishes))
-    return f"trained: {train(load_recipe(path, wishes.overrides), resume)}"
-
-
-def train_plan(jobs: Jobs) -> str:
-    """Run the selected stages that are not finished; assemble when all are.
-
-    Raises:
-        UserError: a stage fails or Ctrl-C was pressed; the same call goes on where it stopped.
-    """
-    state = PartialState()
-    selected = [job for job in jobs.stages if job.selected]
-    waiting = [job for job in selected if not job.finished]
-    state.wait_for_everyone()  # all of them have looked before one of them changes anything
-    jobs.runs.mkdir(parents=True, exist_ok=True)
-    clock = Clock(jobs.runs / CLOCK)
-    table = PlanTable([(job.name, job.minutes, job.finished) for job in selected], clock.used, jobs.hours)
-    with table.shown(state.is_local_main_process):
-        for job in waiting:
-            table.begin(job.name)
-            clock.start(job.name)
-            try:
-                recipe = job.recipe
-                if jobs.hours is not None:
-                    recipe = within(job, seconds_for(job, selected, jobs.hours, clock))
-                train(recipe, resume=True, watch=table)
-            except Stopped as stopped:
-                where = str(stopped).partition(":")[0].lower()
-                raise Stopped(f"{job.name} {where}: the same command goes on.") from None
-            except UserError as error:
-                raise UserError(f"{job.name}: {error}") from None
-            finally:
-                clock.stop(state.is_main_process)
-                forget()
-            table.done(job.name)
-    return finish(jobs, state)
-
-
-def finish(jobs: Jobs, state: PartialState) -> str:
-    """Assemble when every stage is finished; what to say."""
-    waiting = [job.name for job in jobs.stages if not job.finished]
-    lacking = missing_stages([job.recipe.stage for job in jobs.stages])
-    if waiting or lacking:
-        reason = f"{', '.join(waiting)} not finished" if waiting else f"the plan has no {', '.join(lacking)}"
-        return f"trained: {jobs.runs} (no pipeline yet: {reason})"
-    if state.is_main_process:
-        last = {job.recipe.stage: job.name for job in jobs.stages}
-        clip = next(job.recipe for job in jobs.stages if job.name == last["clip"])
-        assemble(jobs.runs, jobs.model, clip.text_encoder, last)
-    state.wait_for_everyone()
-    return f'trained: {jobs.model}; try it: make-a-video generate "..." --model {jobs.model}'
-
-
-class Clock:
-    """Seconds that each stage has taken so far, kept over interruptions."""
-
-    def __init__(self, file: Path):
-        self.file = file
-        try:
-            self.used: dict[str, float] = json.loads(file.read_text())
-        except (OSError, ValueError):
-            self.used = {}
-
-    def start(self, name: str) -> None:
-        self.name, self.before, self.began = name, self.used.get(name, 0.0), time.monotonic()
-
-    def stop(self, write: bool) -> None:
-        self.used[self.name] = self.before + time.monotonic() - self.began
-        if write:
-            partial = self.file.with_suffix(".partial")
-            partial.write_text(json.dumps(self.used))
-            os.replace(partial, self.file)
-
-
-def seconds_for(job: Job, selected: list[Job], hours: float, clock: Clock) -> float:
-    """This stage's part of what is left of the hours."""
-    open_minutes = sum(other.minutes for other in selected if not other.finished)
-    left = hours * 3600 - sum(clock.used.get(other.name, 0.0) for other in selected if other.finished)
-    return max(left, 0.0) * job.minutes / open_minutes
-
-
-def within(job: Job, seconds: float) -> Recipe:
-    """The recipe with as many steps as fit; with those of the run that is begun, where there is one."""
-    if job.begun is not None and checkpoints(job.output):
-        return job.recipe.model_copy(update=steps_of(job.begun))
-    began, trial = time.monotonic(), Trial(seconds * TRIAL_SHARE)
-    # in the run's own folder, where a stage keeps what it makes of the data once; no checkpoint is written
-    never = {"checkpoint_minutes": 1e9, "checkpoint_steps": None, "sample_every": 0}
-    try:
-        train(job.recipe.model_copy(update={**never, "steps": 10**6}), watch=trial)
-    except Enough:
-        pass
-    finally:
-        forget()
-        PartialState().wait_for_everyone()
-        shutil.rmtree(job.output / "logs", ignore_errors=True)
-    if agreed(trial.stop):
-        raise Stopped("Stopped before its first step:")
-    left = seconds * (1 - SPARE_SHARE) - (time.monotonic() - began) - trial.ready
-    steps = agreed(max(1, int(left / trial.pace)))
-    every = max(1, round(job.recipe.sample_every * steps / job.recipe.steps)) if job.recipe.sample_every else 0
-    optim = job.recipe.optim.model_copy(update={"warmup_steps": min(job.recipe.optim.warmup_steps, steps // 10)})
-    return job.recipe.model_copy(update={"steps": steps, "sample_every": every, "optim": optim})
-
-
-def steps_of(recipe: Recipe) -> dict:
-    """The number of steps, and what hangs on it."""
-    return {"steps": recipe.steps, "sample_every": recipe.sample_every, "optim": recipe.optim}
-
-
-def forget() -> None:
-    """A stage leaves nothing behind for the next one: no memory, and no precision, which accelerate sets once."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    AcceleratorState._reset_state()  # the processes' group stays, in PartialState
-    GradientState._reset_state()
+    def finish(self) -> Path:
+        """Export the averaged weights."""
+        if self.accelerator.is_main_process:
+            export(self.stage, self.average, self.output)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return self.output / "final"

@@ -1,29 +1,18 @@
-"""One training loop for every stage, on accelerate.
+"""One training loop for every stage; `Run` has its parts.
 
 A checkpoint holds only weights, optimiser, schedule and average: all else of step k follows from the recipe and k
 (`batches`), so resuming is exact.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-import yaml
-from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, gather_object
-from diffusers.optimization import get_scheduler
 
-from ..data.reader import SkipReport
 from ..errors import UserError
-from .batches import StepKeys, fold_seed, make_loader, on_device
-from .checkpoints import Averaged, checkpoints, export, load_checkpoint, save_checkpoint
-from .optimizer import make_optimizer
+from .checkpoints import checkpoints
 from .progress import RunBar, Watch
 from .recipe import Recipe, load_recipe
-from .stages import make_stage
+from .run import Run
 
 
 class Stopped(UserError):
@@ -83,172 +72,3 @@ def check_output(recipe: Recipe, resume: bool) -> None:
                 raise UserError(f"{output} was begun with {key} {before}, not {now}: keep it or choose another output.")
     if recipe.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("mixed_precision fp16 needs a GPU: use bf16 or no.")
-
-
-class Run:
-    """A stage, what changes its weights, and what has been seen of it so far.
-
-    Attributes:
-        step: optimiser steps done.
-        losses: of the batches since the last line of the log.
-        norm: of the last gradient.
-        saved, logged: when the last checkpoint was written, and the last line of the log, `time.monotonic`.
-    """
-
-    def __init__(self, recipe: Recipe, watch: Watch):
-        self.recipe, self.watch, self.output = recipe, watch, Path(recipe.output)
-        self.accelerator = accelerator = Accelerator(
-            mixed_precision=recipe.mixed_precision,
-            gradient_accumulation_steps=recipe.gradient_accumulation,
-            log_with="tensorboard",
-            project_config=ProjectConfiguration(project_dir=str(self.output), logging_dir=str(self.output / "logs")),
-            step_scheduler_with_optimizer=False,
-        )
-        torch.manual_seed(recipe.seed)  # the initial weights
-        self.stage = stage = make_stage(recipe, accelerator.device)
-        stage.network.to(accelerator.device).train()
-        optim, fused = recipe.optim, accelerator.device.type in ("cpu", "cuda")
-        optimizer = make_optimizer(stage.network, stage.parameter_groups(), optim, fused)
-        schedule = get_scheduler(
-            optim.schedule, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=recipe.steps
-        )
-        self.network, self.optimizer, self.schedule = accelerator.prepare(stage.network, optimizer, schedule)
-        stage.network = accelerator.unwrap_model(self.network)
-        self.average = Averaged(stage.network, optim.ema_decay)
-        self.average.ema.to(accelerator.device)
-        accelerator.register_for_checkpointing(self.average.ema, *stage.companions)
-        self.compiled = torch.compile(self.network) if recipe.compile else self.network
-        self.step = 0
-        self.report = SkipReport()
-        self.losses: list[torch.Tensor] = []
-        self.norm = torch.zeros(())
-
-    def start(self, resume: bool) -> None:
-        """From the newest checkpoint where there is one to resume; the recipe is kept beside it."""
-        if self.accelerator.is_main_process:
-            self.output.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
-            (self.output / "recipe.yaml").write_text(text)
-        if resume and checkpoints(self.output):
-            newest = checkpoints(self.output)[-1]
-            self.step = load_checkpoint(self.accelerator, newest, self.average, self.optimizer, self.schedule)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.init_trackers("train")
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """While this lasts the progress is shown, and Ctrl-C asks for a stop."""
-        self.saved = self.logged = time.monotonic()
-        with self.watch.follow(self.recipe, self.step, self.accelerator.is_local_main_process):
-            yield
-
-    def batches(self) -> Iterator[tuple[int, dict]]:
-        """(micro-step, batch) of all that is left of the run."""
-        accelerator = self.accelerator
-        first = self.step * self.recipe.gradient_accumulation
-        rank, world = accelerator.process_index, accelerator.num_processes
-        keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world)
-        return enumerate(make_loader(self.stage.dataset, keys, self.recipe.data.num_workers), first)
-
-    def learn(self, micro_step: int, batch: dict) -> bool:
-        """One batch forwards and backwards; whether the weights have moved: a step is done."""
-        accelerator = self.accelerator
-        self.report.add(batch.pop("skipped"))
-        batch = on_device(batch, accelerator.device)
-        seed = fold_seed(self.recipe.seed, micro_step, accelerator.process_index, 1)
-        generator = torch.Generator(accelerator.device).manual_seed(seed)  # drawn where it is used
-        torch.manual_seed(seed)  # what a network draws by itself: its dropout
-        with accelerator.accumulate(self.network):
-            loss = self.stage.loss(self.compiled, batch, generator)
-            accelerator.backward(loss)
-            self.losses.append(loss.detach())
-            if accelerator.sync_gradients:
-                parameters = self.network.parameters()
-                self.norm = accelerator.clip_grad_norm_(parameters, self.recipe.optim.max_grad_norm)
-            self.optimizer.step()
-            if accelerator.sync_gradients:
-                self.schedule.step()
-                self.average.update()
-            self.optimizer.zero_grad()
-        self.report.add(self.stage.skipped)
-        self.stage.skipped.clear()
-        epoch = max(1, len(self.stage.dataset) // (self.recipe.batch_size * accelerator.num_processes))
-        if (micro_step + 1) % epoch == 0:
-            self.tell_skipped()
-        if accelerator.sync_gradients:
-            self.step += 1
-            self.watch.step(self.step)
-        return accelerator.sync_gradients
-
-    def due(self) -> tuple[bool, bool]:
-        """(whether a checkpoint is due, whether a stop was asked for), the same in all processes."""
-        recipe, stop = self.recipe, self.watch.stop
-        due = stop or time.monotonic() - self.saved > recipe.checkpoint_minutes * 60
-        if self.accelerator.num_processes > 1:  # all of them or none
-            asked = torch.tensor([float(due), float(stop)], device=self.accelerator.device)
-            due, stop = (self.accelerator.reduce(asked, "sum") > 0).tolist()
-        every = recipe.checkpoint_steps
-        return due or self.step == recipe.steps or bool(every and self.step % every == 0), stop
-
-    def refuse_nonsense(self) -> None:
-        """UserError if the loss or the gradient is no longer a number: before it is logged or saved."""
-        self.mean_loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
-        # a gradient that overflows is no harm in fp16: the scaler leaves that step out
-        whole = self.recipe.mixed_precision == "fp16" or bool(torch.isfinite(self.norm))
-        if not (np.isfinite(self.mean_loss) and whole):
-            lost = not np.isfinite(self.mean_loss)
-            what, value = ("loss", self.mean_loss) if lost else ("gradient", self.norm.item())
-            raise UserError(
-                f"The {what} of {self.recipe.stage} is {value} at step {self.step}: lower optim.learning_rate and "
-                f"--resume from {self.output / 'checkpoints'}."
-            )
-
-    def log(self) -> None:
-        """A line about the batches since the last one."""
-        now = time.monotonic()
-        rate = len(self.losses) * self.recipe.batch_size * self.accelerator.num_processes / (now - self.logged)
-        self.losses, self.logged = [], now
-        rates = {"loss": self.mean_loss, "samples/s": rate, "learning rate": self.schedule.get_last_lr()[0]}
-        self.accelerator.log({**rates, "gradient norm": float(self.norm)}, step=self.step)
-        self.watch.log(self.step, self.mean_loss, rate)
-
-    @contextmanager
-    def not_training(self) -> Iterator[None]:
-        """The time that this takes is left out of samples/s."""
-        before = time.monotonic()
-        yield
-        self.logged += time.monotonic() - before
-
-    def checkpoint(self) -> None:
-        with self.not_training():
-            save_checkpoint(self.accelerator, self.output, self.step)
-        self.saved = time.monotonic()
-
-    def samples(self) -> None:
-        """The contact sheet of the averaged weights, by the first process on its own."""
-        with self.not_training():
-            if self.accelerator.is_main_process:
-                network = self.stage.network.eval()
-                with self.average:
-                    sheet = self.stage.contact_sheet(network)
-                network.train()
-                if sheet is not None:
-                    path = self.output / "samples" / f"step-{self.step:08d}.png"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    sheet.save(path)
-            self.accelerator.wait_for_everyone()
-
-    def tell_skipped(self, again: bool = False) -> None:
-        """Name the files that could not be read, of all processes; only if there are new ones, or `again`."""
-        if self.accelerator.num_processes > 1:
-            self.report.add(gather_object(list(self.report)))
-        if self.accelerator.is_main_process and (self.report.fresh or again) and len(self.report):
-            self.watch.console.print(self.report.text(), markup=False, highlight=False, soft_wrap=True)
-
-    def finish(self) -> Path:
-        """Export the averaged weights."""
-        if self.accelerator.is_main_process:
-            export(self.stage, self.average, self.output)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
-        return self.output / "final"

@@ -79,6 +79,8 @@ def check_trainable(recipe: Recipe) -> None:
         raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
     if recipe.train == "path" and recipe.stage != "interpolator":
         raise UserError("train: path is for the interpolator, which has one: set train to all or temporal.")
+    if recipe.train == "path" and recipe.guess == "none":
+        raise UserError("train: path needs the path of guess: flow, the paper's F-up has none: set train to all.")
     if recipe.train == "text" and (recipe.stage != "clip" or recipe.init_from is None):
         raise UserError(
             "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
