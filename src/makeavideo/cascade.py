@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder

@@ -26,7 +26,7 @@ class Flow:
     def __init__(self, a: np.ndarray, b: np.ndarray):
         import cv2  # here, so that the other stages train without it
 
-        dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         dis.setFinestScale(0)
         self.pictures = a, b
         grey = [

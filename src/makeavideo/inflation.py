@@ -15,17 +15,19 @@ from typing import Any, Literal
 
 import diffusers
 import torch
-from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel, UNet2DModel
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding
-from diffusers.utils import BaseOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .errors import UserError
-from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d
+from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d, set_to_zero
 
 Temporal = Literal["pseudo3d", "attention", "none"]
 UNET_CLASSES = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
@@ -40,6 +42,7 @@ class CastingTimestepEmbedding(TimestepEmbedding):
 
 def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None:
     """Gives every spatial layer of a 2-D UNet its temporal one, in place."""
+    module: Any  # its class changes
     for module in list(unet.modules()):
         extended = None
         if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and temporal == "pseudo3d":
@@ -79,8 +82,7 @@ class PixelPath(nn.Sequential):
         for dilation, channels in ((1, seen_channels + out_channels), (1, width), (2, width), (4, width)):
             layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.SiLU()]
         super().__init__(*layers, nn.Conv2d(width, out_channels, 3, padding=1))
-        nn.init.zeros_(self[-1].weight)
-        nn.init.zeros_(self[-1].bias)
+        set_to_zero(self[-1].weight, self[-1].bias)
 
     def forward(self, made: Tensor, seen: Tensor, modulation: Tensor | None = None) -> Tensor:
         """All (frames, channels, height, width); `modulation`: scale and shift of what the first layer gives."""
@@ -112,6 +114,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         known_frames: whether it has learnt to see frames as they are (noise level 0) among noisy ones.
     """
 
+    config: Any  # a FrozenDict, whose entries are attributes too
     _supports_gradient_checkpointing = True
 
     @register_to_config
@@ -155,8 +158,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if modulated:
             numbers = 2 * width * self.config.space_to_depth**2  # each pixel of a patch has its own
             self.pixel_modulation = nn.Conv2d(self.unet.conv_out.in_channels, numbers, 1)
-            nn.init.zeros_(self.pixel_modulation.weight)
-            nn.init.zeros_(self.pixel_modulation.bias)
+            set_to_zero(self.pixel_modulation.weight, self.pixel_modulation.bias)
             self.unet.conv_out.register_forward_pre_hook(self.clip.keep_features)
 
     def forward(
@@ -193,7 +195,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if isinstance(self.unet, UNet2DConditionModel):
             conditions.setdefault("encoder_hidden_states", None)
         result = self.unet(pictures, timestep, **conditions, return_dict=False)[0]
-        self.clip.fps = self.clip.motion = None
+        del self.clip.fps, self.clip.motion
         result = F.pixel_shuffle(result, patch)
         if self.config.pixel_channels:
             result = self._at_full_resolution(result, sample)
@@ -206,7 +208,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if not self.config.pixel_modulated:
             return self.pixel_path(made, seen)
         modulation = F.pixel_shuffle(self.pixel_modulation(self.clip.features), self.config.space_to_depth)
-        self.clip.features = None
+        del self.clip.features
         return self.pixel_path(made, seen, modulation)
 
     @property

@@ -19,7 +19,7 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.utils import BaseOutput
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from .cascade import Cascade, Decoding

@@ -11,6 +11,8 @@ channels-last. Each class extends a spatial layer, whose weights keep their name
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -18,13 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def set_to_zero(*parameters: Any) -> None:
+    """What starts as zero adds nothing at first: the network around it computes what it did before."""
+    for parameter in parameters:
+        nn.init.zeros_(parameter)
+
+
 class Clip:
     """What all temporal layers of one network need to know about the clip that is passing through it."""
 
     num_frames: int = 1
-    fps: Tensor | None = None  # (batch,), 0 = not given
-    motion: Tensor | None = None  # (batch,), below 0 = not given
-    features: Tensor | None = None  # what the last layer of the 2-D network sees
+    fps: Tensor  # (batch,), 0 = not given
+    motion: Tensor  # (batch,), below 0 = not given
+    features: Tensor  # what the last layer of the 2-D network sees
 
     def keep_features(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         """A forward hook, put before the last layer: its input is kept for the path at full resolution."""
@@ -42,7 +50,7 @@ class TemporalConv(nn.Conv2d):
         super().__init__(channels, channels, kernel_size=(3, 1), padding=(1, 0), **factory)
         self.clip = clip
         nn.init.dirac_(self.weight)
-        nn.init.zeros_(self.bias)
+        set_to_zero(self.bias)
 
     def forward(self, frames: Tensor) -> Tensor:
         if self.clip.num_frames == 1:  # a picture has no neighbours: a third of the work
@@ -78,8 +86,7 @@ class TemporalAttention(nn.Module):
         self.norm = nn.LayerNorm(channels, **factory)
         self.to_qkv = nn.Linear(channels, 3 * channels, bias=False, **factory)
         self.to_out = nn.Linear(channels, channels, **factory)
-        nn.init.zeros_(self.to_out.weight)
-        nn.init.zeros_(self.to_out.bias)
+        set_to_zero(self.to_out.weight, self.to_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         frames, positions, channels = self.clip.num_frames, *x.shape[1:]
@@ -150,8 +157,7 @@ class ClipTimeEmbedding(TimestepEmbedding):
     def embedding(self) -> TimestepEmbedding:
         factory = {"device": self.linear_1.weight.device, "dtype": self.linear_1.weight.dtype}
         embedding = TimestepEmbedding(128, self.linear_2.out_features).to(**factory)
-        nn.init.zeros_(embedding.linear_2.weight)
-        nn.init.zeros_(embedding.linear_2.bias)
+        set_to_zero(embedding.linear_2.weight, embedding.linear_2.bias)
         return embedding
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:

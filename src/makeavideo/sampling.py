@@ -166,7 +166,7 @@ def sample(
 
 def make_scheduler(shift: float = 1.0, solver_order: int = 2):
     """The scheduler that every pixel network of the cascade uses; `shift` > 1 spends more steps at high noise."""
-    from diffusers import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
     return DPMSolverMultistepScheduler(
         num_train_timesteps=TIMESTEPS,

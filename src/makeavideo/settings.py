@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -29,8 +29,8 @@ class VideoOptions(TypedDict, total=False):
     callback_on_step_end: called as in diffusers, (pipeline, step, timestep, {"stage", "sample"}).
     """
 
-    num_frames: int
-    seconds: float
+    num_frames: int | None
+    seconds: float | None
     fps: float
     size: int | None
     num_inference_steps: int
@@ -45,12 +45,11 @@ class VideoOptions(TypedDict, total=False):
 
 @dataclass
 class Settings:
-    """`VideoOptions` with their defaults."""
+    """`VideoOptions` with their defaults, once `settle` has found them possible."""
 
-    num_frames: int | None = None
-    seconds: float | None = None
+    num_frames: int
+    size: int
     fps: float = 24.0
-    size: int | None = None
     num_inference_steps: int = 16
     guidance_scale: float = 2.0
     motion: float | None = None
@@ -76,11 +75,10 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool) ->
     Raises:
         UserError: an impossible number.
     """
-    s = Settings(**options)
-    s.num_frames = length_of(s)
+    rest: Any = {name: value for name, value in options.items() if name not in ("num_frames", "seconds", "size")}
+    s = Settings(length_of(options), options.get("size") or sizes[-1], **rest)
     if s.loop and s.num_frames < 3:
         raise UserError(f"A loop of {s.num_frames} frames is not possible: choose 3 or more.")
-    s.size = s.size or sizes[-1]
     if s.size not in sizes:
         known = ", ".join(str(size) for size in sizes)
         raise UserError(f"--size {s.size} is not possible: this model makes {known} pixels a side.")
@@ -96,21 +94,23 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool) ->
     return s
 
 
-def length_of(s: Settings) -> int:
+def length_of(options: VideoOptions) -> int:
     """Frames of the result.
 
     Raises:
         UserError: two lengths, or an impossible one.
     """
-    if s.seconds is not None:
-        if s.num_frames is not None:
+    num_frames, seconds = options.get("num_frames"), options.get("seconds")
+    fps = options.get("fps", Settings.fps)
+    if seconds is not None:
+        if num_frames is not None:
             raise UserError("Both --seconds and --num-frames are given: choose one of them.")
-        if not s.seconds > 0 or not math.isfinite(s.seconds):
-            raise UserError(f"--seconds {s.seconds:g} is not possible: choose more than 0.")
-    if not 1 <= s.fps <= 60:
-        raise UserError(f"--fps {s.fps:g} is not possible: choose from 1 to 60 frames a second.")
-    if s.num_frames is None:
-        return MAX_FRAMES if s.seconds is None else max(1, round(s.seconds * s.fps))
-    if s.num_frames < 1:
-        raise UserError(f"--num-frames {s.num_frames} is not possible: choose 1 or more.")
-    return s.num_frames
+        if not seconds > 0 or not math.isfinite(seconds):
+            raise UserError(f"--seconds {seconds:g} is not possible: choose more than 0.")
+    if not 1 <= fps <= 60:
+        raise UserError(f"--fps {fps:g} is not possible: choose from 1 to 60 frames a second.")
+    if num_frames is None:
+        return MAX_FRAMES if seconds is None else max(1, round(seconds * fps))
+    if num_frames < 1:
+        raise UserError(f"--num-frames {num_frames} is not possible: choose 1 or more.")
+    return num_frames

@@ -7,17 +7,17 @@ look like. No noise goes in, so the same frame gives the same pixels, and a stil
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import UserError
 from .inflation import is_temporal, public
-from .pseudo3d import Clip, PseudoConv3d
+from .pseudo3d import Clip, PseudoConv3d, set_to_zero
 
 SLOPE = 0.1
 """Of the leaky rectifiers, below zero."""
@@ -52,6 +52,9 @@ class SuperResolver(ModelMixin, ConfigMixin):
             identity (section 3.2), or "none", every frame by itself.
     """
 
+    config: Any  # a FrozenDict, whose entries are attributes too
+    blocks: Any  # of Residual
+
     @register_to_config
     def __init__(
         self,
@@ -71,12 +74,11 @@ class SuperResolver(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(Residual(width) for _ in range(depth))
         self.conv_out = nn.Conv2d(width, 3 * (patch * factor) ** 2, 3, padding=1)
         self.linear = nn.Conv2d(3, 3 * factor**2, 5)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
-        nn.init.zeros_(self.linear.bias)
+        set_to_zero(self.conv_out.weight, self.conv_out.bias, self.linear.bias)
         with torch.no_grad():
             self.linear.weight.copy_(bicubic_kernel(factor))
         if temporal == "pseudo3d":
+            module: Any  # its class changes
             for module in self.hidden():
                 module.__class__ = PseudoConv3d
                 module.extend(self.clip)

@@ -1,11 +1,12 @@
 """Known wordings and their pictures: P by looking up, exact for every wording that the data has."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 TEMPERATURE = 0.05
@@ -23,6 +24,8 @@ class WordingTable(ModelMixin, ConfigMixin):
     Buffers: texts (wordings, text_embed_dim), unit vectors; pictures (pictures, image_embed_dim), each y_e; owners
     (2, pairs): wording and picture of every pair.
     """
+
+    config: Any  # a FrozenDict, whose entries are attributes too
 
     @register_to_config
     def __init__(
