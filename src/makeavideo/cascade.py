@@ -88,6 +88,7 @@ class Cascade(DiffusionPipeline):
         UserError: an impossible number in `sampling`.
     """
 
+    config: Any  # a FrozenDict, whose entries are attributes too
     _callback: Callable | None = None
     _optional_components = ["tokenizer", "text_encoder", "wordings"]  # noqa: RUF012
     model_cpu_offload_seq = "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
@@ -207,18 +208,19 @@ class Cascade(DiffusionPipeline):
         away_from = torch.zeros_like(y_e) if how.negative is None else how.negative.expand_as(y_e)
         if y_e.ndim == 3:
             y_e, away_from = y_e.flatten(0, 1), away_from.flatten(0, 1)
-        kept = None
+        kept = mask = given = None
         if start is not None and start.mask is not None:
-            kept = start.mask[:, :, None, None, None]
+            given, mask = start.frames, start.mask
+            kept = mask[:, :, None, None, None]
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            if kept is not None and config.known_frames:
-                x_t, t = torch.lerp(x_t, start.frames, kept), t * (1 - start.mask)
+            if given is not None and config.known_frames:
+                x_t, t = torch.lerp(x_t, given, kept), t * (1 - mask)
             x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
             if scale != 1:
                 x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, away_from, motion), scale)
             # a kept frame's prediction is itself, so that it moves along its own line from noise to picture
-            return x_hat if kept is None else torch.lerp(x_hat, start.frames, kept)
+            return x_hat if given is None else torch.lerp(x_hat, given, kept)
 
         noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
         noise = noise.to(self._execution_device)

@@ -39,11 +39,11 @@ def take(chunks: Iterable[Tensor], count: int) -> Iterator[Tensor]:
             return
 
 
-def without_first(chunks: Iterable[tuple[Tensor, ...]], count: int) -> Iterator[tuple[Tensor, ...]]:
+def without_first(chunks: Iterable[tuple[Tensor, Tensor]], count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """All but the first `count` frames, which lie in the first chunk."""
     iterator = iter(chunks)
-    head = next(iterator)
-    return chain([tuple(x[:, count:] for x in head)], iterator)
+    frames, embeddings = next(iterator)
+    return chain([(frames[:, count:], embeddings[:, count:])], iterator)
 
 
 def without_first_frame(chunks: Iterable[Tensor]) -> Iterator[Tensor]:

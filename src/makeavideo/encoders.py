@@ -5,6 +5,7 @@ Only the prior ever sees what `embed_text` returns; every other network is condi
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +79,7 @@ def embed_text(tokenizer, text_encoder: nn.Module, texts: list[str]) -> Tensor:
     return F.normalize((hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1), dim=-1)
 
 
-def embed_images(image_encoder: nn.Module, pixels: Tensor) -> Tensor:
+def embed_images(image_encoder: Any, pixels: Tensor) -> Tensor:
     """Image embeddings y_e of pictures.
 
     Args:

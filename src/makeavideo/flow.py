@@ -6,6 +6,7 @@ what changes its shape (section 3.3 of the paper gives F-up the masked frames al
 """
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class Flow:
     def __init__(self, a: np.ndarray, b: np.ndarray):
         import cv2  # here, so that the other stages train without it
 
-        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         dis.setFinestScale(0)
         self.pictures = a, b
         grey = [

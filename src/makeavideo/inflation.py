@@ -42,7 +42,6 @@ class CastingTimestepEmbedding(TimestepEmbedding):
 
 def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None:
     """Gives every spatial layer of a 2-D UNet its temporal one, in place."""
-    module: Any  # its class changes
     for module in list(unet.modules()):
         extended = None
         if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and temporal == "pseudo3d":
@@ -52,8 +51,13 @@ def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None
         elif module is unet.time_embedding:
             extended = ClipTimeEmbedding
         if extended is not None:
-            module.__class__ = extended
-            module.extend(clip)
+            extend(module, extended, clip)
+
+
+def extend(layer: Any, kind: type[nn.Module], clip: Clip) -> None:
+    """Makes a spatial layer one of `pseudo3d`'s by changing its class, so that diffusers' module tree stays."""
+    layer.__class__ = kind
+    layer.extend(clip)
 
 
 def attends_to_itself(attention: Attention) -> bool:

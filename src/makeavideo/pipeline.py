@@ -13,7 +13,7 @@ Each use is a list of segments (`timeline.Segment`), that is, what is known and 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Unpack
 
 import numpy as np
@@ -210,14 +210,15 @@ class MakeAVideoPipeline(Cascade):
         """The given frames as they are, then the new ones."""
         skip = frame_skip(s.num_frames + KEY_FRAMES, s.fps)
         recent: list[Tensor] = []  # the last frames, small: what F-up continues
-        first = last = None
+        ends: list[Tensor] = []  # the first frame and the last one
         for frame in frames:
             last = self.to_tensor(frame)
             yield last
             recent = [*recent, self.small(last)][-(self.sampling.context - 1) * skip - 1 :]
-            first = last if first is None else first
-        if last is None:
+            ends = [*ends[:1], last]
+        if not ends:
             raise UserError("The video holds no frames: choose another one.")
+        first, last = ends[0], ends[-1]
         context = torch.cat(recent[::-1][::skip][::-1], 1)
         y_e = self.mixed(self.embed_clip(context[0]), prompt, weight, s)
         known = context.shape[1] - 1  # key frames before the one that the new frames follow
@@ -290,13 +291,11 @@ class MakeAVideoPipeline(Cascade):
             yield from (chunk for chunk, _ in keys)
             return
         how = self.decoding(s, 1)
-        held = held_y = None
-        for chunk, y_e in keys:
-            held = chunk if held is None else torch.cat([held, chunk], 1)
-            held_y = y_e if held_y is None else torch.cat([held_y, y_e], 1)
+        held, held_y = next(keys)
+        for chunk, y_e in chain([(held[:, :0], held_y[:, :0])], keys):
+            held, held_y = torch.cat([held, chunk], 1), torch.cat([held_y, y_e], 1)
             while held.shape[1] > KEY_FRAMES:
-                part = held[:, :KEY_FRAMES], skip, held_y[:, :KEY_FRAMES]
-                yield self.fill_between(*part, how)[:, :-1]
+                yield self.fill_between(held[:, :KEY_FRAMES], skip, held_y[:, :KEY_FRAMES], how)[:, :-1]
                 held, held_y = held[:, KEY_FRAMES - 1 :], held_y[:, KEY_FRAMES - 1 :]
         yield self.fill_between(held, last_gap, held_y, how)
 
@@ -382,5 +381,5 @@ def parts_of(prompt: str | list[str] | Sequence[tuple[str, float]]) -> tuple[lis
         return [prompt], []
     story = [part for part in prompt if not isinstance(part, str)]
     if not story:
-        return list(prompt), []
+        return [part for part in prompt if isinstance(part, str)], []
     return [text for text, _ in story], [seconds for _, seconds in story]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import UserError
-from .inflation import is_temporal, public
+from .inflation import extend, is_temporal, public
 from .pseudo3d import Clip, PseudoConv3d, set_to_zero
 
 SLOPE = 0.1
@@ -78,10 +78,8 @@ class SuperResolver(ModelMixin, ConfigMixin):
         with torch.no_grad():
             self.linear.weight.copy_(bicubic_kernel(factor))
         if temporal == "pseudo3d":
-            module: Any  # its class changes
             for module in self.hidden():
-                module.__class__ = PseudoConv3d
-                module.extend(self.clip)
+                extend(module, PseudoConv3d, self.clip)
 
     def hidden(self) -> list[nn.Conv2d]:
         """The convolutions that get a temporal one."""

@@ -74,7 +74,7 @@ def key_frames(segments: list[Segment], loop: bool, windows: Windows) -> Iterato
     start = segments[0].start()
     first = start[:, :1], segments[0].y_e
     for number, segment in enumerate(segments):
-        end, y_end, next_start = None, segment.y_e, None
+        end, y_end, next_start = None, segment.y_e, start
         if number + 1 < len(segments):
             next_start, y_end = segments[number + 1].start(), segments[number + 1].y_e
             end = next_start[:, :1]
@@ -112,7 +112,9 @@ def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, windows: Windo
         if closing and new < total - done <= new + transition:
             new = total - done - transition  # so that the last window has frames enough to reach the end smoothly
         last = closing and done + new == total
-        given = torch.cat([recent, recent[:, -1:].expand(-1, new, -1, -1, -1), *([end] if last else [])], 1)
+        given = torch.cat(
+            [recent, recent[:, -1:].expand(-1, new, -1, -1, -1), *([end] if end is not None and last else [])], 1
+        )
         mask = given.new_zeros(given.shape[:2])
         mask[:, :known] = 1
         first = done - known
