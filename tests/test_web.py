@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from browser import find_browser, free_port, open_browser, outside, record_requests, serve
 from makeavideo.cli import main as cli
 from makeavideo.errors import UserError
-from makeavideo.media.decoder import interrupt
+from makeavideo.media.clip import interrupt
 from makeavideo.media.inputs import open_video
 from makeavideo.media.reader import probe, read_recipe, read_video
 from makeavideo.media.writer import write_video

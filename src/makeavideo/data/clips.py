@@ -10,8 +10,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ..errors import UserError
+from ..media.clip import Clock
 from .curriculum import FrameRateCurriculum
-from .decode import Clock, Decoded, decode_animation, open_video
+from .decode import Decoded, clip_clock, decode_clip, decode_frames
 from .index import CLIPS, PILLOW_CLIPS, Include
 from .reader import DEFAULT_CACHE, ItemReader, Unfit
 
@@ -59,14 +60,14 @@ class UnlabelledClips(ItemReader, Dataset):
         self.num_frames, self.short, self.frame_skip = num_frames, short, (low, high)
         self.fps = fps if isinstance(fps, FrameRateCurriculum) else FrameRateCurriculum.constant(fps)
         # Clocks stay when frames leave the cache: a few bytes a frame, and "skip" needs no decoding to pass a clip by.
-        self._clocks: dict[int, tuple[Clock, np.ndarray | None]] = {}
+        self._clocks: dict[int, Clock] = {}
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
         fps = self.fps.sample(rng, progress) / rng.randint(*self.frame_skip)
         start = rng.random()
-        clock, pts = self._clock(index)
+        clock = self._clock(index)
         chosen = self._choose(clock, fps, start)
-        frames = self.cut(self._frames(index, chosen, pts), rng)
+        frames = self.cut(self._frames(index, chosen, clock), rng)
         return {"pixels": frames, "fps": float(fps)}
 
     def _choose(self, clock: Clock, fps: float, start: float) -> np.ndarray:
@@ -81,34 +82,24 @@ class UnlabelledClips(ItemReader, Dataset):
             raise Unfit
         return clock.nearest((start * clock.duration + steps) % clock.duration, wrap=True)
 
-    def _clock(self, index: int) -> tuple[Clock, np.ndarray | None]:
+    def _clock(self, index: int) -> Clock:
         if index not in self._clocks:
             source = self.items[index].media
-            if source.extension in PILLOW_CLIPS:
-                self._clocks[index] = (self._animation(index).clock, None)
-            else:
-                self._clocks[index] = open_video(source, self.size, self.background).clock()
+            animation = source.extension in PILLOW_CLIPS  # which is decoded for its clock: so the frames are kept
+            self._clocks[index] = self._decoded(index).clock if animation else clip_clock(source)
         return self._clocks[index]
 
-    def _animation(self, index: int) -> Decoded:
+    def _decoded(self, index: int) -> Decoded:
         decoded = self.cache.get(index)
         if decoded is None:
-            decoded = decode_animation(self.items[index].media, self.size, self.background)
+            decoded = decode_clip(self.items[index].media, self.size, self.background)
             self.cache.put(index, decoded, decoded.frames.nbytes)
         return decoded
 
-    def _frames(self, index: int, chosen: np.ndarray, pts: np.ndarray | None) -> np.ndarray:
-        if pts is None:
-            return self._animation(index).frames[chosen]
-        frames = self.cache.get(index)
-        if frames is not None:
-            return frames[chosen]
-        video = open_video(self.items[index].media, self.size, self.background)
-        size = len(pts) * self.size * self.size * 3
-        if size <= self.cache.limit // 16:
-            frames = video.frames(pts)
-            self.cache.put(index, frames, frames.nbytes)
-            return frames[chosen]
+    def _frames(self, index: int, chosen: np.ndarray, clock: Clock) -> np.ndarray:
+        size = len(clock.times) * self.size * self.size * 3
+        if size <= self.cache.limit // 16 or self.cache.get(index) is not None:
+            return self._decoded(index).frames[chosen]
         # A long video would push everything else out: only the frames of this sample, from the key frame before them.
         unique, inverse = np.unique(chosen, return_inverse=True)
-        return video.frames(pts, unique)[inverse]
+        return decode_frames(self.items[index].media, clock, unique.tolist(), self.size, self.background)[inverse]

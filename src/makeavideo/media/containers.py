@@ -7,17 +7,14 @@ import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import av
 import numpy as np
 
 from ..errors import UserError
 from .disk import FULL, Output, Reserve
 from .pictures import SCALER
 from .reader import probe
-
-if TYPE_CHECKING:
-    import av
 
 # x264's bytes depend on its number of threads, so that is fixed. Without macroblock tree: its AVX-512 code gives
 # different bytes from run to run on small pictures (seen at 64, 96, 112 and 192 pixels, x264 core 165).
@@ -54,8 +51,6 @@ class ContainerSink:
         recipe: str | None,
         reserve: Reserve,
     ) -> None:
-        import av
-
         name, options = next(
             ((name, options) for name, options in _ENCODERS[ending] if name in av.codecs_available), (None, {})
         )
@@ -82,8 +77,6 @@ class ContainerSink:
         self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
-        import av
-
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=1, interpolation=SCALER)
         picture.color_primaries = picture.color_trc = BT709
@@ -117,8 +110,6 @@ class ContainerSink:
         return self._count
 
     def _copy_with_index_in_front(self) -> None:
-        import av
-
         copy = self._path.with_name(self._path.name + "-copy")
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         try:

@@ -1,181 +1,188 @@
-"""Files of moving pictures, opened by what they hold: containers by PyAV, animations by Pillow, folders of png.
-
-A clip's frames come one by one, uint8 RGB (height, width, 3).
-"""
+"""Clips in containers (mp4, webm, mov, mkv, avi ...) by PyAV: packets first, then only the frames that are needed."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import json
-import os
-import re
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, BinaryIO
 
+import av
+import av.container
+import av.stream
 import numpy as np
+from PIL import Image
 
-from ..errors import UserError
-from .disk import reason
-from .pictures import EXIF_IFD, MAX_PIXELS, SCALER, USER_COMMENT, TooManyPixels, open_image, to_rgb
+from .clip import Clock, Colour, VideoInfo, interrupt, parse_recipe
+from .pictures import MAX_PIXELS, SCALER, TooManyPixels, Unreadable, to_rgb
 
-if TYPE_CHECKING:
-    import av
-    from PIL import Image
-
-interrupt: ContextVar[Callable[[], None]] = ContextVar("interrupt", default=lambda: None)
-"""Called at every step through a file that is read, which can take long: what it raises ends the reading."""
-
-# Only these demuxers: a playlist that calls itself .mp4 must not make FFmpeg open other files or the network.
+# Only these demuxers: a playlist that calls itself .mp4 must not make FFmpeg open other files or the network. Those of
+# sound are there so that sound can be called by its name.
 _DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,nut,ivf,yuv4mpegpipe,mp3,wav,flac,aac"
+_INDEXED = ("mov", "matroska", "avi")  # in these a seek lands where it should, and a track says how long it is
+_WORTH_A_LEAP = 16  # frames that need not be decoded
 
 
-class VideoInfo(NamedTuple):
-    """What `probe` finds out about a file; width and height in pixels as stored, before any turning."""
+class Container:
+    """One file of FFmpeg's; its first video stream that is not the cover picture of a song. Needs `close`."""
 
-    width: int
-    height: int
-    num_frames: int
-    fps: float
-    duration: float
-    """Seconds."""
-    codec: str
-    recipe: dict[str, Any] | None
+    by_index = True
 
+    def __init__(self, file: BinaryIO, threads: int = 0) -> None:
+        self._file, self._threads = file, threads
+        self._container = self._open()
+        self._stream = self._pick()
+        self._unit = self._stream.time_base or Fraction(1)
+        self._indexed = self._container.format.name.startswith(_INDEXED)
+        self._clock: Clock | None = None
 
-class _Clip(Protocol):
-    """A file open for reading."""
+    def close(self) -> None:
+        self._container.close()
 
-    def frames(self, background: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, float]]: ...
+    def _open(self) -> av.container.InputContainer:
+        self._file.seek(0)
+        self._fresh = True
+        try:
+            options = {"format_whitelist": _DEMUXERS}
+            return av.open(self._file, "r", metadata_errors="replace", options=options)
+        except av.error.FFmpegError as error:
+            raise Unreadable("not a video") from error
 
-    def fps(self, count: int, span: float) -> float:
-        """Frames a second, where `count` frames were read whose first and last times are `span` seconds apart."""
-
-    def info(self) -> VideoInfo: ...
-
-    def recipe(self) -> dict[str, Any] | None: ...
-
-
-@contextlib.contextmanager
-def open_clip(path: str | os.PathLike[str]) -> Iterator[_Clip]:
-    """Open by content; the libraries' errors become one sentence."""
-    import av
-    from PIL import UnidentifiedImageError
-
-    text = os.fspath(path)
-    try:
-        if os.path.isdir(text):
-            pictures = sorted(Path(text).glob("*.png"), key=_natural)
-            if not pictures:
-                raise UserError(f"the folder {text} holds no png pictures: give a video, or a folder of its frames")
-            yield _FolderClip(pictures)
-            return
-        if os.path.exists(text) and not os.path.isfile(text):  # reading a pipe could last for ever
-            raise UserError(f"{text} is not a file: give a video file, or a folder of its frames as png")
-        with open(text, "rb") as file:
-            head = file.read(16)
-            size = os.fstat(file.fileno()).st_size
-            # FFmpeg ends a cut-off file without complaint where it can
-            if _declared_size(file, size) > size:
-                raise UserError(f"{text} is cut off: its end is missing, copy or download it again")
-        if not head:
-            raise UserError(f"{text} is empty: copy or download it again")
-        if head.startswith((b"GIF8", b"\x89PNG", b"\xff\xd8\xff")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-            with open_image(text) as image:
-                yield _PictureClip(image)
-            return
-        # An absolute path: FFmpeg would take "a:b.mp4" for an address.
-        with av.open(
-            os.path.abspath(text), metadata_errors="replace", options={"format_whitelist": _DEMUXERS}
-        ) as container:
-            yield _ContainerClip(container, text)
-    except FileNotFoundError as error:
-        raise UserError(f"{text} does not exist: check its name") from error
-    except TooManyPixels as error:
-        raise UserError(f"{text} has {error}: make it smaller first") from error
-    except UserError:
-        raise
-    except (
-        av.error.FFmpegError,
-        UnidentifiedImageError,
-        SyntaxError,  # what Pillow raises for a broken png
-        EOFError,
-        ValueError,
-        struct.error,
-    ) as error:
-        raise UserError(f"{text} is not a video that can be read: it is cut off, damaged or of another kind") from error
-    except OSError as error:
-        # Pillow's errors about content carry no number, the system's do
-        problem = f"cannot be read: {reason(error)}" if error.errno else "is cut off or damaged: get a whole copy of it"
-        raise UserError(f"{text} {problem}") from error
-
-
-def _natural(path: Path) -> list[Any]:
-    """Sort key: frame_2 before frame_10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
-
-
-def _parse_recipe(text: str | bytes | None) -> dict[str, Any] | None:
-    """A comment that is a JSON object is a recipe; any other comment is somebody else's."""
-    try:
-        value = json.loads(text or "")
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-class _ContainerClip:
-    """What FFmpeg reads."""
-
-    def __init__(self, container: av.container.InputContainer, shown: str) -> None:
-        import av
-
-        cover = av.stream.Disposition.attached_pic  # the picture of an audio file
-        streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    def _pick(self) -> av.VideoStream:
+        cover = av.stream.Disposition.attached_pic
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
         if not streams:
-            sound = " but sound" if container.streams.audio else ""
-            raise UserError(f"{shown} has no video stream, nothing{sound}: give a file with moving pictures")
-        self._container, self._stream, self._shown = container, streams[0], shown
+            raise Unreadable("no video track" if self._container.streams.audio else "not a video")
         context = streams[0].codec_context
         if context is None:
-            raise UserError(f"{shown} is coded in a way that FFmpeg does not know: convert it to mp4 first")
+            raise Unreadable("unknown codec")
         if context.width * context.height > MAX_PIXELS:
             raise TooManyPixels
+        return streams[0]
+
+    def _rewind(self) -> None:
+        """Open the file anew: decoders keep nothing of what was before, and not every kind can seek to its start."""
+        if not self._fresh:
+            self._container.close()
+            self._container = self._open()
+            self._stream = self._pick()
 
     def _packets(self) -> Iterator[av.Packet]:
+        self._fresh = False
         for packet in self._container.demux(self._stream):
             interrupt.get()()
-            if packet.is_corrupt:
-                raise UserError(f"{self._shown} is cut off or damaged: get a whole copy of it")
+            if packet.is_corrupt and not packet.is_discard:
+                raise Unreadable("truncated")
             yield packet
 
-    def frames(self, background: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, float]]:
-        import av
-        from PIL import Image
-
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """Frames in the order they are shown, from where the file stands."""
         context = self._stream.codec_context
-        context.thread_type = "AUTO"
+        with contextlib.suppress(RuntimeError):  # after a leap it is open already
+            context.thread_type, context.thread_count = "AUTO", self._threads
         library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.name)
         if library and self._stream.metadata.get("alpha_mode", "") == "1":
             with contextlib.suppress(av.error.FFmpegError, ValueError):  # FFmpeg's own decoder ignores transparency
-                context = av.CodecContext.create(library, "r")
-        rate = self._stream.average_rate
-        count = 0
+                context = av.VideoCodecContext.create(library, "r")  # type: ignore[assignment]
+                context.thread_count = self._threads
         for packet in self._packets():
-            for frame in context.decode(packet if packet.size else None):
-                alpha = any(component.is_alpha for component in frame.format.components)
-                picture = frame.reformat(format="rgba" if alpha else "rgb24", interpolation=SCALER).to_ndarray()
-                if alpha:
-                    picture = np.asarray(to_rgb(Image.fromarray(picture), background))
-                if turn := round(getattr(frame, "rotation", 0) / 90) % 4:
-                    picture = np.ascontiguousarray(np.rot90(picture, turn))
-                time = frame.pts * self._stream.time_base if frame.pts is not None else count / (rate or 24)
-                yield picture, float(time)
-                count += 1
+            yield from context.decode(packet if packet.size else None)
+
+    def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
+        self._rewind()
+        rate = self._stream.average_rate
+        for count, frame in enumerate(self._decoded()):
+            time = frame.pts * self._unit if frame.pts is not None else count / (rate or 24)
+            yield _picture(frame, background), float(time)
+
+    def clock(self) -> Clock:
+        if self._clock is None:
+            self._clock = self._look_through()
+        return self._clock
+
+    def _look_through(self) -> Clock:
+        self._rewind()
+        shown: dict[int, tuple[int, bool]] = {}
+        exact = True
+        for packet in self._packets():
+            if packet.size and not packet.is_discard:  # an edit may hide some
+                exact = exact and packet.pts is not None
+                place = packet.pts if packet.pts is not None else packet.dts
+                if place is None:
+                    place = round(len(shown) / (self._stream.average_rate or 24) / self._unit)
+                shown[place] = (packet.duration or 0, packet.is_keyframe)
+        if not shown:
+            raise Unreadable("no frames")
+        places = sorted(shown)
+        times = np.array([float((place - places[0]) * self._unit) for place in places])
+        last = float(shown[places[-1]][0] * self._unit)
+        if last <= 0 and len(places) > 1:  # the file does not say how long its last frame is shown
+            last = float(np.median(np.diff(times)))
+        elif last <= 0:
+            last = float(1 / self._stream.average_rate) if self._stream.average_rate else 0.0
+        duration = float(times[-1]) + last
+        if self._promised() > duration * 1.02 + 0.25:
+            raise Unreadable("truncated")
+        keys = np.array([place for place in places if shown[place][1]])
+        return Clock(times, duration, np.array(places) if exact else None, keys)
+
+    def _promised(self) -> float:
+        """Seconds that the header says this track lasts (0 if it does not): more than there is means a cut file."""
+        if not self._indexed:
+            return 0.0
+        if self._stream.duration:
+            return float(self._stream.duration * self._unit)
+        try:
+            hours, minutes, seconds = self._stream.metadata.get("DURATION", "").split(":")
+            start = float((self._stream.start_time or 0) * self._unit)
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - max(start, 0.0)
+        except ValueError:
+            return 0.0
+
+    def at(self, clock: Clock, wanted: Sequence[int], background: Colour) -> Iterator[np.ndarray]:
+        picture, made = np.empty(0), -1
+        for index, frame in self._shown(clock, wanted):
+            if index != made:
+                picture, made = _picture(frame, background), index
+            yield picture
+
+    def _shown(self, clock: Clock, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(index, frame) for every index wanted. Decoding leaps to a key frame where that spares it many frames."""
+        self._rewind()
+        frames = self._timed(clock)
+        before: av.VideoFrame | None = None
+        frame: av.VideoFrame | None = None
+        place, pts = 0, np.arange(len(clock.times)) if clock.pts is None else clock.pts
+        done, leaps = 0, self._indexed and clock.pts is not None
+        for index in wanted:
+            leap = _key_before(clock, done, index) if leaps else None
+            if leap is not None:
+                self._container.seek(leap, stream=self._stream, backward=True)
+                frames, before, frame = self._timed(clock), None, None
+            while frame is None or place < pts[index]:
+                following, now = next(frames, (None, 0))
+                if following is None:
+                    break
+                if leap is not None and frame is None and now > pts[index]:
+                    leap, leaps = None, False  # an index that points too late: from the start, and no more leaps
+                    self._rewind()
+                    frames = self._timed(clock)
+                    continue
+                before, frame, place = frame, following, now
+            # At most one frame may be missing at the end (an encoder's trailing packet); more is a damaged file.
+            if frame is None or (place < pts[index] and len(pts) - index > 1 + len(pts) // 50):
+                raise Unreadable("truncated")
+            # A packet that shows nothing (an edit, a hidden frame) leaves a gap: the frame before it stays.
+            yield index, before if place > pts[index] and before is not None else frame
+            done = index
+
+    def _timed(self, clock: Clock) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Frames, each with when it is shown: as `clock.pts`, or counted where that is None."""
+        for count, frame in enumerate(self._decoded()):
+            if clock.pts is None:
+                yield frame, count
+            elif frame.pts is not None:
+                yield frame, frame.pts
 
     def fps(self, count: int, span: float) -> float:
         rate = float(self._stream.average_rate or 0)
@@ -185,149 +192,31 @@ class _ContainerClip:
         return rate
 
     def info(self) -> VideoInfo:
-        context = self._stream.codec_context
-        times, lengths = [], []
-        for packet in self._packets():
-            if packet.size and not packet.is_discard:  # an edit may hide some
-                times.append(packet.pts if packet.pts is not None else packet.dts or 0)
-                lengths.append(packet.duration or 0)
-        if not times:
-            raise UserError(f"{self._shown} holds no frames")
-        span = float((max(times) - min(times)) * self._stream.time_base)
-        fps = self.fps(len(times), span)
-        # the last frame is shown for its own duration; where the file does not say, for as long as the others
-        last = float(lengths[times.index(max(times))] * self._stream.time_base) or (1 / fps if fps else 0.0)
-        return VideoInfo(context.width, context.height, len(times), fps, span + last, context.name, self.recipe())
+        clock, context = self.clock(), self._stream.codec_context
+        fps = self.fps(len(clock.times), float(clock.times[-1]))
+        count = len(clock.times)
+        return VideoInfo(context.width, context.height, count, fps, clock.duration, context.name, self.recipe())
 
     def recipe(self) -> dict[str, Any] | None:
         tags = {key.lower(): value for key, value in self._container.metadata.items()}
-        return _parse_recipe(tags.get("comment"))
+        return parse_recipe(tags.get("comment"))
 
 
-def _declared_size(file: io.BufferedReader, size: int) -> int:
-    """How long an mp4/mov or mkv/webm file says it is, from its outermost boxes, in bytes; 0 for other kinds."""
-    file.seek(0)
-    head = file.read(12)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        place = 0
-        while place + 8 <= size:
-            file.seek(place)
-            length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-            length = large if length == 1 else length
-            if length < 8:  # 0: up to the end of the file
-                return size
-            place += length
-        return place
-    if head.startswith(b"\x1a\x45\xdf\xa3"):  # EBML: a header, then one Segment with everything in it
-        file.seek(4)
-        length, _ = _ebml_length(file)
-        file.seek(length, os.SEEK_CUR)
-        if file.read(4) == b"\x18\x53\x80\x67":
-            length, known = _ebml_length(file)
-            return file.tell() + length if known else size
-    return 0
+def _key_before(clock: Clock, done: int, index: int) -> int | None:
+    """When the last key frame up to `index` is shown, if decoding has not come near it yet."""
+    if clock.pts is None or clock.keys is None:
+        return None
+    found = int(np.searchsorted(clock.keys, clock.pts[index], side="right")) - 1
+    if found < 0 or np.searchsorted(clock.pts, clock.keys[found]) - done <= _WORTH_A_LEAP:
+        return None
+    return int(clock.keys[found])
 
 
-def _ebml_length(file: io.BufferedReader) -> tuple[int, bool]:
-    """A Matroska element's length, and whether it is known (a live recording's is not)."""
-    first = (file.read(1) or b"\0")[0]
-    extra = 8 - first.bit_length()
-    value = int.from_bytes(bytes([first & (0x7F >> extra)]) + file.read(extra), "big") if first else 0
-    return value, bool(first) and value != (1 << 7 * (extra + 1)) - 1
-
-
-class _PictureClip:
-    """What Pillow reads: gif, webp, png, apng, jpg."""
-
-    def __init__(self, image: Image.Image) -> None:
-        self._image = image
-        self._kind = (image.format or "").lower()
-        self._delays: list[int] = []  # milliseconds, filled while reading
-
-    def _steps(self) -> Iterator[Image.Image]:
-        """Every frame, loaded; its delay is appended to self._delays."""
-        image = self._image
-        count = getattr(image, "n_frames", 1)
-        # The still picture of an animated png that is not part of the animation
-        first = 1 if count > 1 and image.info.get("default_image") else 0
-        self._delays = []
-        for index in range(first, count):
-            interrupt.get()()
-            image.seek(index)
-            image.load()
-            delay = round(image.info.get("duration", 0) or 0)
-            self._delays.append(delay if delay > 10 or count == 1 else 100)  # as browsers play it
-            yield image
-
-    def frames(self, background: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, float]]:
-        from PIL import ImageOps
-
-        elapsed = 0
-        for image in self._steps():
-            image = ImageOps.exif_transpose(image) if len(self._delays) == 1 else image
-            yield np.asarray(to_rgb(image, background)), elapsed / 1000
-            elapsed += self._delays[-1]
-
-    def fps(self, count: int, span: float) -> float:
-        return _rate_of_delays(self._delays[:count], 10 if self._kind == "gif" else 1)
-
-    def info(self) -> VideoInfo:
-        for _ in self._steps():
-            pass
-        width, height = self._image.size
-        fps = _rate_of_delays(self._delays, 10 if self._kind == "gif" else 1)
-        return VideoInfo(width, height, len(self._delays), fps, sum(self._delays) / 1000, self._kind, self.recipe())
-
-    def recipe(self) -> dict[str, Any] | None:
-        if self._kind == "png":
-            return _parse_recipe(self._image.text.get("Comment"))
-        if self._kind == "gif":
-            return _parse_recipe(self._image.info.get("comment"))
-        comment = self._image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
-        return _parse_recipe(comment.removeprefix(b"ASCII\0\0\0")) if isinstance(comment, bytes) else None
-
-
-def _rate_of_delays(delays: Sequence[int], tick: int) -> float:
-    """Frames a second from delays in milliseconds that were rounded to `tick` ms; 0 for a picture without delay.
-
-    24 a second is 4, 4, 5, 4, 4, 4 ... hundredths in a gif: so the whole rate that rounds to these delays, if any does.
-    """
-    total = sum(delays)
-    if not total:
-        return 0.0
-    mean = len(delays) * 1000 / total
-    whole = round(mean)
-    ends = np.cumsum(delays)
-    if whole and all(abs(end - (i + 1) * 1000 / whole) <= tick / 2 + 1e-6 for i, end in enumerate(ends)):
-        return float(whole)
-    return mean
-
-
-class _FolderClip:
-    """A folder of png pictures, in natural order of their names; 24 a second unless the first one says otherwise."""
-
-    def __init__(self, pictures: list[Path]) -> None:
-        self._pictures = pictures
-        with open_image(os.fspath(pictures[0])) as image:
-            image.load()
-            self._size, text = image.size, getattr(image, "text", {})
-        self._comment = text.get("Comment")
-        try:
-            self._fps = float(Fraction(text.get("fps", "24"))) or 24.0
-        except (ValueError, ZeroDivisionError):
-            self._fps = 24.0
-
-    def frames(self, background: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, float]]:
-        for index, path in enumerate(self._pictures):
-            with open_image(os.fspath(path)) as image:
-                yield np.asarray(to_rgb(image, background)), index / self._fps
-
-    def fps(self, count: int, span: float) -> float:
-        return self._fps
-
-    def info(self) -> VideoInfo:
-        count = len(self._pictures)
-        return VideoInfo(*self._size, count, self._fps, count / self._fps, "png", self.recipe())
-
-    def recipe(self) -> dict[str, Any] | None:
-        return _parse_recipe(self._comment)
+def _picture(frame: av.VideoFrame, background: Colour) -> np.ndarray:
+    """uint8 (height, width, 3), upright, alpha and palettes' transparent colours composed on the background."""
+    alpha = any(component.is_alpha for component in frame.format.components) or frame.format.name.startswith("pal")
+    picture = frame.reformat(format="rgba" if alpha else "rgb24", interpolation=SCALER).to_ndarray()
+    if alpha:
+        picture = np.asarray(to_rgb(Image.fromarray(picture), background))
+    turn = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turn)) if turn else picture

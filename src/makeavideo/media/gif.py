@@ -7,15 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+import av
+import av.filter
 import numpy as np
 
 from .disk import TEMPORARY, Output, Reserve
-
-if TYPE_CHECKING:
-    import av
-    import av.filter
 
 
 class GifSink:
@@ -27,8 +25,6 @@ class GifSink:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: Reserve) -> None:
-        import av.filter
-
         self._path, self._size, self._rate, self._recipe, self._reserve = path, size, rate, recipe, reserve
         self._count = 0
         self._waiting: list[BinaryIO] = []
@@ -50,8 +46,6 @@ class GifSink:
         return round(index * 100 / self._rate)
 
     def add(self, frame: np.ndarray) -> None:
-        import av
-
         # The gif needs about as much room as its frames do here, so it can begin in the reserve. Ever larger files:
         # the system limits how many may be open.
         limit = (self._reserve.size or 2**22) << (len(self._waiting) // 64)
@@ -68,8 +62,6 @@ class GifSink:
             self._palette.pull()  # nothing comes before the end, but only a pull makes the graph take its frames in
 
     def _open_store(self) -> None:
-        import av
-
         file = tempfile.TemporaryFile(dir=self._path.parent, prefix=TEMPORARY, buffering=0)  # noqa: SIM115
         self._waiting.append(file)
         self._output = Output(file, self._reserve)
@@ -94,8 +86,6 @@ class GifSink:
 
     def _stored(self) -> Iterator[av.VideoFrame]:
         """The frames that wait; a file is closed, and its room free, after its last frame."""
-        import av
-
         index = 0
         while self._waiting:
             with self._waiting.pop(0) as file:
@@ -107,9 +97,6 @@ class GifSink:
                         index += 1
 
     def finish(self) -> int:
-        import av
-        import av.filter
-
         self._close_store()
         self._colours.push(None)
         palette = self._palette.pull()

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .decoder import open_clip
 from .pictures import Fit, Unreadable, check_square, load_picture, parse_background, to_rgb, to_square, to_srgb
+from .reader import open_clip
 
 __all__ = ["Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
 
@@ -114,10 +114,9 @@ class VideoInput:
         if fps is not None and not (math.isfinite(fps) and 0.01 <= fps <= 240):
             raise UserError(f"the frame rate is {fps}: it must lie between 0.01 and 240")
         with open_clip(path) as clip:
-            info = clip.info()
+            self._clock, info = clip.clock(), clip.info()
         if not info.fps or not info.duration:
             raise UserError(f"{self._path} is a single picture, not a video: give a file with moving pictures")
-        self._stored = info.num_frames
         self.duration = info.duration
         self.fps = float(fps or info.fps)
         self.num_frames = max(1, round(self.duration * self.fps))
@@ -130,30 +129,13 @@ class VideoInput:
 
         uint8 (size, size, 3) each; decoding stops after the last one.
         """
-        wanted = iter(times)
-        target = next(wanted, None)
-        before: tuple[np.ndarray, float] | None = None  # the last frame decoded, and when it is shown
-        square: np.ndarray | None = None  # the same, fitted
-        count, start = 0, 0.0
+        wanted = self._clock.nearest(np.fromiter(times, np.float64))
         with open_clip(self._path) as clip:
-            for frame, time in clip.frames(self._background):
-                start = time if before is None else start
-                time -= start
-                while before is not None and target is not None and target <= (before[1] + time) / 2 + 1e-6:
-                    square = self._square(before[0]) if square is None else square
-                    yield square.copy()
-                    target = next(wanted, None)
-                if target is None:
-                    return
-                before, square = (frame, time), None
-                count += 1
-        # One frame may be missing at the end (an encoder's trailing packet)
-        if before is None or count < self._stored - 1 - self._stored // 50:
-            raise UserError(f"{self._path} is cut off or damaged: get a whole copy of it")
-        while target is not None:
-            square = self._square(before[0]) if square is None else square
-            yield square.copy()
-            target = next(wanted, None)
+            before = square = None
+            for frame in clip.at(self._clock, wanted.tolist(), self._background):
+                square = square if frame is before and square is not None else self._square(frame)
+                before = frame
+                yield square.copy()
 
     def _square(self, frame: np.ndarray) -> np.ndarray:
         return to_square(Image.fromarray(frame), self._size, self._fit, self._background)
@@ -189,6 +171,7 @@ def open_video(
     """A video of any kind that `media.reader.read_video` reads, to be iterated over at a constant frame rate.
 
     Its packets are looked through once for its length, without decoding them (a gif, webp or apng is decoded for it).
+    Frames that are not wanted are decoded only where the wanted ones need them.
 
     Args:
         size: pixels a side of the square frames.
@@ -199,8 +182,9 @@ def open_video(
         UserError: no such file, not a video, no picture in it, cut off, frames of more than 64 megapixels; a wrong
             size, rate, fit or background.
     """
-    kind = _FrameArray if isinstance(path, np.ndarray) else VideoInput
-    return kind(path, size, fps, fit, background)
+    if isinstance(path, np.ndarray):
+        return _FrameArray(path, size, fps, fit, background)
+    return VideoInput(path, size, fps, fit, background)
 
 
 def sample_frames(path: Video, count: int, size: int, fit: Fit = "crop", background: str = "#ffffff") -> np.ndarray:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = [
     "MAX_PIXELS",
@@ -45,8 +43,6 @@ class Unreadable(Exception):
 
 def unreadable(error: Exception) -> Unreadable:
     """The decoders raise nearly any exception on damaged files: all become one short reason."""
-    from PIL import UnidentifiedImageError
-
     if isinstance(error, Unreadable):
         return error
     if isinstance(error, UnidentifiedImageError):
@@ -59,8 +55,6 @@ def unreadable(error: Exception) -> Unreadable:
 
 def parse_background(name: str) -> tuple[int, int, int]:
     """A colour as Pillow understands it ("#ffffff", "white") -> red, green, blue, 0..255; UserError if it is none."""
-    from PIL import ImageColor
-
     try:
         return ImageColor.getrgb(name)[:3]
     except (ValueError, AttributeError, TypeError) as error:
@@ -68,16 +62,14 @@ def parse_background(name: str) -> tuple[int, int, int]:
 
 
 class TooManyPixels(Exception):
-    """A picture of more than MAX_PIXELS; the message says so."""
+    """A picture of more than MAX_PIXELS, or an animation of more than its limit; the message says so."""
 
-    def __init__(self) -> None:
-        super().__init__(f"more than {MAX_PIXELS // 1_000_000} megapixels")
+    def __init__(self, limit: int = MAX_PIXELS) -> None:
+        super().__init__(f"more than {limit // 1_000_000} megapixels")
 
 
 def open_image(file: str | BinaryIO) -> Image.Image:
     """Pillow's Image.open, which decodes nothing yet; TooManyPixels from what the header says."""
-    from PIL import Image
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
         try:
@@ -92,8 +84,6 @@ def open_image(file: str | BinaryIO) -> Image.Image:
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """Any Pillow mode as 8-bit RGB: alpha composed on the background, deeper grey scaled down."""
-    from PIL import Image
-
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.nan_to_num(np.asarray(image).astype(np.float32 if image.mode == "F" else np.float64))
         # The depth of a file that arrives as I or F is not known: the smallest usual one that holds its values.
@@ -119,8 +109,6 @@ def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int |
     detail: pixels a side that are enough; a JPEG may then be decoded smaller, never below it.
     Unreadable for anything that is not a whole picture of at most 64 megapixels.
     """
-    from PIL import ImageOps
-
     try:
         with open_image(file) as image:
             if image.format == "EPS":  # Pillow would start Ghostscript, which runs the file's program
@@ -135,8 +123,6 @@ def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int |
 
 def to_srgb(image: Image.Image) -> Image.Image:
     """A colour picture with a profile of its own (telephones: Display P3; print: CMYK) in the usual colours."""
-    from PIL import ImageCms
-
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in ("RGB", "CMYK") or "transparency" in image.info:
         return image
@@ -152,8 +138,6 @@ def to_square(
     image: Image.Image, size: int, fit: Fit = "crop", background: tuple[int, int, int] = (255, 255, 255)
 ) -> np.ndarray:
     """RGB image -> uint8 (size, size, 3) by antialiased Lanczos; `fit` as in `read_picture`."""
-    from PIL import Image
-
     width, height = image.size
     if fit == "pad":
         scale = size / max(width, height)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from av.error import FFmpegError
+from PIL import UnidentifiedImageError
 
 from ..errors import UserError
-from .decoder import VideoInfo, open_clip
-from .pictures import parse_background
+from .animations import Folder
+from .clip import Clip, VideoInfo, open_by_content
+from .disk import reason
+from .pictures import TooManyPixels, Unreadable, parse_background
 
 __all__ = ["Video", "probe", "read_recipe", "read_video"]
 
@@ -62,3 +69,45 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """Size, length, codec and recipe of a clip, without decoding a video's frames. Raises as `read_video` does."""
     with open_clip(path) as clip:
         return clip.info()
+
+
+_NO_VIDEO = "is not a video that can be read: it is cut off, damaged or of another kind"
+_SENTENCES = {
+    "empty file": "is empty: copy or download it again",
+    "truncated, its end is missing": "is cut off: its end is missing, copy or download it again",
+    "truncated": "is cut off or damaged: get a whole copy of it",
+    "no video track": "has no video stream, nothing but sound: give a file with moving pictures",
+    "unknown codec": "is coded in a way that FFmpeg does not know: convert it to mp4 first",
+    "no frames": "holds no frames",
+}
+
+
+@contextlib.contextmanager
+def open_clip(path: str | os.PathLike[str]) -> Iterator[Clip]:
+    """The clip in a file, or of a folder of pictures; whatever is wrong with it becomes one sentence, a UserError."""
+    text = os.fspath(path)
+    try:
+        if os.path.isdir(text):
+            folder = Folder(text)
+            if not len(folder):
+                raise UserError(f"the folder {text} holds no png pictures: give a video, or a folder of its frames")
+            yield folder
+            return
+        if os.path.exists(text) and not os.path.isfile(text):  # reading a pipe could last for ever
+            raise UserError(f"{text} is not a file: give a video file, or a folder of its frames as png")
+        with open(text, "rb") as file, open_by_content(file) as clip:
+            yield clip
+    except FileNotFoundError as error:
+        raise UserError(f"{text} does not exist: check its name") from error
+    except UserError:
+        raise
+    except TooManyPixels as error:
+        raise UserError(f"{text} has {error}: make it smaller first") from error
+    except Unreadable as error:
+        raise UserError(f"{text} {_SENTENCES.get(str(error), _NO_VIDEO)}") from error
+    except (FFmpegError, UnidentifiedImageError, SyntaxError, EOFError, ValueError, struct.error) as error:
+        raise UserError(f"{text} {_NO_VIDEO}") from error  # SyntaxError: what Pillow raises for a broken png
+    except OSError as error:
+        # Pillow's errors about content carry no number, the system's do
+        problem = f"cannot be read: {reason(error)}" if error.errno else _SENTENCES["truncated"]
+        raise UserError(f"{text} {problem}") from error

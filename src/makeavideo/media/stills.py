@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from .disk import Reserve
 
@@ -52,9 +54,6 @@ class FolderSink:
 
 
 def _save_png(path: Path, frame: np.ndarray, notes: dict[str, str | None]) -> None:
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     info = PngInfo()
     for key, value in notes.items():
         if value is not None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .disk import Output, Reserve
 from .pictures import EXIF_IFD, USER_COMMENT
@@ -40,8 +41,6 @@ class WebpSink:
         return round(index * 1000 / self._rate)
 
     def add(self, frame: np.ndarray) -> None:
-        from PIL import Image
-
         top, left, bottom, right = _changed(self._before, frame)
         top, left = top & ~1, left & ~1  # the container counts offsets in twos
         picture = io.BytesIO()
@@ -92,8 +91,6 @@ def _changed(before: np.ndarray | None, frame: np.ndarray) -> tuple[int, int, in
 
 
 def _exif(comment: str) -> bytes:
-    from PIL import Image
-
     exif = Image.Exif()
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"ASCII\0\0\0" + comment.encode("ascii")
     return exif.tobytes().removeprefix(b"Exif\0\0")

@@ -24,18 +24,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from ..errors import UserError
-from .containers import ContainerSink
 from .disk import FULL, TEMPORARY, Reserve, reason
 from .formats import FRAME_NAME, ONE_PICTURE, check_size, check_writable, ending_of, frame_rate
-from .gif import GifSink
-from .stills import FolderSink, PngSink
-from .webp import WebpSink
 
 __all__ = ["Terminated", "VideoWriter", "terminate_as_interrupt", "write_video"]
 
@@ -224,9 +221,8 @@ class VideoWriter:
         if self.keep_partial and self._ending not in (".png", ""):  # pictures wait for nothing
             # An encoder holds back two or three seconds: 60 frames of two bits a pixel, more than most need
             self._reserve = Reserve(place, max(16 * size[0] * size[1], 2**18))
-        make = {".gif": GifSink, ".webp": WebpSink, ".png": PngSink, "": FolderSink}
-        sink = make.get(self._ending, functools.partial(ContainerSink, self._ending))
-        return sink(self._temporary, size, frame_rate(self.fps, self._ending), self._recipe, self._reserve)
+        rate = frame_rate(self.fps, self._ending)
+        return _sink_of(self._ending)(self._temporary, size, rate, self._recipe, self._reserve)
 
     def _finish_if_any(self) -> None:
         if self.num_frames:
@@ -274,6 +270,25 @@ class VideoWriter:
                 shutil.rmtree(self._temporary, ignore_errors=True)
             else:
                 self._temporary.unlink()
+
+
+def _sink_of(ending: str) -> Callable[[Path, tuple[int, int], Fraction, str | None, Reserve], _Sink]:
+    """The format's writer; the libraries that it needs are imported here, at the first frame."""
+    if ending == ".gif":
+        from .gif import GifSink
+
+        return GifSink
+    if ending == ".webp":
+        from .webp import WebpSink
+
+        return WebpSink
+    if ending in (".png", ""):
+        from .stills import FolderSink, PngSink
+
+        return FolderSink if ending == "" else PngSink
+    from .containers import ContainerSink
+
+    return functools.partial(ContainerSink, ending)
 
 
 class _Sink(Protocol):

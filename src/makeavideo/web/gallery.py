@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..media.decoder import VideoInfo
+from ..media.clip import VideoInfo
 from ..media.inputs import open_video
 from ..media.reader import probe
 from ..media.writer import VideoWriter

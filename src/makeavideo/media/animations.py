@@ -1,0 +1,156 @@
+"""Clips that Pillow reads: gif, webp, png, apng, avif, jpg; and folders of png pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .clip import Clock, Colour, VideoInfo, interrupt, parse_recipe
+from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, open_image, to_rgb
+
+MAX_ANIMATION_PIXELS = 8_000_000_000  # of all frames: an animation can only be decoded from its start
+
+
+class Animation:
+    """One file of Pillow's, which tells a frame's delay only when it is decoded."""
+
+    by_index = False
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+        self._kind = (image.format or "").lower()
+        self._delays: list[int] = []  # milliseconds, filled while reading
+        self._all_read = False
+
+    def _steps(self) -> Iterator[Image.Image]:
+        """Every frame, loaded; its delay is appended to self._delays."""
+        image = self._image
+        count: int = getattr(image, "n_frames", 1)
+        if image.width * image.height * count > MAX_ANIMATION_PIXELS:
+            raise TooManyPixels(MAX_ANIMATION_PIXELS)
+        # The still picture of an animated png that is not part of the animation
+        first = 1 if count > 1 and image.info.get("default_image") else 0
+        self._delays, self._all_read = [], False
+        for index in range(first, count):
+            interrupt.get()()
+            image.seek(index)
+            image.load()
+            delay = round(image.info.get("duration", 0) or 0)
+            self._delays.append(delay if delay > 10 or count == 1 else 100)  # as browsers play it
+            self._all_read = index == count - 1
+            yield ImageOps.exif_transpose(image) if count == 1 else image
+
+    def clock(self) -> Clock:
+        if not self._all_read:
+            for _ in self._steps():
+                pass
+        ends = np.cumsum(self._delays) / 1000
+        return Clock(np.append(0.0, ends[:-1]), float(ends[-1]))
+
+    def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
+        elapsed = 0
+        for image in self._steps():
+            yield np.asarray(to_rgb(image, background)), elapsed / 1000
+            elapsed += self._delays[-1]
+
+    def at(self, clock: Clock, wanted: Sequence[int], background: Colour) -> Iterator[np.ndarray]:
+        position = 0
+        for index, image in enumerate(self._steps()):
+            if position == len(wanted):
+                return
+            if wanted[position] == index:
+                frame = np.asarray(to_rgb(image, background))
+                while position < len(wanted) and wanted[position] == index:
+                    yield frame
+                    position += 1
+
+    def fps(self, count: int, span: float) -> float:
+        return _rate_of_delays(self._delays[:count], 10 if self._kind == "gif" else 1)
+
+    def info(self) -> VideoInfo:
+        clock = self.clock()
+        count = len(clock.times)
+        return VideoInfo(*self._image.size, count, self.fps(count, 0.0), clock.duration, self._kind, self.recipe())
+
+    def recipe(self) -> dict[str, Any] | None:
+        if self._kind == "png":
+            return parse_recipe(getattr(self._image, "text", {}).get("Comment"))
+        if self._kind == "gif":
+            return parse_recipe(self._image.info.get("comment"))
+        comment = self._image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+        return parse_recipe(comment.removeprefix(b"ASCII\0\0\0")) if isinstance(comment, bytes) else None
+
+
+def _rate_of_delays(delays: Sequence[int], tick: int) -> float:
+    """Frames a second from delays in milliseconds that were rounded to `tick` ms; 0 for a picture without delay.
+
+    24 a second is 4, 4, 5, 4, 4, 4 ... hundredths in a gif: so the whole rate that rounds to these delays, if any does.
+    """
+    total = sum(delays)
+    if not total:
+        return 0.0
+    mean = len(delays) * 1000 / total
+    whole = round(mean)
+    ends = np.cumsum(delays)
+    if whole and all(abs(end - (i + 1) * 1000 / whole) <= tick / 2 + 1e-6 for i, end in enumerate(ends)):
+        return float(whole)
+    return mean
+
+
+class Folder:
+    """A folder of png pictures, in natural order of their names; 24 a second unless the first one says otherwise."""
+
+    by_index = True
+
+    def __init__(self, folder: str) -> None:
+        self._pictures = sorted(Path(folder).glob("*.png"), key=_natural)
+        self._size, self._fps, self._comment = (0, 0), 24.0, None
+        if not self._pictures:
+            return
+        with open_image(os.fspath(self._pictures[0])) as image:
+            image.load()
+            self._size, text = image.size, getattr(image, "text", {})
+        self._comment = text.get("Comment")
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            self._fps = float(Fraction(text.get("fps", "24"))) or 24.0
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def clock(self) -> Clock:
+        return Clock(np.arange(len(self)) / self._fps, len(self) / self._fps)
+
+    def _picture(self, index: int, background: Colour) -> np.ndarray:
+        interrupt.get()()
+        with open_image(os.fspath(self._pictures[index])) as image:
+            return np.asarray(to_rgb(image, background))
+
+    def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
+        for index in range(len(self)):
+            yield self._picture(index, background), index / self._fps
+
+    def at(self, clock: Clock, wanted: Sequence[int], background: Colour) -> Iterator[np.ndarray]:
+        for index in wanted:
+            yield self._picture(index, background)
+
+    def fps(self, count: int, span: float) -> float:
+        return self._fps
+
+    def info(self) -> VideoInfo:
+        return VideoInfo(*self._size, len(self), self._fps, len(self) / self._fps, "png", self.recipe())
+
+    def recipe(self) -> dict[str, Any] | None:
+        return parse_recipe(self._comment)
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sort key: frame_2 before frame_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
