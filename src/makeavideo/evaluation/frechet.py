@@ -28,12 +28,12 @@ class Gaussian:
 
     def __init__(self) -> None:
         self.count = 0
-        self._shift: np.ndarray | None = None
+        self._shift = self._sum = self._outer = np.zeros(0)
 
     def add(self, features: np.ndarray) -> None:
         """features: (n, dim)."""
         features = np.asarray(features, np.float64)
-        if self._shift is None:
+        if not self.count:
             self._shift = features.mean(0)
             self._sum = np.zeros_like(self._shift)
             self._outer = np.zeros((len(self._shift),) * 2)
@@ -69,7 +69,7 @@ def distance_of_roots(mean1: np.ndarray, root1: np.ndarray, mean2: np.ndarray, r
     tr (S1 S2)^(1/2) is the sum of the singular values of R1^T R2: no square root of a product that is neither symmetric
     nor, with fewer videos than dimensions, of full rank.
     """
-    singular = scipy.linalg.svdvals(root1.T @ root2) if min(root1.shape[1], root2.shape[1]) else np.zeros(1)
+    singular: np.ndarray = scipy.linalg.svdvals(root1.T @ root2) if min(root1.shape[1], root2.shape[1]) else np.zeros(1)
     return float(np.square(mean1 - mean2).sum() + np.square(root1).sum() + np.square(root2).sum() - 2 * singular.sum())
 
 
@@ -156,16 +156,24 @@ def compare(one: FeatureSet, other: FeatureSet, draws: int, seed: int) -> Value:
     """Distance between two sets and its interval, resampling whole videos."""
     value = frechet_distance(one.gaussian, other.gaussian)
     first, second = one.kept, other.kept
-    if draws and (first is None or second is None):
-        return Value(value, None, f"no interval: the features take more than {KEPT_BYTES} bytes")
     if not draws:
         return Value(value)
+    if first is None or second is None:
+        return Value(value, None, f"no interval: the features take more than {KEPT_BYTES} bytes")
+
+    return Value(value, interval_of(first, second, value, draws, seed))
+
+
+def interval_of(
+    first: np.ndarray, second: np.ndarray, value: float, draws: int, seed: int
+) -> tuple[float, float] | None:
+    """Of the distance `value` between features (videos, clips, dim)."""
+    dim = first.shape[-1]
 
     def again(a: np.ndarray, b: np.ndarray) -> float:
-        dim = first.shape[-1]
         return distance_of_features(first[a].reshape(-1, dim), second[b].reshape(-1, dim))
 
-    return Value(value, bootstrap(again, [len(first), len(second)], draws, seed, centre=value))
+    return bootstrap(again, [len(first), len(second)], draws, seed, centre=value)
 
 
 def fvd(
@@ -191,16 +199,16 @@ def fvd(
         UserError: an empty folder, an unreadable video, clips that are all too short, no such network.
     """
     network = video_features(network) if isinstance(network, (str, Path)) else network
-    sets = [
+    first, second = (
         features_of(read_clips(folder, protocol, is_real, seed, tell), network, batch_size)
         for folder, is_real in ((real, True), (made, False))
-    ]
+    )
     counts = {}
-    for name, found in zip(("real", "made"), sets, strict=True):
+    for name, found in (("real", first), ("made", second)):
         counts |= {f"{name} clips": found.gaussian.count, f"{name} videos too short": found.skipped}
     return Result(
         measure=network.name,
-        values={"distance": compare(*sets, draws, seed)},
+        values={"distance": compare(first, second, draws, seed)},
         settings={"real": shown(real), "made": shown(made), "protocol": asdict(protocol)},
         counts=counts,
         seed=seed,

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,8 @@ def fid(
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     network = image_features(network) if isinstance(network, (str, Path)) else network
-    metric, sets, counts = None, [], {}
+    metric: Any = None
+    sets, counts = [], {}
     for folder, is_real, name in ((real, True, "real"), (made, False, "made")):
         found = FeatureSet()
         for _, pictures in frames_of(folder, frames, max_videos, seed, tell, f"{name} videos"):
@@ -87,7 +89,7 @@ def fid(
         counts |= {f"{name} videos": found.gaussian.count // frames, f"{name} frames": found.gaussian.count}
     if min(found.gaussian.count for found in sets) < 2:
         raise UserError("A Fréchet distance needs at least two frames in each set: give more videos.")
-    value = compare(*sets, draws, seed)
+    value = compare(sets[0], sets[1], draws, seed)
     return Result(
         measure=network.name,
         values={"distance": Value(float(metric.compute()), value.interval, value.note)},
@@ -272,7 +274,7 @@ def retrieval(
         counts={"videos": len(ranks), "different captions": int(number.max()) + 1},
         seed=seed,
         network={"name": network.name, "weights": network.weights},
-        bootstrap={**bootstrap_settings(draws), "resampled": "captions"} if draws else None,
+        bootstrap={**(bootstrap_settings(draws) or {}), "resampled": "captions"} if draws else None,
     )
 
 
@@ -305,7 +307,7 @@ def motion_of(frames: np.ndarray) -> dict[str, float]:
     if zoom > 1:
         size = (round(width * zoom), round(height * zoom))
         grey = [cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR) for picture in grey]
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     lengths = np.zeros(grey[0].shape, np.float32)
     for before, after in pairwise(grey):
         lengths += np.linalg.norm(estimator.calc(before, after, None), axis=2)

@@ -136,8 +136,8 @@ def read_clips(
         video = read_video(path)
         rng = np.random.default_rng((seed, index, int(real)))
         starts = [float(rng.random()) if begin == "random" else 0.0 for _ in range(protocol.clips if real else 1)]
-        clips = [cut(video, protocol, start) for start in starts]
-        yield None if clips[0] is None else np.stack(clips)
+        clips = [clip for start in starts if (clip := cut(video, protocol, start)) is not None]
+        yield np.stack(clips) if clips else None
         if tell:
             tell("real videos" if real else "videos", index + 1, len(files))
 
@@ -169,11 +169,12 @@ def captions_of(files: Sequence[Path], table: str | Path | None = None, folder: 
             if folder is not None and file.is_relative_to(folder):
                 names.insert(0, file.relative_to(folder).as_posix())
             captions.append(next((known[name] for name in names if name in known), None))
-    for file, caption in zip(files, captions, strict=True):
-        if not caption:
-            source = f"in {table}" if table else "in its recipe"
-            raise UserError(f"{file} has no caption {source}: give a csv with a line for each video.")
-    return captions
+    found = [caption for caption in captions if caption]
+    if len(found) < len(files):
+        file = next(file for file, caption in zip(files, captions, strict=True) if not caption)
+        source = f"in {table}" if table else "in its recipe"
+        raise UserError(f"{file} has no caption {source}: give a csv with a line for each video.")
+    return found
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:

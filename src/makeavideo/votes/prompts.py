@@ -38,7 +38,7 @@ def load_prompts(category: str | None = None, emoji_only: bool = False) -> list[
     """
     if category is not None and category not in CATEGORIES:
         raise UserError(f"There is no category {category!r} of prompts: use one of {', '.join(CATEGORIES)}.")
-    text = resources.files(__package__).joinpath("prompts-300.csv").read_text("utf-8")
+    text = resources.files("makeavideo.votes").joinpath("prompts-300.csv").read_text("utf-8")
     rows = csv.DictReader(text.splitlines())
     prompts = [Prompt(row["id"], row["category"], row["prompt"], row["emoji"] == "1") for row in rows]
     return [one for one in prompts if category in (None, one.category) and (one.emoji or not emoji_only)]
