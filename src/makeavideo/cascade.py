@@ -208,23 +208,23 @@ class Cascade(DiffusionPipeline):
         away_from = torch.zeros_like(y_e) if how.negative is None else how.negative.expand_as(y_e)
         if y_e.ndim == 3:
             y_e, away_from = y_e.flatten(0, 1), away_from.flatten(0, 1)
-        kept = mask = given = None
+        given: Any = None  # frames, and which of them are kept
+        mask: Any = None
         if start is not None and start.mask is not None:
-            given, mask = start.frames, start.mask
-            kept = mask[:, :, None, None, None]
+            given, mask = start.frames, start.mask[:, :, None, None, None]
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             if given is not None and config.known_frames:
-                x_t, t = torch.lerp(x_t, given, kept), t * (1 - mask)
+                x_t, t = torch.lerp(x_t, given, mask), t * (1 - mask[:, :, 0, 0, 0])
             x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
             if scale != 1:
                 x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, away_from, motion), scale)
             # a kept frame's prediction is itself, so that it moves along its own line from noise to picture
-            return x_hat if given is None else torch.lerp(x_hat, given, kept)
+            return x_hat if given is None else torch.lerp(x_hat, given, mask)
 
         noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
         noise = noise.to(self._execution_device)
-        begin = None if config.known_frames and kept is not None else start
+        begin = None if config.known_frames and mask is not None else start
         return self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin).clamp(-1, 1)
 
     def draw_still(self, y_e: Tensor, how: Decoding) -> Tensor:
@@ -392,8 +392,10 @@ class Cascade(DiffusionPipeline):
             yield on_step
 
     def stage_bar(self, stage: str, total: int) -> Any:
+        """diffusers' bar, which bears the stage's name."""
         self.set_progress_bar_config(**{**getattr(self, "_progress_bar_config", {}), "desc": stage.replace("_", " ")})
-        return self.progress_bar(total=total)
+        pipeline: Any = self  # a decorator of torch hides the method's type
+        return pipeline.progress_bar(total=total)
 
     def notify(self, stage: str, step: int, timestep: Any, sample: Tensor) -> None:
         """The callback's due, after a step of a stage."""

@@ -266,7 +266,7 @@ class MakeAVideoPipeline(Cascade):
     def windows(self, s: Settings, skip: int) -> Windows:
         """How key frames, `skip` frames apart, follow from others."""
         how, model = self.decoding(s, skip), self.sampling
-        return Windows(lambda *given: self.extrapolate(*given, how), model.context, model.transition)
+        return Windows(lambda *given: self.extrapolate(*given, how=how), model.context, model.transition)
 
     def decoding(self, s: Settings, skip: int) -> Decoding:
         """How D_t makes key frames, `skip` frames apart."""

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -53,10 +54,11 @@ class FrameCache:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = int(limit), 0
-        self._entries: OrderedDict[int, tuple[object, int]] = OrderedDict()
+        self._entries: OrderedDict[int, tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: int):
+    def get(self, key: int) -> Any:
+        """None: it is not kept."""
         with self._lock:
             if key not in self._entries:
                 return None

@@ -1,5 +1,7 @@
 """A discriminator for super-resolution: it learns to tell large frames that were made from real ones."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,7 +38,8 @@ class Adversary:
     """
 
     def __init__(self, width: int, learning_rate: float, device: torch.device):
-        self.network = Discriminator(width).to(device, memory_format=torch.channels_last)
+        self.network: Any = Discriminator(width)
+        self.network.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, betas=(0.5, 0.99))
 
     def judge(self, real: Tensor, made: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +51,8 @@ class Adversary:
         scores, features = self.network(made, up)
         self.network.requires_grad_(True)
         pairs = zip(features, real_features, strict=True)
-        return F.softplus(real_scores - scores).mean(), sum(F.l1_loss(a, b) for a, b in pairs) / len(features)
+        apart = sum((F.l1_loss(a, b) for a, b in pairs), scores.new_zeros(()))
+        return F.softplus(real_scores - scores).mean(), apart / len(features)
 
     def learn(self, real: Tensor, made: Tensor, up: Tensor) -> None:
         self.optimizer.zero_grad()

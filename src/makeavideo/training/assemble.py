@@ -45,7 +45,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
     Raises:
         UserError: a stage has not been trained yet.
     """
-    from diffusers import PriorTransformer
+    from diffusers.models.transformers.prior_transformer import PriorTransformer
     from transformers import CLIPVisionModelWithProjection
 
     clip = newest(runs, "clip", last)

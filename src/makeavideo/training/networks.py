@@ -16,7 +16,7 @@ from ..sampling import make_scheduler
 from .recipe import Recipe
 
 
-def load_folder(loader, folder: str | Path | None, what: str):
+def load_folder(loader, folder: str | Path | None, what: str) -> Any:
     """`loader.from_pretrained(folder)` with a sentence for a missing, damaged, pickled or wrong network."""
     if folder is None:
         raise UserError(f"The recipe names no {what}: add the folder that the stage before exported.")
@@ -30,7 +30,7 @@ def load_folder(loader, folder: str | Path | None, what: str):
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
 
 
-def build(network_class, config: dict) -> nn.Module:
+def build(network_class, config: dict) -> Any:
     """A network from the recipe's `network`, with a sentence for what its class does not know."""
     unknown = sorted(config.keys() - inspect.signature(network_class.__init__).parameters.keys())
     if unknown:
@@ -71,7 +71,7 @@ def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
         UserError: no such network, or its temporal layers are of another kind than the recipe asks for.
     """
     if recipe.init_from is None:
-        network = build_unet(recipe, in_channels)
+        network: Any = build_unet(recipe, in_channels)
     else:
         network = load_folder(VideoUNet, recipe.init_from, "network to start from").float()
     has, wanted = network.config.temporal, recipe.temporal

@@ -53,16 +53,16 @@ class Muon(torch.optim.AdamW):
             if group["muon"]:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self.follow_momentum(parameter, group)
+                        self.follow_momentum(parameter, parameter.grad, group)
         return loss
 
-    def follow_momentum(self, parameter: Tensor, group: dict) -> None:
+    def follow_momentum(self, parameter: Tensor, gradient: Tensor, group: dict) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())  # AdamW asks for it when a state is loaded
             state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-        ahead = as_matrix(parameter.grad.lerp(momentum, MOMENTUM))  # Nesterov's
+        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        ahead = as_matrix(gradient.lerp(momentum, MOMENTUM))  # Nesterov's
         size = UPDATE_SIZE * max(ahead.shape) ** 0.5
         update = orthogonalised(ahead)
         if parameter.ndim > 2:

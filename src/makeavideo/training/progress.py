@@ -165,13 +165,14 @@ class PlanTable(Watch):
         spent, minutes = sum(row.seconds for row in known), sum(row.minutes for row in known)
         row = next((row for row in self.rows.values() if row.state == "running" and row.step > row.first), None)
         if row is not None:
-            spent, minutes = spent + row.elapsed() + row.left(None), minutes + row.minutes
+            spent, minutes = spent + row.elapsed() + (row.left(None) or 0), minutes + row.minutes
         return spent / minutes if minutes else None
 
     def title(self) -> str:
         pace = self.pace()
-        left = [row.left(pace) for row in self.rows.values()]
-        return "time left is not known yet" if None in left else f"{clock(sum(left))} left"
+        rows = [row.left(pace) for row in self.rows.values()]
+        known = [left for left in rows if left is not None]
+        return f"{clock(sum(known))} left" if len(known) == len(rows) else "time left is not known yet"
 
     def table(self) -> Table:
         pace = self.pace()

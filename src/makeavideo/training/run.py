@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,11 +58,11 @@ class Run:
         self.average = Averaged(stage.network, optim.ema_decay)
         self.average.ema.to(accelerator.device)
         accelerator.register_for_checkpointing(self.average.ema, *stage.companions)
-        self.compiled = torch.compile(self.network) if recipe.compile else self.network
+        self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
         self.step = 0
         self.report = SkipReport()
         self.losses: list[torch.Tensor] = []
-        self.norm = torch.zeros(())
+        self.norm: Any = torch.zeros(())
 
     def start(self, resume: bool) -> None:
         """From the newest checkpoint where there is one to resume; the recipe is kept beside it."""

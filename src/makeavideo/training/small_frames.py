@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ def pack(reader: ItemReader, folder: Path, factor: int, crop: int, crops: int, c
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     side = crop // factor
-    large = small = None
+    large: Any = None
+    small: Any = None
     skipped: dict[str, str] = {}
     for row, (frames, kinds, rng) in enumerate(views(reader, factor, crops, clean, skipped)):
         if large is None:
@@ -50,7 +52,7 @@ def pack(reader: ItemReader, folder: Path, factor: int, crop: int, crops: int, c
             shape = (len(kinds), len(frames), side, side, 3)
             small = np.lib.format.open_memmap(partial / "small.npy", "w+", np.uint8, (count, *shape))
         places = rng.integers(0, frames.shape[1] // factor - side + 1, (3, 2))
-        top, left = max(places, key=lambda at: cut(kinds[0], *at, side).std())
+        top, left = max(places, key=lambda at: cut(kinds[0], at[0], at[1], side).std())
         large[row] = cut(frames, top * factor, left * factor, crop)
         small[row] = [cut(pictures, top, left, side) for pictures in kinds]
     large.flush()

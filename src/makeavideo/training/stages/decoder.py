@@ -75,7 +75,7 @@ class DecoderStage:
         x_t, t = diffuse(x, self.recipe.noise, generator)
         wanted = None
         if self.recipe.data.known_frames and x.shape[1] > 1:
-            wanted = 1 - self.known_frames(*x.shape[:2], generator)
+            wanted = 1 - self.known_frames(x.shape[0], x.shape[1], generator)
             # each frame has a noise level of its own, and that of a known one is 0 (Diffusion Forcing, 2407.01392)
             x_t = torch.lerp(x, x_t, wanted[:, :, None, None, None])
             t = t[:, None] * wanted

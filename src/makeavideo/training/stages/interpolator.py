@@ -66,7 +66,7 @@ class InterpolatorStage:
 
     def shown(self, x: Tensor, generator: torch.Generator) -> Filling:
         """Clips (batch, frames, 3, h, w) of which only some frames are given."""
-        return self.filling(x, draw_masks(*x.shape[:2], generator, self.recipe.data.every_fifth).to(x.device))
+        return self.filling(x, draw_masks(x.shape[0], x.shape[1], generator, self.recipe.data.every_fifth).to(x.device))
 
     def contact_sheet(self, network):
         generator = torch.Generator().manual_seed(self.recipe.seed)

@@ -61,7 +61,7 @@ class PriorStage:
         self.recipe, self.device = recipe, device
         self.companions: list[Companion] = []
         self.skipped: list[tuple[str, str]] = []
-        from diffusers import PriorTransformer
+        from diffusers.models.transformers.prior_transformer import PriorTransformer
         from transformers import CLIPVisionModelWithProjection
 
         tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
