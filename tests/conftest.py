@@ -13,6 +13,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
+from tiny_evaluation import clips, folders, networks  # noqa: F401 - fixtures
+
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--pictures", action="store_true", help="write the studio's screenshots into docs/web")
@@ -174,8 +176,8 @@ def tiny_model(tmp_path_factory) -> Path:
         "super_resolution_low": tiny_resolver(4, temporal="pseudo3d"),
         "super_resolution_high": tiny_resolver(3, patch=2),
     }
-    networks = ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
-    schedulers = {f"{name}_scheduler": make_scheduler() for name in networks}
+    stages = ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
+    schedulers = {f"{name}_scheduler": make_scheduler() for name in stages}
     MakeAVideoPipeline(**modules, **schedulers).save_pretrained(folder / "tiny")
     return folder / "tiny"
 

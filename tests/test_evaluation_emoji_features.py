@@ -10,7 +10,7 @@ from makeavideo.errors import UserError
 from makeavideo.evaluation import emoji_features
 from makeavideo.evaluation.features import Emoji
 from makeavideo.media.writer import write_video
-from test_evaluation import moving_clip
+from tiny_evaluation import moving_clip
 
 HELD_IN = ("1f300", "1f308", "1f30a")
 

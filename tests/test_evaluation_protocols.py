@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from makeavideo.errors import UserError
-from makeavideo.evaluation import features, protocols
+from makeavideo.evaluation import classifiers, protocols, text_image
 from makeavideo.media.reader import read_recipe, read_video
 from makeavideo.media.writer import write_video
-from test_evaluation import TinyC3D, TinyI3D, TinyInception, moving_clip, scripted
+from tiny_evaluation import TinyC3D, TinyI3D, TinyInception, moving_clip, scripted
 
 CLASSES = {"Archery": 3, "Biking": 2, "YoYo": 1}
 
@@ -77,7 +77,7 @@ class Generator:
         return np.stack([moving_clip(seed * 100 + row + len(prompt), 16, 32) for row, prompt in enumerate(prompts)])
 
 
-class Words(features.TextImageNetwork):
+class Words(text_image.TextImageNetwork):
     name, weights = "words", "0" * 16
 
     def embed_texts(self, texts):
@@ -107,7 +107,7 @@ def test_shares_follow_the_classes():
 
 def test_ucf101(ucf101, networks, tmp_path):
     generate = Generator()
-    arguments = (ucf101, tmp_path, generate, str(networks / "i3d.pt"), features.ClipClassifier(networks / "c3d.pt"))
+    arguments = (ucf101, tmp_path, generate, str(networks / "i3d.pt"), classifiers.ClipClassifier(networks / "c3d.pt"))
     score, distance = protocols.ucf101(*arguments, count=12, draws=5, batch_size=5)
     files = sorted(tmp_path.rglob("*.mp4"))
     assert Counter(path.parent.name for path in files) == {"Archery": 6, "Biking": 4, "YoYo": 2}
@@ -191,7 +191,7 @@ def test_the_papers_table_is_data():
 
 def test_the_command_makes_videos_by_a_cascade(ucf101, networks, tmp_path, monkeypatch):
     from makeavideo.cli import evaluate
-    from test_evaluation import run
+    from tiny_evaluation import run
 
     monkeypatch.setattr(evaluate, "generator_of", lambda *_: Generator())
     shared = ("--count", 6, "--bootstrap", 0, "--batch-size", 3)

@@ -108,7 +108,7 @@ def fid(
     output: Output = None,
 ) -> None:
     """Fréchet distance between the frames of two folders of videos."""
-    from ..evaluation.measures import fid as measure
+    from ..evaluation.image_measures import fid as measure
 
     with bars(console) as tell:
         result = measure(real, made, network, frames, max_videos, seed, bootstrap, batch_size, tell)
@@ -130,7 +130,7 @@ def inception_score(
     output: Output = None,
 ) -> None:
     """Inception Score of a folder of videos."""
-    from ..evaluation.measures import inception_score as measure
+    from ..evaluation.image_measures import inception_score as measure
 
     with bars(console) as tell:
         result = measure(made, network, clips, frames, splits, max_videos, seed, bootstrap, batch_size, tell)
@@ -150,7 +150,7 @@ def clipsim(
     output: Output = None,
 ) -> None:
     """Likeness of text and frames by CLIP, mean over frames and videos."""
-    from ..evaluation.measures import clipsim as measure
+    from ..evaluation.text_measures import clipsim as measure
 
     with bars(console) as tell:
         result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, tell)
@@ -170,7 +170,7 @@ def retrieval(
     output: Output = None,
 ) -> None:
     """Does a caption find its video among all? R@1, R@5, median rank."""
-    from ..evaluation.measures import retrieval as measure
+    from ..evaluation.text_measures import retrieval as measure
 
     with bars(console) as tell:
         result = measure(made, clip, captions, frames, seed, bootstrap, batch_size, tell)
@@ -188,7 +188,7 @@ def motion(
     output: Output = None,
 ) -> None:
     """How much the videos move, how much what stands still flickers, how well they loop."""
-    from ..evaluation.measures import motion as measure
+    from ..evaluation.motion import motion as measure
 
     with bars(console) as tell:
         result = measure(made, max_frames, max_videos, seed, bootstrap, tell)
@@ -253,7 +253,7 @@ def ucf101(
     output: Output = None,
 ) -> None:
     """The paper's zero-shot UCF-101: one sentence a class, the training set's distribution; IS and FVD."""
-    from ..evaluation.features import classifier as load_classifier
+    from ..evaluation.classifiers import classifier as load_classifier
     from ..evaluation.features import video_features
     from ..evaluation.protocols import ucf101 as measure
     from ..evaluation.videos import protocol_named
@@ -291,8 +291,9 @@ def msrvtt(
     output: Output = None,
 ) -> None:
     """The paper's zero-shot MSR-VTT: a video for each caption of the test split; FID and CLIPSIM."""
-    from ..evaluation.features import image_features, text_image_network
+    from ..evaluation.features import image_features
     from ..evaluation.protocols import msrvtt as measure
+    from ..evaluation.text_image import text_image_network
 
     inception, text_image = image_features(network), text_image_network(clip)
     generate = generator_of(model, frames, size, fps, steps, guidance)

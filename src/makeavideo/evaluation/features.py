@@ -1,4 +1,4 @@
-"""Feature networks behind one small interface: what the measures look at videos through.
+"""Feature networks behind one small interface: what the Fréchet distances look at videos and frames through.
 
 Nothing is downloaded here: a network is a file or a folder that the user names. Its weights' hash goes into every
 result, because figures of two different networks cannot be compared.
@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from ..errors import UserError
 from ..quiet import quiet_libraries
 from .emoji_features import EmojiFeatures
@@ -211,58 +210,6 @@ class ImageModel(Frames):
         return (output.last_hidden_state.mean(1) if pooled is None else pooled).flatten(1)
 
 
-class InceptionClassifier(Inception):
-    """Logarithms of the class probabilities; no_output_bias=True, as the original Inception Score was computed."""
-
-    name = "Inception Score"
-
-    def frame_features(self, frames):
-        images = channels_first(frames[None])[0].contiguous()
-        return self.network(images, no_output_bias=True).clamp_min(1e-20).log()
-
-
-class ImageClassifier(Frames):
-    """Logits of any transformers image classifier."""
-
-    def __init__(self, folder: str | Path):
-        from transformers import AutoModelForImageClassification
-
-        self.network = load_transformers(AutoModelForImageClassification, folder, "image classifier")
-        self.processor, self.weights = load_processor(folder), hash_of(folder)
-        self.name = f"Inception Score, {self.network.config.model_type} classes"
-
-    def frame_features(self, frames):
-        return self.network(pixel_values=self.processor(list(frames), return_tensors="pt")["pixel_values"]).logits
-
-
-class ClipClassifier:
-    """Logits of a TorchScript classifier of clips, called with (n, 3, frames, size, size) in [-1, 1].
-
-    The Inception Score of UCF-101 is usually that of C3D, fine-tuned on UCF-101 (Saito et al., arXiv 1611.06624), which
-    sees 16 frames of 112 pixels.
-    """
-
-    name = "Inception Score, clip classifier"
-
-    def __init__(self, path: str | Path, size: int = 112):
-        self.network, self.weights, self.size = load_torchscript(path), hash_of(path), size
-
-    @torch.no_grad()
-    def __call__(self, videos: np.ndarray) -> np.ndarray:
-        pixels = resized(channels_first(videos), self.size, antialias=False) / 127.5 - 1
-        return self.network(pixels.transpose(1, 2).contiguous()).float().flatten(1).numpy()
-
-
-class EmojiClassifier(Emoji):
-    """Logits of the emoji network's concepts."""
-
-    name = "Inception Score, emoji classes"
-
-    @torch.no_grad()
-    def __call__(self, videos: np.ndarray) -> np.ndarray:
-        return self.network.concept(torch.from_numpy(super().__call__(videos))).numpy()
-
-
 def model_type(folder: Path) -> str | None:
     """What config.json says, None where it says nothing."""
     import json
@@ -296,103 +243,6 @@ def image_features(spec: str | Path) -> FeatureNetwork:
     """The network for FID: an Inception file or any transformers image model's folder. Raises UserError."""
     path = Path(spec)
     return ImageModel(path) if path.is_dir() else Inception(path)
-
-
-def classifier(spec: str | Path, clips: bool = False) -> tuple[FeatureNetwork, bool]:
-    """The network for IS and whether it sees clips (True) or single frames.
-
-    "emoji"; a TorchScript file, Inception or, with `clips`, a classifier of clips; a transformers classifier's folder.
-    Raises UserError.
-    """
-    path = Path(spec)
-    if str(spec) == "emoji":
-        return EmojiClassifier(), True
-    if path.is_dir():
-        return ImageClassifier(path), False
-    return (ClipClassifier(path), True) if clips else (InceptionClassifier(path), False)
-
-
-class TextImageNetwork:
-    """Texts and frames in one space: what CLIPSIM and retrieval compare."""
-
-    name: str
-    weights: str
-
-    def embed_texts(self, texts: list[str]) -> np.ndarray:
-        """Unit vectors, float32 (n, dim)."""
-        raise NotImplementedError
-
-    def embed_frames(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) -> unit vectors, float32 (n, dim)."""
-        raise NotImplementedError
-
-
-class Clip(TextImageNetwork):
-    """Any transformers CLIP folder (arXiv 2103.00020) with its tokenizer and image processor."""
-
-    def __init__(self, folder: str | Path):
-        from transformers import AutoModel, AutoTokenizer
-
-        self.network = load_transformers(AutoModel, folder, "CLIP")
-        if not hasattr(self.network, "get_text_features"):
-            raise UserError(f"{folder} holds a {self.network.config.model_type}, which has no text side: give a CLIP.")
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(f"The CLIP at {folder} has no tokenizer ({reason}): add its files.") from None
-        self.processor, self.weights = load_processor(folder), hash_of(folder)
-        self.name = f"{self.network.config.model_type} {Path(folder).resolve().name}"
-
-    @torch.no_grad()
-    def embed_texts(self, texts: list[str]) -> np.ndarray:
-        longest = self.network.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        tokens.pop("token_type_ids", None)
-        return unit(self.network.get_text_features(**tokens))
-
-    @torch.no_grad()
-    def embed_frames(self, frames: np.ndarray) -> np.ndarray:
-        pixels = self.processor(list(frames), return_tensors="pt")["pixel_values"]
-        return unit(self.network.get_image_features(pixel_values=pixels))
-
-
-class CascadeClip(TextImageNetwork):
-    """Text encoder, projection and image tower of a cascade's own folder.
-
-    A stand-in where no CLIP can be had. It shares weights with the generator that it judges, which was trained to
-    please it: such figures say whether the video shows what the prior asked for, and flatter the cascade.
-    """
-
-    def __init__(self, folder: str | Path):
-        from transformers import CLIPVisionModelWithProjection
-
-        folder = Path(folder)
-        self.tokenizer, self.text_encoder = load_text_encoder()
-        self.projection = load_transformers(TextProjection, folder / "text_projection", "text projection").float()
-        self.tower = load_transformers(CLIPVisionModelWithProjection, folder / "image_encoder", "image tower").float()
-        digest = hash_of(folder / "text_projection") + hash_of(folder / "image_encoder")
-        self.weights = hashlib.blake2b(digest.encode()).hexdigest()[:16]
-        self.name = f"the image tower of {folder.resolve().name}, which shares weights with its generator"
-
-    @torch.no_grad()
-    def embed_texts(self, texts: list[str]) -> np.ndarray:
-        return self.projection(embed_text(self.tokenizer, self.text_encoder, texts)).numpy()
-
-    @torch.no_grad()
-    def embed_frames(self, frames: np.ndarray) -> np.ndarray:
-        return unit(embed_images(self.tower, channels_first(frames[None])[0].float() / 127.5 - 1))
-
-
-def unit(embeds) -> np.ndarray:
-    """Unit vectors; transformers gives a tensor or an output that holds it, by version."""
-    embeds = embeds if isinstance(embeds, Tensor) else embeds.pooler_output
-    return F.normalize(embeds.float(), dim=-1).numpy()
-
-
-def text_image_network(spec: str | Path) -> TextImageNetwork:
-    """A CLIP folder, or a cascade's folder (model_index.json). Raises UserError."""
-    return CascadeClip(spec) if (Path(spec) / "model_index.json").is_file() else Clip(spec)
 
 
 def in_batches(network: Callable[[np.ndarray], np.ndarray], items: np.ndarray, batch_size: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import scipy.linalg
 from ..errors import UserError
 from .features import FeatureNetwork, video_features
 from .results import Result, Value, bootstrap, bootstrap_settings
-from .videos import ClipProtocol, Tell, read_clips
+from .videos import ClipProtocol, Folder, Tell, read_clips, shown
 
 KEPT_BYTES = 2**30
 """Features are kept, for the bootstrap, up to this size; past it only the sums stay and there is no interval."""
@@ -177,8 +177,8 @@ def interval_of(
 
 
 def fvd(
-    real: str | Path | list[Path],
-    made: str | Path | list[Path],
+    real: Folder,
+    made: Folder,
     network: FeatureNetwork | str,
     protocol: ClipProtocol,
     seed: int = 0,
@@ -215,7 +215,3 @@ def fvd(
         network={"name": type(network).__name__, "weights": network.weights},
         bootstrap=bootstrap_settings(draws),
     )
-
-
-def shown(folder: str | Path | list[Path]) -> str:
-    return str(folder) if isinstance(folder, (str, Path)) else f"{len(folder)} files"

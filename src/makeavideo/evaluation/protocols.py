@@ -14,10 +14,12 @@ import numpy as np
 from ..errors import UserError
 from ..media.reader import read_recipe
 from ..media.writer import write_video
-from .features import FeatureNetwork, TextImageNetwork
+from .features import FeatureNetwork
 from .frechet import fvd
-from .measures import clipsim, fid, inception_score
+from .image_measures import fid, inception_score
 from .results import Result
+from .text_image import TextImageNetwork
+from .text_measures import clipsim
 from .videos import ORIGINAL, ClipProtocol, Tell, read_table
 
 Generate = Callable[[list[str], int], np.ndarray]

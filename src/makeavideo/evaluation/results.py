@@ -155,8 +155,8 @@ def bootstrap(
     return float(low + move), float(high + move)
 
 
-def bootstrap_settings(draws: int) -> dict[str, Any] | None:
-    return {"draws": draws, "level": LEVEL, "resampled": "videos"} if draws else None
+def bootstrap_settings(draws: int, resampled: str = "videos") -> dict[str, Any] | None:
+    return {"draws": draws, "level": LEVEL, "resampled": resampled} if draws else None
 
 
 def mean_value(items: np.ndarray, draws: int, seed: int) -> Value:

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..errors import UserError
 from ..media.reader import Video, read_recipe, read_video
 
 ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".webp", ".apng"})
+
+Folder = str | Path | list[Path]
+"""A set of videos: a folder, or a list of files."""
 
 Tell = Callable[[str, int, int], None]
 """Progress: what, done, total."""
@@ -95,10 +98,13 @@ def squared(frames: np.ndarray) -> np.ndarray:
 def cut(video: Video, protocol: ClipProtocol, start: float) -> np.ndarray | None:
     """A clip (num_frames, height, width, 3) of a video, None if it is too short. start: 0..1, where in the video."""
     times, count = video.times, len(video.frames)
+    wanted: np.ndarray
+    length: float
+    offset: float
     if protocol.fps is None:
         wanted, length = np.arange(protocol.num_frames) * protocol.stride, count
         room = length - 1 - wanted[-1]
-        offset: float = int(start * (max(room, 0) + 1)) if room >= 0 else int(start * count)
+        offset = int(start * (max(room, 0) + 1)) if room >= 0 else int(start * count)
     else:
         # a frame is shown until the next one: the last one as long as the mean of the others
         shown = times[-1] / (count - 1) if count > 1 else 1 / protocol.fps
@@ -147,6 +153,22 @@ def spread(frames: np.ndarray, count: int) -> np.ndarray:
     return frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
+def frames_of(
+    folder: Folder, count: int, limit: int | None, seed: int, tell: Tell | None, what: str
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """(path, uint8 (count, h, w, 3)) of each video: frames spread evenly over it."""
+    files = chosen_videos(folder, limit, seed)
+    for index, path in enumerate(files):
+        yield path, spread(read_video(path).frames, count)
+        if tell:
+            tell(what, index + 1, len(files))
+
+
+def shown(folder: Folder) -> str:
+    """A set of videos in the settings of a result."""
+    return str(folder) if isinstance(folder, (str, Path)) else f"{len(folder)} files"
+
+
 def captions_of(files: Sequence[Path], table: str | Path | None = None, folder: str | Path | None = None) -> list[str]:
     """The caption of each video: from a csv, or the prompt in each file's own recipe.
 
@@ -155,26 +177,31 @@ def captions_of(files: Sequence[Path], table: str | Path | None = None, folder: 
     Raises:
         UserError: no such csv, a column that lacks, or a video without caption.
     """
-    if table is None:
-        captions = [(read_recipe(file) or {}).get("prompt") for file in files]
-    else:
-        rows = read_table(table)
-        column = "caption" if "caption" in rows[0] else "prompt"
-        if not {"file", column} <= set(rows[0]):
-            raise UserError(f"The table {table} needs the columns file and caption: add a heading with them.")
-        known = {row["file"]: row[column] for row in rows}
-        captions = []
-        for file in files:
-            names = [file.name, file.stem]
-            if folder is not None and file.is_relative_to(folder):
-                names.insert(0, file.relative_to(folder).as_posix())
-            captions.append(next((known[name] for name in names if name in known), None))
-    found = [caption for caption in captions if caption]
-    if len(found) < len(files):
-        file = next(file for file, caption in zip(files, captions, strict=True) if not caption)
-        source = f"in {table}" if table else "in its recipe"
-        raise UserError(f"{file} has no caption {source}: give a csv with a line for each video.")
-    return found
+    captions: list[Any] = (
+        [(read_recipe(file) or {}).get("prompt") for file in files]
+        if table is None
+        else _captions_in(table, files, folder)
+    )
+    for file, caption in zip(files, captions, strict=True):
+        if not caption:
+            source = f"in {table}" if table else "in its recipe"
+            raise UserError(f"{file} has no caption {source}: give a csv with a line for each video.")
+    return captions
+
+
+def _captions_in(table: str | Path, files: Sequence[Path], folder: str | Path | None) -> list[Any]:
+    rows = read_table(table)
+    column = "caption" if "caption" in rows[0] else "prompt"
+    if not {"file", column} <= set(rows[0]):
+        raise UserError(f"The table {table} needs the columns file and caption: add a heading with them.")
+    known = {row["file"]: row[column] for row in rows}
+    captions = []
+    for file in files:
+        names = [file.name, file.stem]
+        if folder is not None and file.is_relative_to(folder):
+            names.insert(0, file.relative_to(folder).as_posix())
+        captions.append(next((known[name] for name in names if name in known), None))
+    return captions
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
