@@ -219,7 +219,7 @@ def train_features(recipe: FeatureRecipe, tell=print) -> dict[str, Any]:
     started = time.monotonic()
     torch.manual_seed(recipe.seed)
     network = EmojiFeatures(recipe.width, list(clips.keys), recipe.skips)
-    nn.Module.to(network, memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learn(network, clips, recipe, tell)
     seconds = time.monotonic() - started
     network.save(recipe.output)

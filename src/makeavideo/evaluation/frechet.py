@@ -203,7 +203,7 @@ def fvd(
         features_of(read_clips(folder, protocol, is_real, seed, tell), network, batch_size)
         for folder, is_real in ((real, True), (made, False))
     )
-    counts = {}
+    counts: dict[str, int] = {}
     for name, found in (("real", first), ("made", second)):
         counts |= {f"{name} clips": found.gaussian.count, f"{name} videos too short": found.skipped}
     return Result(
