@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 
 from ..errors import UserError
-from .disk import FULL, Output, Reserve
+from .disk import FULL, Output, Target
 from .pictures import SCALER
 from .reader import probe
 
@@ -39,18 +37,11 @@ class ContainerSink:
     """mp4 and webm, encoded by FFmpeg as yuv420p with BT.709 colours, and tagged so.
 
     An mp4 is written in fragments, which play without what comes after them, and at the end copied, packet by packet,
-    into the usual kind with its index in front. Where there is no room for two, the fragments are the file.
+    into the usual kind with its index in front, which FFmpeg does alone (hybrid_fragmented) only with the index at the
+    end. Where there is no room for two, the fragments are the file.
     """
 
-    def __init__(
-        self,
-        ending: str,
-        path: Path,
-        size: tuple[int, int],
-        rate: Fraction,
-        recipe: str | None,
-        reserve: Reserve,
-    ) -> None:
+    def __init__(self, target: Target, ending: str) -> None:
         name, options = next(
             ((name, options) for name, options in _ENCODERS[ending] if name in av.codecs_available), (None, {})
         )
@@ -59,28 +50,29 @@ class ContainerSink:
         if name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # it prints its settings to stderr otherwise
         muxer, muxer_options = _CONTAINERS[ending]
-        self._path, self._recipe, self._reserve, self._copies = path, recipe, reserve, ending == ".mp4"
-        self._output = Output(open(path, "wb", buffering=0), reserve)  # noqa: SIM115 - closed in finish() or drop()
+        self._target, self._copies = target, ending == ".mp4"
+        self._output = Output(open(target.path, "wb", buffering=0), target.reserve)  # noqa: SIM115 - closed in finish() or drop()
         options_all = {**muxer_options, "fflags": "+bitexact"}
         self._container = av.open(self._output, "w", format=muxer, options=options_all)
-        if recipe is not None:
-            self._container.metadata["comment"] = recipe
-        self._stream = self._container.add_stream(name, rate=rate, options=options)
-        self._stream.height, self._stream.width = size
+        if target.recipe is not None:
+            self._container.metadata["comment"] = target.recipe
+        stream = self._container.add_stream(name, rate=target.rate, options=options)
+        assert isinstance(stream, av.VideoStream)
+        self._stream = stream
+        self._stream.height, self._stream.width = target.size
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.thread_count = _THREADS
-        context.gop_size = max(1, round(rate))  # so that a fragment is a second at most
+        context.gop_size = max(1, round(target.rate))  # so that a fragment is a second at most
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = 1  # 16..235
-        self._rate = rate
         self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=1, interpolation=SCALER)
         picture.color_primaries = picture.color_trc = BT709
-        picture.pts, picture.time_base = self._count, 1 / self._rate
+        picture.pts, picture.time_base = self._count, 1 / self._target.rate
         self._count += 1
         self._mux(self._stream.encode(picture))
 
@@ -100,33 +92,33 @@ class ContainerSink:
             self._output.cut()
             self.drop()
             try:
-                return probe(self._path).num_frames
+                return probe(self._target.path).num_frames
             except UserError:  # not even one piece was whole
                 return 0
         self._output.close()
         if self._copies:
-            self._reserve.release()
+            self._target.reserve.release()
             self._copy_with_index_in_front()
         return self._count
 
     def _copy_with_index_in_front(self) -> None:
-        copy = self._path.with_name(self._path.name + "-copy")
+        copy = self._target.path.with_name(self._target.path.name + "-copy")
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         try:
-            if shutil.disk_usage(copy.parent).free < 1.1 * self._path.stat().st_size + 2**16:
+            if shutil.disk_usage(copy.parent).free < 1.1 * self._target.path.stat().st_size + 2**16:
                 return
             with (
-                av.open(os.fspath(self._path)) as source,
+                av.open(os.fspath(self._target.path)) as source,
                 av.open(os.fspath(copy), "w", format="mp4", options=options) as target,
             ):
-                if self._recipe is not None:
-                    target.metadata["comment"] = self._recipe
+                if self._target.recipe is not None:
+                    target.metadata["comment"] = self._target.recipe
                 stream = target.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(video=0):
                     if packet.size:
                         packet.stream = stream
                         target.mux(packet)
-            os.replace(copy, self._path)
+            os.replace(copy, self._target.path)
         except OSError as error:
             if error.errno not in FULL:
                 raise

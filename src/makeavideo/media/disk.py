@@ -7,6 +7,8 @@ import errno
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +49,21 @@ class Reserve:
         if file is not None:
             file.close()
         return file is not None
+
+
+@dataclass
+class Target:
+    """What a format's writer is given."""
+
+    path: Path
+    """Temporary; the writer makes it."""
+    size: tuple[int, int]
+    """(height, width) in pixels."""
+    rate: Fraction
+    """Frames a second."""
+    recipe: str | None
+    """JSON in ASCII."""
+    reserve: Reserve
 
 
 class Output:

@@ -6,69 +6,64 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
-import av.filter
 import numpy as np
+from av.filter import Graph
+from av.filter.context import FilterContext
 
-from .disk import TEMPORARY, Output, Reserve
+from .disk import TEMPORARY, Output, Target
 
 
 class GifSink:
     """Animated GIF with one palette for the whole clip (FFmpeg's palettegen and paletteuse).
 
-    The palette is known only after the last frame, so frames wait, losslessly compressed, in unnamed files on disk.
-    There are several, so that the gif can grow on a full disk: each goes when its frames are in the gif.
+    The palette is known only after the last frame. In one graph FFmpeg would keep all frames in memory; here they wait,
+    losslessly compressed, in unnamed files on disk. There are several, so that the gif can grow on a full disk: each
+    goes when its frames are in the gif.
     One palette and an ordered dither keep what stands still exactly still; error diffusion crawls.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: Reserve) -> None:
-        self._path, self._size, self._rate, self._recipe, self._reserve = path, size, rate, recipe, reserve
+    def __init__(self, target: Target) -> None:
+        self._target = target
         self._count = 0
         self._waiting: list[BinaryIO] = []
         self._output: Output | None = None  # the last of the waiting files
-        self._counter = av.filter.Graph()
-        self._colours = self._buffer(self._counter, *size)
-        palettegen = self._counter.add("palettegen", "stats_mode=full")
-        self._palette = self._counter.add("buffersink")
-        self._colours.link_to(palettegen)
-        palettegen.link_to(self._palette)
-        self._counter.configure()
-
-    @staticmethod
-    def _buffer(graph: av.filter.Graph, height: int, width: int, format: str = "bgr0") -> Any:
-        return graph.add_buffer(width=width, height=height, format=format, time_base=Fraction(1, 100))
+        self._counter = counter = Graph()  # its parts do not keep it alive
+        self._colours, self._palette = _buffer(counter, *target.size), counter.add("buffersink")
+        counter.link_nodes(self._colours, counter.add("palettegen", "stats_mode=full"), self._palette).configure()
 
     def _time(self, index: int) -> int:
         """When frame `index` starts, in 1/100 s."""
-        return round(index * 100 / self._rate)
+        return round(index * 100 / self._target.rate)
 
     def add(self, frame: np.ndarray) -> None:
         # The gif needs about as much room as its frames do here, so it can begin in the reserve. Ever larger files:
         # the system limits how many may be open.
-        limit = (self._reserve.size or 2**22) << (len(self._waiting) // 64)
-        if self._output is None or self._output.tell() > limit:
+        limit = (self._target.reserve.size or 2**22) << (len(self._waiting) // 64)
+        output = self._output
+        if output is None or output.tell() > limit:
             self._close_store()
-            self._open_store()
+            output = self._open_store()
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
         picture.pts, picture.time_base = self._time(self._count), Fraction(1, 100)
         self._store.mux(self._stream.encode(picture))
-        self._output.mark()
+        output.mark()
         self._count += 1
         self._colours.push(picture)
         with contextlib.suppress(av.error.BlockingIOError):
             self._palette.pull()  # nothing comes before the end, but only a pull makes the graph take its frames in
 
-    def _open_store(self) -> None:
-        file = tempfile.TemporaryFile(dir=self._path.parent, prefix=TEMPORARY, buffering=0)  # noqa: SIM115
+    def _open_store(self) -> Output:
+        file = tempfile.TemporaryFile(dir=self._target.path.parent, prefix=TEMPORARY, buffering=0)  # noqa: SIM115
         self._waiting.append(file)
-        self._output = Output(file, self._reserve)
+        self._output = Output(file, self._target.reserve)
         self._store = av.open(self._output, "w", format="nut", options={"flush_packets": "1"})
         self._stream = self._store.add_stream("ffv1", rate=100)
-        self._stream.height, self._stream.width = self._size
+        self._stream.height, self._stream.width = self._target.size
         self._stream.pix_fmt = "bgr0"
+        return self._output
 
     def _close_store(self) -> None:
         if self._output is None:
@@ -90,7 +85,7 @@ class GifSink:
         while self._waiting:
             with self._waiting.pop(0) as file:
                 file.seek(0)
-                with contextlib.suppress(av.error.InvalidDataError), av.open(file, format="nut") as stored:
+                with contextlib.suppress(av.error.InvalidDataError), av.open(file, "r", format="nut") as stored:
                     for picture in stored.decode(video=0):
                         picture.pts, picture.time_base = self._time(index), Fraction(1, 100)
                         yield picture
@@ -100,31 +95,29 @@ class GifSink:
         self._close_store()
         self._colours.push(None)
         palette = self._palette.pull()
+        assert isinstance(palette, av.VideoFrame)
         palette.pts = 0
 
-        graph = av.filter.Graph()
-        pictures = self._buffer(graph, *self._size)
-        colours = self._buffer(graph, palette.height, palette.width, palette.format.name)
-        paletteuse = graph.add("paletteuse", "dither=bayer:bayer_scale=5")
-        out = graph.add("buffersink")
-        pictures.link_to(paletteuse, 0, 0)
+        graph = Graph()
+        pictures, colours = _buffer(graph, *self._target.size), _buffer(graph, palette.height, palette.width, palette)
+        paletteuse, out = graph.add("paletteuse", "dither=bayer:bayer_scale=5"), graph.add("buffersink")
         colours.link_to(paletteuse, 0, 1)
-        paletteuse.link_to(out)
-        graph.configure()
+        graph.link_nodes(pictures, paletteuse, out).configure()
 
         last = self._time(self._count) - self._time(self._count - 1)
         options = {"loop": "0", "final_delay": str(last), "fflags": "+bitexact", "flush_packets": "1"}
-        with open(self._path, "wb", buffering=0) as file:
-            output = Output(file, self._reserve)
-            gif = av.open(_GifComment(output, self._recipe), "w", format="gif", options=options)
+        with open(self._target.path, "wb", buffering=0) as file:
+            output = Output(file, self._target.reserve)
+            gif = av.open(_GifComment(output, self._target.recipe), "w", format="gif", options=options)
             stream = gif.add_stream("gif", rate=100)
-            stream.height, stream.width = self._size
+            stream.height, stream.width = self._target.size
             stream.pix_fmt = "pal8"
 
             def drain() -> None:
                 with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
                     while True:
                         indexed = out.pull()
+                        assert isinstance(indexed, av.VideoFrame)
                         indexed.time_base = Fraction(1, 100)
                         gif.mux(stream.encode(indexed))
                         output.mark()
@@ -154,6 +147,11 @@ class GifSink:
                 self._store.close()
         for file in self._waiting:
             file.close()
+
+
+def _buffer(graph: Graph, height: int, width: int, like: av.VideoFrame | None = None) -> FilterContext:
+    kind = av.VideoFormat("bgr0") if like is None else like.format
+    return graph.add_buffer(width=width, height=height, format=kind, time_base=Fraction(1, 100))
 
 
 class _GifComment:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .disk import Reserve
+from .disk import Target
 
 
 class PngSink:
     """One picture."""
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: Reserve) -> None:
-        self._path, self._rate, self._recipe = path, rate, recipe
+    def __init__(self, target: Target) -> None:
+        self._target = target
 
     def add(self, frame: np.ndarray) -> None:
-        _save_png(self._path, frame, {"Comment": self._recipe})
+        _save_png(self._target.path, frame, {"Comment": self._target.recipe})
 
     def finish(self) -> int:
         return 1
@@ -31,14 +30,14 @@ class PngSink:
 class FolderSink:
     """A folder of pictures; the first one carries the recipe and the frame rate."""
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: Reserve) -> None:
-        self._path, self._rate, self._recipe = path, rate, recipe
+    def __init__(self, target: Target) -> None:
+        self._target = target
         self._count = 0
-        path.mkdir()
+        target.path.mkdir()
 
     def add(self, frame: np.ndarray) -> None:
-        notes = {"Comment": self._recipe, "fps": str(self._rate)} if self._count == 0 else {}
-        path = self._path / f"frame_{self._count:05d}.png"
+        notes = {"Comment": self._target.recipe, "fps": str(self._target.rate)} if self._count == 0 else {}
+        path = self._target.path / f"frame_{self._count:05d}.png"
         try:
             _save_png(path, frame, notes)
         except BaseException:

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import io
 import struct
-from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .disk import Output, Reserve
+from .disk import Output, Target
 from .pictures import EXIF_IFD, USER_COMMENT
 
 
 class WebpSink:
     """Animated WebP: every frame encoded by Pillow, put into the container here (developers.google.com/speed/webp).
 
-    libwebp's own animation encoder keeps the whole file in memory, and drops frames that equal the one before: a clip
-    that stands still would lose its length. Here only the rectangle that changed is coded, so a still background stays
-    exactly still, and every frame counts.
+    libwebp's own animation encoder keeps all frames in memory, and drops those that equal the one before: a clip that
+    stands still loses a part of its length. FFmpeg's container takes whole pictures only: nine times as large, and what
+    stands still flickers. Here only the rectangle that changed is coded, and every frame counts.
     """
 
     _QUALITY = 90
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, recipe: str | None, reserve: Reserve) -> None:
-        self._rate, self._recipe = rate, recipe
+    def __init__(self, target: Target) -> None:
+        self._rate, self._recipe = target.rate, target.recipe
         self._count = 0
         self._before: np.ndarray | None = None
-        height, width = size
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed in finish() or drop()
-        self._output = Output(self._file, reserve)
-        flags = 0x02 | (0x08 if recipe is not None else 0)  # animation, EXIF
+        height, width = target.size
+        self._file = open(target.path, "wb", buffering=0)  # noqa: SIM115 - closed in finish() or drop()
+        self._output = Output(self._file, target.reserve)
+        flags = 0x02 | (0x08 if self._recipe is not None else 0)  # animation, EXIF
         head = _chunk(b"VP8X", bytes([flags, 0, 0, 0]) + _int24(width - 1) + _int24(height - 1))
         head += _chunk(b"ANIM", b"\xff\xff\xff\xff" + b"\0\0")  # white behind; loop for ever
         self._output.write(b"RIFF\0\0\0\0WEBP" + head)

@@ -15,7 +15,6 @@ Neither PyAV nor Pillow is imported before it is needed: a command line that onl
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -24,14 +23,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from ..errors import UserError
-from .disk import FULL, TEMPORARY, Reserve, reason
+from .disk import FULL, TEMPORARY, Reserve, Target, reason
 from .formats import FRAME_NAME, ONE_PICTURE, check_size, check_writable, ending_of, frame_rate
 
 __all__ = ["Terminated", "VideoWriter", "terminate_as_interrupt", "write_video"]
@@ -222,7 +220,7 @@ class VideoWriter:
             # An encoder holds back two or three seconds: 60 frames of two bits a pixel, more than most need
             self._reserve = Reserve(place, max(16 * size[0] * size[1], 2**18))
         rate = frame_rate(self.fps, self._ending)
-        return _sink_of(self._ending)(self._temporary, size, rate, self._recipe, self._reserve)
+        return _sink_of(self._ending, Target(self._temporary, size, rate, self._recipe, self._reserve))
 
     def _finish_if_any(self) -> None:
         if self.num_frames:
@@ -272,27 +270,27 @@ class VideoWriter:
                 self._temporary.unlink()
 
 
-def _sink_of(ending: str) -> Callable[[Path, tuple[int, int], Fraction, str | None, Reserve], _Sink]:
+def _sink_of(ending: str, target: Target) -> _Sink:
     """The format's writer; the libraries that it needs are imported here, at the first frame."""
     if ending == ".gif":
         from .gif import GifSink
 
-        return GifSink
+        return GifSink(target)
     if ending == ".webp":
         from .webp import WebpSink
 
-        return WebpSink
+        return WebpSink(target)
     if ending in (".png", ""):
         from .stills import FolderSink, PngSink
 
-        return FolderSink if ending == "" else PngSink
+        return FolderSink(target) if ending == "" else PngSink(target)
     from .containers import ContainerSink
 
-    return functools.partial(ContainerSink, ending)
+    return ContainerSink(target, ending)
 
 
 class _Sink(Protocol):
-    """One format's writer: made with (temporary path, (height, width), frame rate, recipe as JSON or None, reserve)."""
+    """One format's writer."""
 
     def add(self, frame: np.ndarray) -> None:
         """Raises OSError when the disk is full and the reserve spent; only `finish` or `drop` may follow."""
