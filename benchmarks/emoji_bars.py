@@ -9,7 +9,7 @@ decoder is given the very still's image embedding in place of P's of its label: 
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,40 @@ def fold(sheet: Image.Image, columns: int) -> Image.Image:
     return page
 
 
+def measured(
+    stills: CaptionedImages, clips: UnlabelledClips, chosen: np.ndarray, videos: Iterable[np.ndarray], seed: int
+) -> tuple[dict[str, float | None], list[np.ndarray]]:
+    """The figures of videos of the chosen stills' concepts, and the videos."""
+    known = np.stack([describe(to_uint8(stills[(i, 0)]["pixels"][None])[0, 0]) for i in range(len(stills))])
+    moving = {key: i for i, key in enumerate(clips.keys)}
+    ranks, made_motion, real_motion, flicker, rows = [], [], [], [], []
+    for index, frames in zip(chosen, videos, strict=True):
+        likeness = known @ describe(frames[8])
+        ranks.append(int((likeness > likeness[index]).sum()))
+        made_motion.append(motion(frames))
+        flicker += filter(None, [background(frames)])
+        if stills.keys[index] in moving:
+            real = to_uint8(clips[(moving[stills.keys[index]], 0)]["pixels"][None])[0]
+            real_motion.append((motion(real), made_motion[-1]))
+        rows.append(frames)
+    ranks = np.array(ranks)
+    sample = np.random.default_rng(seed).choice(len(clips), min(100, len(clips)), replace=False)
+    real_all = np.mean([motion(to_uint8(clips[(int(i), 0)]["pixels"][None])[0]) for i in sample])
+    animated = np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])
+    return {
+        "prompts": len(ranks),
+        "concepts": len(stills),
+        "right concept first": float((ranks == 0).mean()),
+        "right concept in first five": float((ranks < 5).mean()),
+        "motion": float(np.mean(made_motion)),
+        "motion of real clips": float(real_all),
+        "motion ratio": float(np.mean(made_motion) / real_all),
+        "motion ratio, animated concepts": float(animated),
+        "background change, mean": float(np.mean([m for m, _ in flicker])) if flicker else None,
+        "background change, 99th percentile": float(np.mean([p for _, p in flicker])) if flicker else None,
+    }, rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -111,52 +145,22 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     size = pipe.sizes[0]
     stills = CaptionedImages(arguments.data / "images", size)
-    known = np.stack([describe(to_uint8(stills[(i, 0)]["pixels"][None])[0, 0]) for i in range(len(stills))])
     trained = [i for i, key in enumerate(stills.keys) if key not in split().held_out_all]
     chosen = np.random.default_rng(arguments.seed).choice(trained, arguments.prompts, replace=False)
     clips = UnlabelledClips(arguments.data / "clips", size, 16, fps=arguments.fps, cache_bytes=0)
-    moving = {key: i for i, key in enumerate(clips.keys)}
-
-    ranks, made_motion, real_motion, flicker, rows, labels = [], [], [], [], [], []
     prompts = [stills.captions(int(i))[0] for i in chosen]
     asked: list[str] | torch.Tensor = prompts
     if arguments.embedding == "own":
         with torch.no_grad():
             asked = pipe.embed_pictures(torch.cat([stills[(int(i), 0)]["pixels"] for i in chosen]))
     videos = make_videos(pipe, asked, 16, arguments.fps, arguments.steps, arguments.guidance, arguments.seed)
-    for index, prompt, frames in zip(chosen, prompts, videos, strict=True):
-        likeness = known @ describe(frames[8])
-        ranks.append(int((likeness > likeness[index]).sum()))
-        made_motion.append(motion(frames))
-        flicker += filter(None, [background(frames)])
-        if stills.keys[index] in moving:
-            real = to_uint8(clips[(moving[stills.keys[index]], 0)]["pixels"][None])[0]
-            real_motion.append((motion(real), made_motion[-1]))
-        rows.append(frames)
-        labels.append(prompt)
-    ranks = np.array(ranks)
-    sample = np.random.default_rng(arguments.seed).choice(len(clips), min(100, len(clips)), replace=False)
-    real_all = np.mean([motion(to_uint8(clips[(int(i), 0)]["pixels"][None])[0]) for i in sample])
-    figures = {
-        "prompts": len(ranks),
-        "concepts": len(stills),
-        "right concept first": float((ranks == 0).mean()),
-        "right concept in first five": float((ranks < 5).mean()),
-        "motion": float(np.mean(made_motion)),
-        "motion of real clips": float(real_all),
-        "motion ratio": float(np.mean(made_motion) / real_all),
-        "motion ratio, animated concepts": float(
-            np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])
-        ),
-        "background change, mean": float(np.mean([m for m, _ in flicker])) if flicker else None,
-        "background change, 99th percentile": float(np.mean([p for _, p in flicker])) if flicker else None,
-    }
+    figures, rows = measured(stills, clips, chosen, videos, arguments.seed)
     for name, value in figures.items():
         print(f"{name:38}{value:.3f}" if isinstance(value, float) else f"{name:38}{value}")
     if arguments.json:
         save_benchmark(arguments.json, "emoji_bars", arguments, figures, weights_hash(arguments.model))
     if arguments.sheet:
-        fold(contact_sheet(rows, columns=4, labels=labels), 4).save(arguments.sheet, optimize=True)
+        fold(contact_sheet(rows, columns=4, labels=prompts), 4).save(arguments.sheet, optimize=True)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,47 @@ def distances(real: np.ndarray, made: np.ndarray) -> tuple[float, float, float]:
     return psnr, 1 - ssim, float(np.linalg.norm(shapes[0] - shapes[1]) / np.sqrt(len(shapes[0])))
 
 
+def by_networks(
+    pipe: MakeAVideoPipeline, networks: dict[str, VideoUNet], pixels: torch.Tensor, fps: float, seed: int
+) -> dict[str, np.ndarray]:
+    """What each F-up makes of every FRAME_SKIP-th frame of clips (b, f, 3, h, w): uint8 (b, f, h, w, 3)."""
+    mask = torch.zeros(len(pixels), KEY_FRAMES)
+    mask[:, ::FRAME_SKIP] = 1
+    given = pixels * mask[:, :, None, None, None]
+    y_e = embed_images(pipe.image_encoder, pixels[:, ::FRAME_SKIP].flatten(0, 1))
+    y_e = y_e.unflatten(0, (len(pixels), -1)).mean(1, keepdim=True).expand(-1, KEY_FRAMES, -1)
+    made = {}
+    for name, network in networks.items():
+        pipe.interpolator = network
+        how = Decoding(fps, STEPS, 1.0, generator=torch.Generator().manual_seed(seed))
+        made[name] = to_uint8(pipe.fill(given, mask, y_e, how))
+    return made
+
+
+def compared(scores: dict[str, list[np.ndarray]]) -> dict[str, dict]:
+    """Each way's mean figures, and how often F-up has the better one; printed as a table."""
+    print(f"{'':20}{'PSNR':>8}{'1 - SSIM':>10}{'HOG':>8}   clips where F-up has the better PSNR, 1 - SSIM, HOG")
+    ours = np.array(scores["F-up"])
+    table = {}
+    for name, found in scores.items():
+        values = np.array(found)
+        better = np.stack([ours[:, 0] > values[:, 0], ours[:, 1] < values[:, 1], ours[:, 2] < values[:, 2]], 1).mean(0)
+        psnr, ssim, shape = values.mean(0)
+        table[name] = {"psnr": psnr, "1 - ssim": ssim, "hog": shape, "F-up better": better.tolist()}
+        shares = "" if name == "F-up" else "  ".join(f"{share:4.0%}" for share in better)
+        print(f"{name:20}{psnr:8.2f}{ssim:10.4f}{shape:8.4f}   {shares}")
+    return table
+
+
+def thirds(scores: dict[str, list[np.ndarray]], moved: list[float]) -> list[dict]:
+    """PSNR of each way in three parts of the clips, by how much they move."""
+    found = []
+    for part in np.array_split(np.argsort(moved), 3):
+        psnr = {name: np.array(values)[part, 0].mean() for name, values in scores.items()}
+        found.append({"clips": len(part), "motion": np.array(moved)[part].mean(), "psnr": psnr})
+    return found
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,28 +135,18 @@ def main() -> None:
     clips = UnlabelledClips(
         arguments.data / "clips", pipe.sizes[0], KEY_FRAMES, fps=arguments.fps, include=held_out, cache_bytes=0
     )
-    keys = torch.zeros(KEY_FRAMES)
-    keys[::FRAME_SKIP] = 1
-    scores: dict[str, list] = {}
-    moved, rows = [], []
     count = min(arguments.clips, len(clips))
+    scores: dict[str, list[np.ndarray]] = {}
+    moved, rows = [], []
     for start in range(0, count, 8):
-        part = range(start, min(start + 8, count))
-        pixels = torch.stack([clips[(i, arguments.seed)]["pixels"] for i in part])
-        y_e = embed_images(pipe.image_encoder, pixels[:, ::FRAME_SKIP].flatten(0, 1))
-        y_e = y_e.unflatten(0, (len(part), -1)).mean(1, keepdim=True).expand(-1, KEY_FRAMES, -1)
-        mask = keys.expand(len(part), -1)
-        given = pixels * mask[:, :, None, None, None]
-        videos = {}
-        for name, network in networks.items():
-            pipe.interpolator = network
-            how = Decoding(arguments.fps, STEPS, 1.0, generator=torch.Generator().manual_seed(arguments.seed + start))
-            videos[name] = to_uint8(pipe.fill(given, mask, y_e, how))
+        pixels = torch.stack([clips[(i, arguments.seed)]["pixels"] for i in range(start, min(start + 8, count))])
+        made = by_networks(pipe, networks, pixels, arguments.fps, arguments.seed + start)
         for place, real in enumerate(to_uint8(pixels)):
-            ways = {"nearest frame": fill(real, nearest), "cross-fade": fill(real, cross_fade)}
-            ways |= {
+            ways = {
+                "nearest frame": fill(real, nearest),
+                "cross-fade": fill(real, cross_fade),
                 "optical flow (DIS)": fill(real, flow_warp),
-                **{name: made[place] for name, made in videos.items()},
+                **{name: videos[place] for name, videos in made.items()},
             }
             for name, video in ways.items():
                 gaps = [distances(real[i], video[i]) for i in range(len(real)) if i % FRAME_SKIP]
@@ -123,22 +154,9 @@ def main() -> None:
             moved.append(motion(real))
             rows += [real, ways["cross-fade"], ways["optical flow (DIS)"], ways["F-up"]]
     print(f"{count} held-out clips at {arguments.fps:g} frames a second")
-    print(f"{'':20}{'PSNR':>8}{'1 - SSIM':>10}{'HOG':>8}   clips where F-up has the better PSNR, 1 - SSIM, HOG")
-    ours = np.array(scores["F-up"])
-    table = {}
-    for name, values in scores.items():
-        values = np.array(values)
-        better = np.stack([ours[:, 0] > values[:, 0], ours[:, 1] < values[:, 1], ours[:, 2] < values[:, 2]], 1).mean(0)
-        psnr, ssim, shape = values.mean(0)
-        table[name] = {"psnr": psnr, "1 - ssim": ssim, "hog": shape, "F-up better": better.tolist()}
-        shares = "" if name == "F-up" else "  ".join(f"{share:4.0%}" for share in better)
-        print(f"{name:20}{psnr:8.2f}{ssim:10.4f}{shape:8.4f}   {shares}")
-    thirds = []
-    for part in np.array_split(np.argsort(moved), 3):
-        psnr = {name: np.array(values)[part, 0].mean() for name, values in scores.items()}
-        thirds.append({"clips": len(part), "motion": np.array(moved)[part].mean(), "psnr": psnr})
+    table = compared(scores)
     if arguments.json:
-        figures = {"clips": count, "ways": table, "by motion": thirds if count >= 3 else []}
+        figures = {"clips": count, "ways": table, "by motion": thirds(scores, moved) if count >= 3 else []}
         save_benchmark(arguments.json, "interpolation", arguments, figures, weights_hash(arguments.model))
     if arguments.sheet:
         fold(contact_sheet(rows[: 4 * 16], columns=8), 2).save(arguments.sheet, optimize=True)

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import results_page
+import results_plots
 from makeavideo.errors import UserError
-from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.evaluation.results import command_line, one_sentence, save_benchmark
 
 ROOT = Path(__file__).parents[1]
 SEAM, LOOP = "largest seam / median", "loop: last to first / median"
@@ -170,7 +171,7 @@ def test_one_seed_of_the_thesis_is_a_hint(tmp_path):
 def test_plots_are_pictures_and_every_link_leads_somewhere(whole):
     folder, page = whole
     plots = sorted(file.stem for file in (folder / "docs" / "results").iterdir())
-    assert plots == sorted(results_page.FIGURES)
+    assert plots == sorted(results_plots.FIGURES)
     for name in plots:
         with Image.open(folder / "docs" / "results" / f"{name}.png") as picture:
             picture.load()
@@ -270,6 +271,27 @@ def test_a_benchmark_file_carries_all_that_its_figures_depend_on(tmp_path, monke
     assert found["machine"]["processor"] and found["machine"]["cores"] and found["machine"]["torch"]
     assert found["settings"] == {"prompts": 4} and found["seed"] == 7 and found["weights"] == "0123"
     assert found["figures"] == {"a": 1.5} and found["benchmark"] == "seams"
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (["data/emoji", "--json", "evaluation/results/x.json"], "data/emoji --json evaluation/results/x.json"),
+        (["{here}/data", "--sheet", "/somewhere/else/sheet.png"], "data --sheet sheet.png"),
+        (["--json={here}/x.json", "--model=/somewhere/model"], "--json=x.json --model=model"),
+        (["../data/emoji", "--set", "rates=1/2"], "emoji --set rates=1/2"),
+        (["{here}", "--prompts", "a dog / a cat"], ". --prompts 'a dog / a cat'"),
+    ],
+)
+def test_a_command_has_no_folders_of_the_machine(typed, kept, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seams.py", *(word.format(here=tmp_path) for word in typed)])
+    assert command_line() == f"python benchmarks/seams.py {kept}"
+
+
+def test_no_record_names_a_folder_of_a_machine():
+    for file in sorted((ROOT / "evaluation").rglob("*.json")):
+        assert not re.search(r'"command": "[^"]*[ =](/|\.\./)', file.read_text(encoding="utf-8")), file.name
 
 
 def test_nobody_edited_the_page(tmp_path):

@@ -1,4 +1,4 @@
-"""Videos as streams: iterators over chunks of frames (batch, a few frames, ...), so that none is ever held whole."""
+"""Videos as streams: iterators over chunks of frames (b, a few frames, ...), so that none is ever held whole."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def in_stretches(chunks: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-    """The same frames (batch, frames, ...) in stretches of `length`; where all are alike, memory is used again."""
+    """The same frames (b, f, ...) in stretches of `length`; where all are alike, memory is used again."""
     held = None
     for chunk in chunks:
         held = chunk if held is None else torch.cat([held, chunk], 1)

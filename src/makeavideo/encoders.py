@@ -27,7 +27,7 @@ class TextProjection(ModelMixin, ConfigMixin):
         self.linear = nn.Linear(text_embed_dim, image_embed_dim, bias=False)
 
     def forward(self, text_embeds: Tensor) -> Tensor:
-        """(batch, text_embed_dim) -> unit vectors (batch, image_embed_dim)."""
+        """(b, text_embed_dim) -> unit vectors (b, image_embed_dim)."""
         return F.normalize(self.linear(text_embeds), dim=-1)
 
 
@@ -74,9 +74,9 @@ def embed_text(tokenizer, text_encoder: nn.Module, texts: list[str]) -> Tensor:
     """Sentence embeddings: the mean over tokens, unit length, float32 (len(texts), text_embed_dim)."""
     device = next(text_encoder.parameters()).device
     tokens = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt").to(device)
-    hidden_BTD = text_encoder(**tokens).last_hidden_state.float()
-    mask_BT1 = tokens["attention_mask"].unsqueeze(-1).float()
-    return F.normalize((hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1), dim=-1)
+    hidden = text_encoder(**tokens).last_hidden_state.float()
+    mask = tokens["attention_mask"].unsqueeze(-1).float()
+    return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
 
 
 def embed_images(image_encoder: Any, pixels: Tensor) -> Tensor:
@@ -84,10 +84,10 @@ def embed_images(image_encoder: Any, pixels: Tensor) -> Tensor:
 
     Args:
         image_encoder: a transformers vision model with projection.
-        pixels: (batch, 3, height, width) in [-1, 1], any size; resized to what the tower was trained on.
+        pixels: (b, 3, h, w) in [-1, 1], any size; resized to what the tower was trained on.
 
     Returns:
-        (batch, image_embed_dim), length sqrt(image_embed_dim), so that each number is of unit size.
+        (b, image_embed_dim), length sqrt(image_embed_dim), so that each number is of unit size.
     """
     size = image_encoder.config.image_size
     if pixels.shape[-2:] != (size, size):

@@ -3,7 +3,7 @@
 There are two kinds with one interface, told apart by the channels that the network has beside x_t. `Masked` is the
 paper's, a diffusion of the frames that are missing. `FirstGuess` is ours, the correction of a guess in one step.
 
-Both are made of a clip `given` (batch, frames, 3, h, w) in [-1, 1], of which `mask` (batch, frames) says with 1 which
+Both are made of a clip `given` (b, f, 3, h, w) in [-1, 1], of which `mask` (b, f) says with 1 which
 frames are given; what stands at the others does not matter.
 """
 
@@ -18,7 +18,7 @@ LARGEST_CORRECTION = 3.0
 
 
 def over_pixels(mask: Tensor, given: Tensor) -> Tensor:
-    """The mask (batch, frames) as a picture of one channel, (batch, frames, 1, h, w)."""
+    """The mask (b, f) as a picture of one channel, (b, f, 1, h, w)."""
     return mask[:, :, None, None, None].expand(-1, -1, 1, *given.shape[3:])
 
 
@@ -48,7 +48,7 @@ class FirstGuess:
         return torch.zeros_like(self.given)
 
     def seen(self, x_t: Tensor) -> Tensor:
-        """The network's input (batch, frames, 3 + extra_channels, h, w) at x_t.
+        """The network's input (b, f, 3 + extra_channels, h, w) at x_t.
 
         The mask is the paper's; the unit, zero where a frame is given, says how uncertain the guess is.
         """
@@ -64,7 +64,7 @@ class FirstGuess:
         return correction.clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION)
 
     def frames(self, answer: Tensor) -> Tensor:
-        """The clip (batch, frames, 3, h, w) in [-1, 1] that an answer means; given frames are as they were given."""
+        """The clip (b, f, 3, h, w) in [-1, 1] that an answer means; given frames are as they were given."""
         return torch.lerp((self.guess + self.unit * answer).clamp(-1, 1), self.given, self.mask)
 
 

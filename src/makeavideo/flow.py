@@ -77,7 +77,7 @@ def first_guess(given: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The given frames with the others filled in, shaped as `given`: along the optical flow where the given frames on
-        either side are at most NEAR apart, by a cross-fade elsewhere. And the unit (batch, frames, 1, h, w).
+        either side are at most NEAR apart, by a cross-fade elsewhere. And the unit (b, f, 1, h, w).
     """
     guess = cross_fade(given, mask)
     unit = torch.full_like(guess[:, :, :1], FAR_UNIT)

@@ -1,7 +1,7 @@
 """Inflation (section 3.2 of the paper): any 2-D UNet of diffusers becomes a video UNet that computes the same function.
 
     video_unet = inflate(UNet2DConditionModel.from_pretrained(...))
-    video_unet(clip, timestep, fps=fps, encoder_hidden_states=...).sample     # clip (batch, frames, channels, H, W)
+    video_unet(clip, timestep, fps=fps, encoder_hidden_states=...).sample     # clip (b, f, c, h, w)
 
 At initialisation a clip of k frames gives exactly the k pictures that the 2-D network gives. The 2-D weights keep their
 names; the new ones are those that have ``temporal`` in their name.
@@ -69,7 +69,7 @@ def attends_to_itself(attention: Attention) -> bool:
 
 @dataclass
 class VideoUNetOutput(BaseOutput):
-    """sample: (batch, frames, channels, height, width)."""
+    """sample: (b, f, c, h, w)."""
 
     sample: Tensor
 
@@ -89,7 +89,7 @@ class PixelPath(nn.Sequential):
         set_to_zero(self[-1].weight, self[-1].bias)
 
     def forward(self, made: Tensor, seen: Tensor, modulation: Tensor | None = None) -> Tensor:
-        """All (frames, channels, height, width); `modulation`: scale and shift of what the first layer gives."""
+        """All (b * f, c, h, w); `modulation`: scale and shift of what the first layer gives."""
         first, *rest = self
         x = first(torch.cat([seen, made], 1).contiguous(memory_format=torch.channels_last))
         if modulation is not None:
@@ -177,11 +177,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """Denoises a clip.
 
         Args:
-            sample: (batch, frames, channels, height, width).
-            timestep: one for all clips, (batch,), or one for each frame, (batch, frames).
-            fps: frames per second of each clip, (batch,); 0 where it is not known.
-            motion: strength of each clip's motion, (batch,), 1 the usual one; below 0 where it is not known.
-            conditions: what the 2-D network takes; tensors with leading size batch are repeated for every frame.
+            sample: (b, f, c, h, w).
+            timestep: one for all clips, (b,), or one for each frame, (b, f).
+            fps: frames per second of each clip, (b,); 0 where it is not known.
+            motion: strength of each clip's motion, (b,), 1 the usual one; below 0 where it is not known.
+            conditions: what the 2-D network takes; tensors with leading size b are repeated for every frame.
         """
         batch, frames = sample.shape[:2]
         self.clip.num_frames = frames
@@ -207,7 +207,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return VideoUNetOutput(sample=result) if return_dict else (result,)
 
     def _at_full_resolution(self, made: Tensor, sample: Tensor) -> Tensor:
-        """The path at full resolution, on what the UNet made of `sample`: (batch * frames, channels, h, w)."""
+        """The path at full resolution, on what the UNet made of `sample`: (b * f, c, h, w)."""
         seen = sample[:, :, -self.config.extra_channels :].flatten(0, 1)  # all of it, if none are extra
         if not self.config.pixel_modulated:
             return self.pixel_path(made, seen)
@@ -255,7 +255,7 @@ def is_temporal(name: str) -> bool:
 
 
 def per_frame(conditions: Any, batch: int, frames: int) -> Any:
-    """Repeats every tensor with leading size batch (in nested dicts, lists, tuples too) for each of its frames."""
+    """Repeats every tensor with leading size `batch` (in nested dicts, lists, tuples too) for each of its frames."""
     if isinstance(conditions, Tensor):
         same = conditions.ndim == 0 or conditions.shape[0] != batch
         return conditions if same else conditions.repeat_interleave(frames, dim=0)

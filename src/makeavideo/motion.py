@@ -13,7 +13,7 @@ LARGEST = 4.0
 
 
 def change(clips: Tensor) -> Tensor:
-    """Mean absolute change from frame to frame of clips (batch, frames, 3, h, w): (batch,), in their own units."""
+    """Mean absolute change from frame to frame of clips (b, f, 3, h, w): (b,), in their own units."""
     if clips.shape[1] < 2:
         return clips.new_zeros(len(clips))
     return clips.diff(dim=1).abs().flatten(1).mean(1)
@@ -36,13 +36,13 @@ def usual_change(changes: list[float], rates: list[float]) -> tuple[float, float
 
 
 def strength(changes: Tensor, rates: Tensor, usual: tuple[float, float]) -> Tensor:
-    """Motion strength (batch,) of clips with these mean changes (batch,) at these rates (batch,)."""
+    """Motion strength (b,) of clips with these mean changes (b,) at these rates (b,)."""
     scale, exponent = usual
     return (changes * rates.clamp(min=1e-3) ** exponent / scale).clamp(0, LARGEST)
 
 
 def clip_strength(clips: Tensor, rates: Tensor, usual: tuple[float, float]) -> Tensor:
-    """Motion strength (batch,) of clips (batch, frames, 3, h, w) at these rates (batch,); -1, unknown, of pictures."""
+    """Motion strength (b,) of clips (b, f, 3, h, w) at these rates (b,); -1, unknown, of pictures."""
     if clips.shape[1] < 2:
         return torch.full((len(clips),), -1.0, device=clips.device)
     return strength(change(clips), rates.to(clips.device).float(), usual)

@@ -34,8 +34,8 @@ from .timeline import KEY_FRAMES, MAX_FRAMES, Segment, Windows, frame_skip, key_
 
 @dataclass
 class MakeAVideoOutput(BaseOutput):
-    """frames: "pt" (batch, frames, 3, height, width) in [0, 1]; "np" (batch, frames, height, width, 3) in [0, 1];
-    "pil" a list of lists of pictures; "stream" an iterator over (batch, a few frames, 3, height, width) in [-1, 1]."""
+    """frames: "pt" (b, f, 3, h, w) in [0, 1]; "np" (b, f, h, w, 3) in [0, 1]; "pil" a list of lists of pictures;
+    "stream" an iterator over (b, a few frames, 3, h, w) in [-1, 1]."""
 
     frames: Any
 
@@ -78,7 +78,7 @@ class MakeAVideoPipeline(Cascade):
             prompt: what to show; a list makes one video for each. A list of (prompt, seconds) is a story: one video
                 that passes from one to the next.
             negative_prompt: what to steer away from.
-            image_embeds: y_e (batch, dim) in place of what P would make of a prompt, for example `embed_pictures`'.
+            image_embeds: y_e (b, d) in place of what P would make of a prompt, for example `embed_pictures`'.
             options: see `VideoOptions`.
 
         Raises:
@@ -357,13 +357,13 @@ class MakeAVideoPipeline(Cascade):
         return low.unflatten(0, frames.shape[:2])
 
     def embed_clip(self, frames: Tensor | Iterable[np.ndarray]) -> Tensor:
-        """Mean embedding of a clip's frames (1, dim), of the usual length."""
+        """Mean embedding of a clip's frames (1, d), of the usual length."""
         if not torch.is_tensor(frames):
             frames = torch.cat([self.to_tensor(frame)[0] for frame in frames])
         return self.lengthened(self.embed_pictures(frames).mean(0, keepdim=True))
 
     def mixed(self, y_e: Tensor, prompt: str | None, weight: float, s: Settings) -> Tensor:
-        """A picture's embedding (1, dim) with the prompt's mixed in."""
+        """A picture's embedding (1, d) with the prompt's mixed in."""
         if not 0 <= weight <= 1:
             raise UserError(f"--prompt-weight {weight:g} is not possible: choose from 0 to 1.")
         if prompt is None or not prompt.strip() or weight == 0:

@@ -2,11 +2,14 @@
 
     PseudoConv3d            Conv2d over the picture, then Conv1d over frames, which starts as the identity (eq. 1)
     PseudoAttention3d       attention over the picture, then over frames, residual, which starts as zero (eq. 2)
-    ClipTimeEmbedding   time embedding plus embeddings of frames per second and motion, which start as zero
+    ClipTimeEmbedding       time embedding plus embeddings of frames per second and motion, which start as zero
 
-A clip travels through the network as its frames, folded into the batch: (batch * frames, channels, height, width),
-channels-last. Each class extends a spatial layer, whose weights keep their names, by one child named ``temporal``;
-`Clip` tells the children how many frames to unfold.
+Axes have one letter each, here and in all docstrings: b clips of a batch, f frames of a clip, c channels (3: colours),
+h and w rows and columns of a frame, d numbers of an embedding. Shapes are written in the order of the axes.
+
+A clip travels through the network as its frames, folded into the batch: (b * f, c, h, w), channels-last. Each class
+extends a spatial layer, whose weights keep their names, by one child named ``temporal``; `Clip` tells the children how
+many frames to unfold.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ class Clip:
     """What all temporal layers of one network need to know about the clip that is passing through it."""
 
     num_frames: int = 1
-    fps: Tensor  # (batch,), 0 = not given
-    motion: Tensor  # (batch,), below 0 = not given
+    fps: Tensor  # (b,), 0 = not given
+    motion: Tensor  # (b,), below 0 = not given
     features: Tensor  # what the last layer of the 2-D network sees
 
     def keep_features(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -40,10 +43,10 @@ class Clip:
 
 
 class TemporalConv(nn.Conv2d):
-    """Convolution over three frames at each position: (batch * frames, C, H, W) -> the same shape. Starts as identity.
+    """Convolution over three frames at each position: (b * f, c, h, w) -> the same shape. Starts as identity.
 
-    In channels-last memory a clip is already laid out as (batch, frames, H * W, C), so that the 1-D convolution is a
-    Conv2d with kernel (3, 1) on a view: no transpose, no copy.
+    In channels-last memory a clip is already laid out as (b, f, h * w, c), so that the 1-D convolution is a Conv2d
+    with kernel (3, 1) on a view: no transpose, no copy.
     """
 
     def __init__(self, channels: int, clip: Clip, **factory):
@@ -58,7 +61,7 @@ class TemporalConv(nn.Conv2d):
         size = frames.shape[2:]
         frames = frames.contiguous(memory_format=torch.channels_last)  # nothing to do, unless the weights are not
         clips = frames.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, self.clip.num_frames)).permute(0, 3, 1, 2)
-        clips = super().forward(clips)  # (batch, C, frames, H * W), channels-last
+        clips = super().forward(clips)  # (b, c, f, h * w), channels-last
         return clips.permute(0, 2, 3, 1).flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
 
 
@@ -73,7 +76,7 @@ class PseudoConv3d(nn.Conv2d):
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention over the frames at each position: (batch * frames, positions, C) -> what to add. Starts as zero.
+    """Self-attention over the frames at each position: (b * f, h * w, c) -> what to add. Starts as zero.
 
     Frames know their order by rotary position embedding, with periods from 6 to about 1,600 frames: no parameters, and
     only distances in time count, so that a clip may be longer than those of the training.
@@ -90,12 +93,12 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frames, positions, channels = self.clip.num_frames, *x.shape[1:]
-        # One half of the channels of all queries and keys, the other half, the values: (batch, frames, positions, C).
+        # One half of the channels of all queries and keys, the other half, the values: (b, f, h * w, c).
         # Rotating halves before they are split into heads keeps the arithmetic on long contiguous rows.
         first, second, values = self.to_qkv(self.norm(x)).unflatten(0, (-1, frames)).chunk(3, dim=-1)
         cos, sin = (y.to(x.dtype) for y in self.rotation(frames, channels, x.device))
         halves = first * cos - second * sin, first * sin + second * cos
-        # To (batch * positions, heads, frames, channels of a head).
+        # To (b * h * w, heads, f, channels of a head).
         halves = [y.unflatten(-1, (2, self.heads, 1, -1)).permute(3, 0, 2, 4, 1, 5, 6) for y in halves]
         queries, keys = torch.cat(halves, dim=-2).flatten(-2).flatten(1, 2)
         values = values.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
@@ -103,7 +106,7 @@ class TemporalAttention(nn.Module):
         return self.to_out(y.unflatten(0, (-1, positions)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(2))
 
     def rotation(self, frames: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosine and sine for one half of the channels of queries and keys: each (frames, 1, channels)."""
+        """Cosine and sine for one half of the channels of queries and keys: each (f, 1, c)."""
         pairs = channels // self.heads // 2
         frequency = 256 ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
         phase = torch.arange(frames, device=device, dtype=torch.float32)[:, None] * frequency
@@ -124,7 +127,7 @@ class PseudoAttention3d(Attention):
         self.temporal = TemporalAttention(self.out_dim, num_heads(self.out_dim), clip, **factory)
 
     def forward(self, hidden_states: Tensor, *args, **kwargs) -> Tensor:
-        """(batch * frames, positions, C) or (batch * frames, C, H, W) -> the same shape."""
+        """(b * f, h * w, c) or (b * f, c, h, w) -> the same shape."""
         result = super().forward(hidden_states, *args, **kwargs)
         # Where the residual is added later, by the transformer block, the temporal layer still has to see it.
         adds_residual = self.residual_connection or self.added_kv_proj_dim is not None

@@ -19,13 +19,13 @@ DETAIL_TOLERANCE = 0.15
 
 
 def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """x_t = (1 - t) x + t n, with a noise level for each clip, t (batch,), or for each frame, t (batch, frames)."""
+    """x_t = (1 - t) x + t n, with a noise level for each clip, t (b,), or for each frame, t (b, f)."""
     t = t.view(*t.shape, *[1] * (x.ndim - t.ndim))
     return (1 - t) * x + t * noise
 
 
 def frame_noise(shape: tuple[int, ...], generator: torch.Generator | None, shared: float = 0.0) -> Tensor:
-    """Gaussian noise (batch, frames, ...), of whose variance the part `shared` is the same in every frame.
+    """Gaussian noise (b, f, ...), of whose variance the part `shared` is the same in every frame.
 
     0: each frame its own. 1: the same for all, which super-resolution needs (3.2.1). Between them a network of pictures
     starts with frames that look alike, whatever it makes of them (PYoCo, 2305.10474).
@@ -43,7 +43,7 @@ def frame_noise(shape: tuple[int, ...], generator: torch.Generator | None, share
 
 
 def upsample(low: Tensor, size: int) -> Tensor:
-    """(batch, frames, channels, h, w) -> (batch, frames, channels, size, size), bilinear: where SR networks start."""
+    """(b, f, c, h, w) -> (b, f, c, size, size), bilinear: where SR networks start."""
     up = F.interpolate(low.flatten(0, 1), (size, size), mode="bilinear", align_corners=False)
     return up.unflatten(0, low.shape[:2])
 
@@ -52,8 +52,8 @@ def cross_fade(given: Tensor, mask: Tensor) -> Tensor:
     """Fill the frames that are not given by a linear blend of the given ones on either side.
 
     Args:
-        given: (batch, frames, channels, h, w).
-        mask: (batch, frames), 1 where a frame is given, one or more in each clip; before the first and after the last
+        given: (b, f, c, h, w).
+        mask: (b, f), 1 where a frame is given, one or more in each clip; before the first and after the last
             of them that one is held.
     """
     frames = torch.arange(given.shape[1], device=given.device)
@@ -68,7 +68,7 @@ def cross_fade(given: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass
 class Anchor:
-    """A given picture (batch, 1, 3, size, size) that stands at a frame of the result, at its full size."""
+    """A given picture (b, 1, 3, size, size) that stands at a frame of the result, at its full size."""
 
     frame: int
     picture: Tensor
@@ -83,8 +83,8 @@ def add_details(
     to its smooth copy. Between two anchors the share of one falls linearly as that of the other grows.
 
     Args:
-        frames: (batch, k, 3, size, size), the frames `first` to first + k - 1 of the video.
-        low: the same frames before super-resolution (batch, k, 3, h, w).
+        frames: (b, k, 3, size, size), the frames `first` to first + k - 1 of the video.
+        low: the same frames before super-resolution (b, k, 3, h, w).
         lows, details: of each anchor, its picture made small, and what super-resolution lacks of the picture.
     """
     if not anchors:
@@ -105,12 +105,12 @@ def add_details(
 
 
 def from_uint8(pixels) -> Tensor:
-    """uint8 array (batch, frames, h, w, 3) -> (batch, frames, 3, h, w) in [-1, 1]."""
+    """uint8 array (b, f, h, w, 3) -> (b, f, 3, h, w) in [-1, 1]."""
     return torch.from_numpy(pixels.copy()).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
 
 def to_uint8(pixels: Tensor):
-    """(batch, frames, 3, h, w) in [-1, 1] -> uint8 array (batch, frames, h, w, 3)."""
+    """(b, f, 3, h, w) in [-1, 1] -> uint8 array (b, f, h, w, 3)."""
     scaled = (pixels.float().clamp(-1, 1) + 1) * 127.5
     return scaled.round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
 

@@ -24,7 +24,7 @@ SLOPE = 0.1
 
 
 class Residual(nn.Module):
-    """x + conv(rectify(conv(x))): (frames, channels, height, width) -> the same shape."""
+    """x + conv(rectify(conv(x))): (b * f, c, h, w) -> the same shape."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -86,7 +86,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         return [self.conv_in] + [conv for block in self.blocks for conv in (block.conv_1, block.conv_2)]
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(batch, frames, 3, h, w) in [-1, 1] -> (batch, frames, 3, factor * h, factor * w), not clamped.
+        """(b, f, 3, h, w) in [-1, 1] -> (b, f, 3, factor * h, factor * w), not clamped.
 
         UserError: h or w does not divide by `patch`.
         """

@@ -36,8 +36,8 @@ def spans(length: int) -> list[range]:
 class Segment:
     """A part of a video.
 
-    start: makes its first key frames (batch, k, 3, h, w); called when they are needed.
-    y_e: what it shows, (batch, dim).
+    start: makes its first key frames (b, k, 3, h, w); called when they are needed.
+    y_e: what it shows, (b, d).
     count: key frames until the next segment starts.
     """
 
@@ -47,7 +47,7 @@ class Segment:
 
 
 Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(given (batch, frames, 3, h, w), mask (batch, frames), y_e (batch, frames, dim)) -> frames."""
+"""(given (b, f, 3, h, w), mask (b, f), y_e (b, f, d)) -> frames."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Windows:
 
 
 def key_frames(segments: list[Segment], loop: bool, windows: Windows) -> Iterator[tuple[Tensor, Tensor]]:
-    """The key frames of a video, with their embeddings, some at a time: (batch, k, 3, h, w) and (batch, k, dim).
+    """The key frames of a video, with their embeddings, some at a time: (b, k, 3, h, w) and (b, k, d).
 
     A segment's start is kept as far as it fits; F-up makes the rest, window after window, so that the segment passes
     into the first frame of the next one. With `loop` the last segment passes into the first frame of the video, which
@@ -91,7 +91,7 @@ def key_frames(segments: list[Segment], loop: bool, windows: Windows) -> Iterato
 
 
 def embedding_path(y_e: Tensor, y_end: Tensor, known: int, count: int) -> Tensor:
-    """One embedding a key frame (batch, count, dim): y_e, and over the last new ones, evenly, towards y_end."""
+    """One embedding a key frame (b, count, d): y_e, and over the last new ones, evenly, towards y_end."""
     ramp = min(count - known, KEY_FRAMES - 2)
     share = torch.zeros(count, device=y_e.device)
     if ramp > 0:
@@ -101,7 +101,7 @@ def embedding_path(y_e: Tensor, y_end: Tensor, known: int, count: int) -> Tensor
 
 
 def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, windows: Windows) -> Iterator[tuple[Tensor, Tensor]]:
-    """F-up extrapolates `start` (batch, k, ...) up to key frame y_e.shape[1] - 1, so that `end` may follow it."""
+    """F-up extrapolates `start` (b, k, ...) up to key frame y_e.shape[1] - 1, so that `end` may follow it."""
     total, done = y_e.shape[1], start.shape[1]
     context, transition = windows.context, windows.transition
     recent = start[:, -context:]

@@ -66,7 +66,7 @@ class WordingTable(ModelMixin, ConfigMixin):
         return table
 
     def forward(self, text_embeds: Tensor) -> Tensor:
-        """(batch, text_embed_dim) -> probability of each picture (batch, pictures)."""
+        """(b, text_embed_dim) -> probability of each picture (b, pictures)."""
         wording, picture = self.owners.long()
         likely = F.softmax(text_embeds.to(self.texts) @ self.texts.T / self.config.temperature, -1).float()
         shares = likely / torch.bincount(wording, minlength=len(self.texts))
@@ -74,7 +74,7 @@ class WordingTable(ModelMixin, ConfigMixin):
         return empty.index_add(1, picture, shares[:, wording])
 
     def draw(self, text_embeds: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """y_e (batch, image_embed_dim) of a picture for each text: the likeliest, or one nearly as likely."""
+        """y_e (b, image_embed_dim) of a picture for each text: the likeliest, or one nearly as likely."""
         likely = self(text_embeds).cpu()
         likely[likely < NEARLY_AS_LIKELY * likely.amax(1, keepdim=True)] = 0
         chosen = torch.multinomial(likely, 1, generator=generator)[:, 0]

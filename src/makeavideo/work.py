@@ -44,7 +44,7 @@ class Watcher(Protocol):
         """A stage begins."""
 
     def on_step(self, stage: str, step: int, sample: Tensor) -> None:
-        """A step of it is done, on this sample (batch, frames, ...)."""
+        """A step of it is done, on this sample (b, f, ...)."""
 
 
 class WatchedPipeline(MakeAVideoPipeline):
@@ -87,7 +87,7 @@ class Work:
         self.stage = STAGES[stage]
 
     def step(self, stage: str, sample: Tensor) -> None:
-        """A step of a stage is done, on this sample (batch, frames, ...)."""
+        """A step of a stage is done, on this sample (b, f, ...)."""
         if stage in COST:
             self.done += sample.shape[0] * sample.shape[1] * cost(stage, self.settings, self.at_once)
 

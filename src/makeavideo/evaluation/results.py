@@ -35,12 +35,27 @@ def machine() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """What was typed, without the folders of this machine."""
+    """What was typed, as it can be typed anywhere: without the folders of this machine.
+
+    A path in the working folder is relative to it, of one elsewhere only the last part is kept: whoever measures again
+    has their own data, and wants a sheet where they can see it.
+    """
     program = Path(sys.argv[0])
     start = ["python", os.path.relpath(program)] if program.suffix == ".py" else [program.name]
     if program.name == "__main__.py" and program.parent.name in ("makeavideo", "cli"):  # python -m makeavideo
         start = ["make-a-video"]
-    return shlex.join([*start, *(argument.removeprefix(f"{Path.cwd()}/") for argument in sys.argv[1:])])
+    return shlex.join([*start, *(anywhere(argument) for argument in sys.argv[1:])])
+
+
+def anywhere(argument: str) -> str:
+    """An argument without the folders of this machine; `--option=path` too. What is no path outside stays."""
+    option, equals, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
+    path = Path(value)
+    if not path.is_absolute() and ".." not in path.parts:
+        return argument
+    path = Path(os.path.abspath(path))
+    within = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
+    return f"{option}{equals}{within}"
 
 
 def today() -> str:
