@@ -21,6 +21,8 @@ from .quiet import quiet_libraries
 class TextProjection(ModelMixin, ConfigMixin):
     """Linear map from the text encoder's space to the image tower's, trained contrastively."""
 
+    config: Any  # a FrozenDict, whose entries are attributes too
+
     @register_to_config
     def __init__(self, text_embed_dim: int = 384, image_embed_dim: int = 64):
         super().__init__()

@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -207,7 +207,7 @@ def generator_of(model: Path | None, frames: int, size: int | None, fps: float, 
     pipe.set_progress_bar_config(disable=True)
 
     def generate(prompts: list[str], seed: int) -> np.ndarray:
-        videos = pipe(
+        videos: Any = pipe(
             prompts,
             num_frames=frames,
             size=size or pipe.sizes[0],
@@ -216,7 +216,8 @@ def generator_of(model: Path | None, frames: int, size: int | None, fps: float, 
             guidance_scale=guidance,
             generator=torch.Generator().manual_seed(seed),
             output_type="np",
-        ).frames
+            return_dict=False,
+        )[0]
         return (np.asarray(videos) * 255).round().astype(np.uint8)
 
     return generate

@@ -35,7 +35,10 @@ class Command:
     ):
         from ..media.formats import check_writable
 
-        check_writable(output, **({} if fps is None else {"fps": fps}))
+        if fps is None:
+            check_writable(output)
+        else:
+            check_writable(output, fps=fps)
         self.output, self.quiet = output, quiet
         self.folder = model or default_model()
         self.seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
@@ -45,7 +45,7 @@ class ProgressLine:
             disable=hidden or not console.is_interactive,
         )
         self.task = self.progress.add_task("Loading the model", total=None, frames="", end=None)
-        self.work: Work | None = None
+        self.work: Any = None  # a Work, from `begin` on
         self.num_frames = 0
 
     def __enter__(self) -> ProgressLine:

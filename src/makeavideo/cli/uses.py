@@ -1,7 +1,7 @@
 """`make-a-video generate | animate | interpolate | vary | extend`: the five uses."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,12 +59,10 @@ def generate(
         command.options.pop("num_frames", None)
         command.options["seconds"] = sum(length for _, length in story)
 
-        def call(pipe, seconds, **options):
-            return pipe(story, negative, **options)
-    else:
-
-        def call(pipe, **options):
-            return pipe(prompt, negative, **options)
+    def call(pipe: Any, **options: Any) -> Any:
+        if story:
+            options.pop("seconds")  # the parts say how long they are
+        return pipe(story or prompt, negative, **options)
 
     recipe = {"prompt": story or prompt, "negative_prompt": negative}
     command.run("generate", call, recipe, parts=len(story) if story else 1)
@@ -197,7 +195,7 @@ def extend(
     command.run("extend", call, recipe, given=round(found.duration * rate))
 
 
-def read_picture_early(path: Path, fit: str, background: str) -> None:
+def read_picture_early(path: Path, fit: Any, background: str) -> None:
     """A picture that cannot be used is refused before the cascade is loaded."""
     from ..media.inputs import read_picture
 

@@ -7,6 +7,7 @@ Heusel et al., arXiv 1706.08500, for images; Unterthiner et al., arXiv 1812.0171
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -69,7 +70,7 @@ def distance_of_roots(mean1: np.ndarray, root1: np.ndarray, mean2: np.ndarray, r
     tr (S1 S2)^(1/2) is the sum of the singular values of R1^T R2: no square root of a product that is neither symmetric
     nor, with fewer videos than dimensions, of full rank.
     """
-    singular: np.ndarray = scipy.linalg.svdvals(root1.T @ root2) if min(root1.shape[1], root2.shape[1]) else np.zeros(1)
+    singular: Any = scipy.linalg.svdvals(root1.T @ root2) if min(root1.shape[1], root2.shape[1]) else np.zeros(1)
     return float(np.square(mean1 - mean2).sum() + np.square(root1).sum() + np.square(root2).sum() - 2 * singular.sum())
 
 

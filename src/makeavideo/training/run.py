@@ -127,13 +127,15 @@ class Run:
         due = stop or time.monotonic() - self.saved > recipe.checkpoint_minutes * 60
         if self.accelerator.num_processes > 1:  # all of them or none
             asked = torch.tensor([float(due), float(stop)], device=self.accelerator.device)
-            due, stop = (self.accelerator.reduce(asked, "sum") > 0).tolist()
+            total: Any = self.accelerator.reduce(asked, "sum")
+            due, stop = (total > 0).tolist()
         every = recipe.checkpoint_steps
         return due or self.step == recipe.steps or bool(every and self.step % every == 0), stop
 
     def refuse_nonsense(self) -> None:
         """UserError if the loss or the gradient is no longer a number: before it is logged or saved."""
-        self.mean_loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
+        mean: Any = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean")
+        self.mean_loss = mean.item()
         # a gradient that overflows is no harm in fp16: the scaler leaves that step out
         whole = self.recipe.mixed_precision == "fp16" or bool(torch.isfinite(self.norm))
         if not (np.isfinite(self.mean_loss) and whole):

@@ -166,6 +166,7 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
     try:
         import gradio as gr
         from fastapi import FastAPI
+        from gradio.themes import Base
     except ImportError:
         raise UserError("The page needs Gradio: run `pip install makeavideo[web]`.") from None
 
@@ -180,7 +181,7 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
         app,
         blocks,
         path="/",
-        theme=gr.themes.Base(**FONTS),
+        theme=Base(**FONTS),
         css=_CSS,
         head=_JS,
         **PLAIN_PAGE,

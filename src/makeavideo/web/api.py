@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
+from gradio.events import api as api_endpoint
 
 from ..errors import UserError
 from .jobs import Job
@@ -34,7 +35,7 @@ def add_endpoints(studio: Studio) -> None:
     api = Api(studio)
     uses = (api.generate, api.animate, api.interpolate, api.vary, api.extend)
     for endpoint in (*uses, api.stop, api.status, api.gallery):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+        api_endpoint(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
 
 
 class Api:

@@ -46,7 +46,8 @@ class Job:
         self.token = secrets.token_urlsafe(16)
         self.use, self.request, self.client = use, request, client
         self.state: State = "waiting"
-        self.stage, self.share, self.seconds_left = "", 0.0, None
+        self.stage, self.share = "", 0.0
+        self.seconds_left: float | None = None
         self.version, self.preview, self.preview_name = 0, b"", ""
         self.result: str | None = None
         self.error: str | None = None

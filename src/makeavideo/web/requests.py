@@ -203,7 +203,8 @@ def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Reques
             raise UserError(f"The settings in this file are damaged ({name}): choose another file.")
         request = replace(request, **{name: value})
     inputs, missing = {}, []
-    studio = recipe.get("studio") if isinstance(recipe.get("studio"), dict) else {}
+    studio = recipe.get("studio")
+    studio = studio if isinstance(studio, dict) else {}
     for name in INPUTS[use]:
         kept = studio.get(name)
         fields = ("where", "name", "shown")
@@ -224,7 +225,10 @@ def _story_of(parts: list[Any]) -> Story:
     """The story of a recipe, as `Request` has it."""
     story = []
     for part in parts:
-        text, seconds = part if isinstance(part, list) and len(part) == 2 else (None, None)
+        text: Any = None
+        seconds: Any = None
+        if isinstance(part, list) and len(part) == 2:
+            text, seconds = part
         if not isinstance(text, str) or type(seconds) not in (int, float) or not abs(seconds) < 2**53:
             raise UserError("The settings in this file are damaged (prompt): choose another file.")
         story.append((text, float(seconds)))

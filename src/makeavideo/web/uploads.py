@@ -99,7 +99,7 @@ class Uploads:
         scale = math.sqrt(KEPT_PIXELS / (picture.width * picture.height))
         if scale >= 1:
             return self.keep(file, shown)
-        size = tuple(max(1, round(side * scale)) for side in picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         return self.keep_frame(np.asarray(picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)), shown)
 
     def _keep_video(self, file: Path, shown: str) -> Source:

@@ -1,6 +1,7 @@
 """The image tower and the projection of texts into its space (CLIP; what section 3.1 takes as given)."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,10 @@ VIEW_TEMPERATURE = 0.1
 
 
 class ImageTextNetwork(nn.Module):
-    def __init__(self, vision: nn.Module, text: TextProjection):
+    def __init__(self, vision: Any, text: TextProjection):
         super().__init__()
-        self.vision, self.text = vision, text
+        self.vision: Any = vision
+        self.text = text
         self.log_scale = nn.Parameter(torch.tensor(2.659))  # exp: 1 / 0.07, as CLIP starts
 
     def forward(self, pixels: Tensor, text_embeds: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -128,7 +128,7 @@ class DecoderStage:
 
 def start(recipe: Recipe, dataset: Any) -> VideoUNet:
     """The network, with the parts that the recipe adds to it, and its settings in its configuration."""
-    network = start_network(recipe)
+    network: Any = start_network(recipe)
     if recipe.pixel_channels and not network.config.pixel_channels:
         add_pixel_path(network, recipe.pixel_channels, modulated=True)
     if recipe.motion and network.config.motion is None:

@@ -1,6 +1,7 @@
 """F-up: frames between and after the given ones (section 3.3 of the paper), by a guess to correct or by diffusion."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ def start(recipe: Recipe, filling: type[Filling]) -> VideoUNet:
     Raises:
         UserError: it is an F-up of the other kind.
     """
-    network = start_network(recipe)
+    network: Any = start_network(recipe)
     network.register_to_config(shared_noise=recipe.noise.shared, guidance=1.0, known_frames=False)
     if network.config.extra_channels == 0:
         network = widen_input(network, filling.extra_channels)
