@@ -1,5 +1,6 @@
 """What fails leaves nothing behind; what is stopped, or fills the disk, leaves a file that plays."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -20,8 +22,6 @@ from makeavideo.media import containers
 from makeavideo.media.reader import probe, read_recipe, read_video
 from makeavideo.media.writer import Terminated, VideoWriter, terminate_as_interrupt, write_video
 from media_files import CLIP, ENDINGS, RECIPE, boxes, content, make_clip, names, picture_of, psnr
-
-# Nothing is left when something fails
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -155,6 +155,22 @@ def test_a_real_signal_leaves_a_playable_file(tmp_path: Path, ending: str, mode:
     if ending == ".mp4":
         order = boxes(path.read_bytes())
         assert order.index("moov") < order.index("mdat") and "moof" not in order
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("ending", [".mp4", ".webm"])
+def test_a_kill_leaves_what_was_whole(tmp_path: Path, ending: str) -> None:
+    """Nothing can give it its name, but every second that was done plays."""
+    process = start_endless(tmp_path / f"clip{ending}", "")
+    assert process.stdout.readline() == "going\n"
+    process.kill()
+    process.communicate(timeout=60)
+    (name,) = names(tmp_path)
+    count = 0
+    with av.open(str(tmp_path / name)) as container, contextlib.suppress(av.error.FFmpegError):
+        for _ in container.decode(video=0):
+            count += 1
+    assert name.startswith(".makeavideo-") and container.metadata and count > 20
 
 
 def assert_the_disk_was_full(path: Path, process: subprocess.Popen, reason: str, at_most_lost: int) -> int:

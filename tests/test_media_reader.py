@@ -14,15 +14,7 @@ from makeavideo import UserError
 from makeavideo.media.pictures import to_rgb
 from makeavideo.media.reader import probe, read_recipe, read_video
 from makeavideo.media.writer import write_video
-from media_files import (
-    CLIP,
-    ENDINGS,
-    RECIPE,
-    psnr,
-    write_kind,
-)
-
-# Reading what others wrote
+from media_files import CLIP, ENDINGS, RECIPE, make_clip, psnr, write_kind
 
 
 def half_transparent() -> np.ndarray:
@@ -151,6 +143,18 @@ def test_cut_off_files(tmp_path: Path, ending: str) -> None:
         for reader in (read_video, probe):
             with pytest.raises(UserError, match="cut off"):
                 reader(path)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm"])
+def test_files_cut_between_two_frames(tmp_path: Path, ending: str) -> None:
+    """FFmpeg alone ends there as if nothing were missing."""
+    path = write_video(tmp_path / f"clip{ending}", make_clip(48), 24)
+    with av.open(str(path)) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[: ends[30]])
+    for reader in (read_video, probe):
+        with pytest.raises(UserError, match="cut off: its end is missing"):
+            reader(path)
 
 
 def test_mkv_of_unknown_length_is_whole(tmp_path: Path) -> None:
