@@ -18,8 +18,8 @@ import torch
 from skimage.metrics import structural_similarity
 
 from emoji_bars import fold, motion, shape_of
-from makeavideo.cascade import Decoding
 from makeavideo.data.clips import UnlabelledClips
+from makeavideo.decoding import Decoding
 from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
 from makeavideo.evaluation.results import one_sentence, save_benchmark

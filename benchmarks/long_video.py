@@ -116,10 +116,10 @@ def fresh(model: Path, *options: str) -> tuple[float, float]:
     return seconds, int(done.stdout.split()[-1]) / 2**20
 
 
-def memory(model: Path, seed: int, steps: int, size: int, length: int) -> list[dict[str, float]]:
+def memory(model: Path, seed: int, steps: int, size: int, length: int, multiples: list[int]) -> list[dict[str, float]]:
     """Each multiple of `length` frames in a process of its own."""
     rows = []
-    for times in (1, 4, 16):
+    for times in multiples:
         frames = length * times
         numbers = {"seed": seed, "size": size, "steps": steps, "num-frames": frames}
         options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     parser.add_argument("--seconds", type=float, default=60.0, help="drift: of a video")
     parser.add_argument("--length", type=int, default=MAX_FRAMES, help="memory: frames of the shortest video")
+    parser.add_argument("--multiples", type=int, nargs="+", default=[1, 4, 16], help="memory: of that length")
     parser.add_argument("--size", type=int, default=256, help="memory: pixels a side")
     parser.add_argument("--steps", type=int, help="default: 16; memory: 4")
     parser.add_argument("--seed", type=int, default=0)
@@ -144,7 +145,8 @@ def main() -> None:
     arguments = parser.parse_args()
     what, seed = arguments.what, arguments.seed
     if what == "memory":
-        rows = memory(arguments.model, seed, arguments.steps or 4, arguments.size, arguments.length)
+        steps, size = arguments.steps or 4, arguments.size
+        rows = memory(arguments.model, seed, steps, size, arguments.length, arguments.multiples)
     else:
         pipe, prompts = load(arguments.model), PROMPTS[: arguments.prompts]
         options = {"num_inference_steps": arguments.steps or 16}

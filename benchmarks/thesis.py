@@ -24,9 +24,9 @@ from rich.table import Table
 
 from emoji_bars import describe, motion
 from makeavideo import UserError
-from makeavideo.cascade import Decoding
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
+from makeavideo.decoding import Decoding
 from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.features import hash_of, video_features
 from makeavideo.evaluation.frechet import distance_of_features

@@ -37,7 +37,7 @@ RUNS = {
     "interpolation": "{data} --model {model} --clips 3 --sheet {out}/sheet.png --json {out}/figures.json",
     "long_video seams": "--model {model} --prompts 1 --steps 1 --json {out}/figures.json",
     "long_video drift": "--model {model} --prompts 1 --seconds 5 --steps 1 --json {out}/figures.json",
-    "long_video memory": "--model {model} --length 2 --size 16 --steps 1 --json {out}/figures.json",
+    "long_video memory": "--model {model} --length 2 --multiples 1 4 --size 16 --steps 1 --json {out}/figures.json",
     "results_page": "--evaluation {root}/evaluation --docs {out}",
     "space_time": "--width 32 --side 16 --repetitions 1 --json {out}/figures.json",
     "thesis": "{data} --model {model} --runs {out}/runs --steps 1 --concepts 2 --frames 4 --sampling-steps 1"

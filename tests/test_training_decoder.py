@@ -9,7 +9,7 @@ from torch.nn.functional import mse_loss
 
 from conftest import tiny_decoder
 from makeavideo import UserError
-from makeavideo.cascade import Decoding
+from makeavideo.decoding import Decoding
 from makeavideo.inflation import VideoUNet, add_motion, inflate, remove_pixel_path
 from makeavideo.motion import change, clip_strength, usual_change
 from makeavideo.pipeline import MakeAVideoPipeline

@@ -7,7 +7,7 @@ Axes are those of `pseudo3d`: frames are (b, f, 3, h, w) in [-1, 1], image embed
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
+from .decoding import Decoding, Start
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from .enlarger import Enlarger, enlarge_stretches
 from .filling import filling_of
@@ -31,39 +32,6 @@ SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 
 OnStep = Callable[[int, Tensor, Tensor], None]
 """Called after a step with (step, timestep, what is made so far)."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How D_t is run.
-
-    fps: frames a second; 0 if it does not matter.
-    steps: evaluations of the network.
-    guidance_scale: 1 turns guidance off.
-    motion: strength of motion, 0 to 2, 1 the usual one; None if it does not matter, or D_t knows nothing of it.
-    negative: y_e (1, d) to steer away from; None: from what D_t makes of no embedding at all.
-    """
-
-    fps: float
-    steps: int
-    guidance_scale: float
-    motion: float | None = None
-    generator: torch.Generator | None = None
-    negative: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Start:
-    """Frames that D_t begins with.
-
-    frames: (b, f, 3, h, w).
-    strength: the part of the steps, the last ones, that are run on them after noise has been added (SDEdit).
-    mask: (b, f), 1 where a frame is kept as it is; the others are made to go with it. None: none is kept.
-    """
-
-    frames: Tensor
-    strength: float = 1.0
-    mask: Tensor | None = None
 
 
 class Cascade(DiffusionPipeline):

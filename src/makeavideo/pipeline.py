@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from .cascade import Cascade, Decoding
+from .cascade import Cascade
 from .chunks import in_no_grad, take, without_first, without_first_frame
+from .decoding import Decoding
 from .errors import UserError
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames
 from .media.pictures import Fit
