@@ -68,15 +68,19 @@ class Clip(Protocol):
 
     def clock(self) -> Clock:
         """Without decoding in containers; of an animation all frames are decoded, unless `frames` was before."""
+        ...
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         """All frames in order, each with its time in seconds."""
+        ...
 
     def at(self, clock: Clock, wanted: Sequence[int], background: Colour) -> Iterator[np.ndarray]:
         """The frames of these indices, which ascend and may repeat; nothing else is decoded where that is possible."""
+        ...
 
     def fps(self, count: int, span: float) -> float:
         """Frames a second, where `count` frames were read whose first and last times are `span` seconds apart."""
+        ...
 
     def info(self) -> VideoInfo: ...
 

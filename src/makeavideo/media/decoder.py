@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import av
 import av.container
+import av.error
 import av.stream
 import numpy as np
 from PIL import Image
@@ -77,13 +78,13 @@ class Container:
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Frames in the order they are shown, from where the file stands."""
-        context = self._stream.codec_context
+        context: Any = self._stream.codec_context
         with contextlib.suppress(RuntimeError):  # after a leap it is open already
             context.thread_type, context.thread_count = "AUTO", self._threads
         library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.name)
         if library and self._stream.metadata.get("alpha_mode", "") == "1":
             with contextlib.suppress(av.error.FFmpegError, ValueError):  # FFmpeg's own decoder ignores transparency
-                context = av.VideoCodecContext.create(library, "r")  # type: ignore[assignment]
+                context = av.VideoCodecContext.create(library, "r")
                 context.thread_count = self._threads
         for packet in self._packets():
             yield from context.decode(packet if packet.size else None)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import BinaryIO
 
 import av
+import av.error
 import numpy as np
 from av.filter import Graph
 from av.filter.context import FilterContext

@@ -108,7 +108,8 @@ class VideoInput:
         fit: Fit = "crop",
         background: str = "#ffffff",
     ) -> None:
-        self._path, self._size, self._fit = os.fspath(path), size, fit
+        self._path, self._size = os.fspath(path), size
+        self._fit: Fit = fit
         self._background = parse_background(background)
         check_square(size, fit)
         if fps is not None and not (math.isfinite(fps) and 0.01 <= fps <= 240):

@@ -294,9 +294,12 @@ class _Sink(Protocol):
 
     def add(self, frame: np.ndarray) -> None:
         """Raises OSError when the disk is full and the reserve spent; only `finish` or `drop` may follow."""
+        ...
 
     def finish(self) -> int:
         """Leave a whole file at the temporary path; how many frames it has, which is fewer if the disk is full."""
+        ...
 
     def drop(self) -> None:
         """Let go of open files; the temporary path is removed by the caller."""
+        ...

@@ -244,6 +244,11 @@ def one_line(prompt: Any) -> str:
     return ", then ".join(text for text in texts if isinstance(text, str))
 
 
+def sentence(request: Request) -> str:
+    """The prompt that is no story."""
+    return request.prompt if isinstance(request.prompt, str) else ""
+
+
 def as_written(request: Request) -> Request:
     """The request, its prompt read as people write it: several lines are a story, "| 3 s" at the end is their length.
 
@@ -252,7 +257,7 @@ def as_written(request: Request) -> Request:
     if request.use != "generate" or not math.isfinite(request.fps) or not request.fps > 0:
         return request  # `checked` will say what is wrong
     parts = []
-    for line in filter(None, map(str.strip, request.prompt.splitlines())):
+    for line in filter(None, map(str.strip, sentence(request).splitlines())):
         timed = _TIMED.fullmatch(line)
         parts.append((timed[1].strip(), float(timed[2])) if timed else (line, request.seconds))
     if len(parts) > 1:
@@ -266,7 +271,7 @@ def written(request: Request) -> str:
     """The prompt as `as_written` reads it back."""
     parts = request.story
     if not parts:
-        plain = " ".join(request.prompt.splitlines())
+        plain = " ".join(sentence(request).splitlines())
         if not _TIMED.fullmatch(plain):
             return plain
         parts = ((plain, request.seconds),)
