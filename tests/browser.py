@@ -70,7 +70,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def wait_for_server(url: str, process: subprocess.Popen, seconds: float = 120) -> None:
+def wait_for_server(url: str, process: subprocess.Popen, seconds: float = 600) -> None:
     """Return when `url` answers; fail with the process's output if it ends or stays silent."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:

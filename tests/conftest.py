@@ -13,7 +13,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
-from tiny_evaluation import clips, folders, networks  # noqa: F401 - fixtures
+# fixtures
+from studio_page import browser, gallery, quick_site, site, uploads  # noqa: F401
+from tiny_evaluation import clips, folders, networks  # noqa: F401
 
 
 def pytest_addoption(parser) -> None:
