@@ -37,7 +37,7 @@ def stage_of(values: dict, **changes):
 
 @pytest.fixture(scope="module")
 def trained(values):
-    return train(recipe_of(values)) / "decoder"
+    return train(recipe_of(values, sample_every=0)) / "decoder"
 
 
 def test_it_starts_as_the_network_it_starts_from(values):
@@ -63,14 +63,14 @@ def test_every_weight_learns_and_the_loss_falls(values):
     optimizer = make_optimizer(stage.network, stage.parameter_groups(), stage.recipe.optim, fused=False)
     batch = collate([stage.dataset[(i % len(stage.dataset), i, 0.5)] for i in range(3)])
     losses = []
-    for _ in range(20):
+    for _ in range(6):
         loss = stage.loss(stage.network, dict(batch), torch.Generator().manual_seed(1))
         optimizer.zero_grad()
         loss.backward()
         assert all(p.grad is not None for p in stage.network.parameters())
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0], losses
+    assert losses[-1] < 0.6 * losses[0], losses
 
 
 def test_a_run_that_goes_on_is_the_same_run(values, tmp_path):

@@ -31,7 +31,7 @@ class Run:
 
     Attributes:
         step: optimiser steps done.
-        losses: of the batches since the last line of the log.
+        losses: of the batches since the last line of the log; mean_loss: their mean, of all processes, when last asked.
         norm: of the last gradient.
         saved, logged: when the last checkpoint was written, and the last line of the log, `time.monotonic`.
     """
@@ -62,7 +62,9 @@ class Run:
         self.step = 0
         self.report = SkipReport()
         self.losses: list[torch.Tensor] = []
+        self.mean_loss = 0.0
         self.norm: Any = torch.zeros(())
+        self.saved = self.logged = time.monotonic()
 
     def start(self, resume: bool) -> None:
         """From the newest checkpoint where there is one to resume; the recipe is kept beside it."""
