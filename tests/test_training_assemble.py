@@ -1,6 +1,7 @@
 """From trained stages to a pipeline that makes clips."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_nothing_says_on_which_machine_it_was_trained(cascade, training_data, tm
     for file, text in texts.items():
         for place in (cascade[0], training_data, tmp_path):
             assert str(place) not in text, file
-        assert "name_or_path" not in text, file
+        assert not re.search(r'name_or_path": "', text), file
 
 
 def test_what_is_left_of_a_configuration(tmp_path):

@@ -54,7 +54,7 @@ def test_a_killed_run_continues_bit_for_bit(training_data, tmp_path):
     path = tmp_path / "killed.yaml"
     path.write_text(yaml.safe_dump({**values, "output": str(killed)}))
     command = [sys.executable, "-c", KILLED, str(path), str(torch.get_num_threads())]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert process.returncode == -signal.SIGKILL, process.stderr
     left = sorted(folder.name for folder in (killed / "checkpoints").iterdir())
     assert left == ["partial-00000006", "step-00000002", "step-00000004"]

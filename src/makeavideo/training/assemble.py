@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,7 +68,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         if isinstance(module, torch.nn.Module):
             module.half()
     tokenizer, text = load_text_encoder(text_encoder)
-    pipe = MakeAVideoPipeline(tokenizer, text.half(), **modules)
+    pipe: Any = MakeAVideoPipeline(tokenizer, text.half(), **modules)
     if text_encoder is None:  # the packaged one is installed wherever the pipeline can run
         pipe.register_modules(tokenizer=None, text_encoder=None)
     partial = folder.with_name(folder.name + ".partial")

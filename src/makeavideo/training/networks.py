@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from ..errors import UserError
 from ..inflation import VideoUNet, inflate
@@ -16,7 +15,7 @@ from ..sampling import make_scheduler
 from .recipe import Recipe
 
 
-def load_folder(loader, folder: str | Path | None, what: str) -> Any:
+def load_folder(loader: Any, folder: str | Path | None, what: str) -> Any:
     """`loader.from_pretrained(folder)` with a sentence for a missing, damaged, pickled or wrong network."""
     if folder is None:
         raise UserError(f"The recipe names no {what}: add the folder that the stage before exported.")
@@ -30,7 +29,7 @@ def load_folder(loader, folder: str | Path | None, what: str) -> Any:
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
 
 
-def build(network_class, config: dict) -> Any:
+def build(network_class: Any, config: dict) -> Any:
     """A network from the recipe's `network`, with a sentence for what its class does not know."""
     unknown = sorted(config.keys() - inspect.signature(network_class.__init__).parameters.keys())
     if unknown:
@@ -70,8 +69,9 @@ def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
     Raises:
         UserError: no such network, or its temporal layers are of another kind than the recipe asks for.
     """
+    network: Any
     if recipe.init_from is None:
-        network: Any = build_unet(recipe, in_channels)
+        network = build_unet(recipe, in_channels)
     else:
         network = load_folder(VideoUNet, recipe.init_from, "network to start from").float()
     has, wanted = network.config.temporal, recipe.temporal
@@ -94,7 +94,7 @@ def make_trainable(network: Any, recipe: Recipe) -> None:
         network.enable_gradient_checkpointing()
 
 
-def all_parameters(network: nn.Module, recipe: Recipe) -> list[dict]:
+def all_parameters(network: Any, recipe: Recipe) -> list[dict]:
     """One parameter group, of all weights that learn."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     return [{"params": parameters, "lr": recipe.optim.learning_rate}]
@@ -134,8 +134,8 @@ def forget_places(folder: Path) -> None:
 
 
 def without_places(value: Any) -> Any:
-    """JSON values without the keys that say where something was loaded from, at any depth."""
+    """JSON values without the paths that something was loaded from, at any depth."""
     if isinstance(value, dict):
-        places = ("_name_or_path", "name_or_path")
+        places = [key for key in ("_name_or_path", "name_or_path") if isinstance(value.get(key), str)]
         return {key: without_places(item) for key, item in value.items() if key not in places}
     return [without_places(item) for item in value] if isinstance(value, list) else value

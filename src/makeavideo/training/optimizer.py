@@ -4,6 +4,8 @@ Muon moves a matrix along its momentum made orthogonal: no direction in which th
 few large ones. Updates are scaled to the size that AdamW's have, so both take the same learning rate.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -78,7 +80,7 @@ def is_hidden(name: str, parameter: Tensor) -> bool:
 
 def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, fused: bool) -> torch.optim.Optimizer:
     """The recipe's optimiser for a stage's parameter groups."""
-    settings = {"betas": optim.betas, "weight_decay": optim.weight_decay, "fused": fused}
+    settings: dict[str, Any] = {"betas": optim.betas, "weight_decay": optim.weight_decay, "fused": fused}
     if optim.kind == "adamw":
         return torch.optim.AdamW(groups, **settings)
     names = {id(parameter): name for name, parameter in network.named_parameters()}

@@ -47,10 +47,9 @@ def pack(reader: ItemReader, folder: Path, factor: int, crop: int, crops: int, c
     skipped: dict[str, str] = {}
     for row, (frames, kinds, rng) in enumerate(views(reader, factor, crops, clean, skipped)):
         if large is None:
-            count, shape = len(reader) * crops, (len(frames), crop, crop, 3)
-            large = np.lib.format.open_memmap(partial / "large.npy", "w+", np.uint8, (count, *shape))
-            shape = (len(kinds), len(frames), side, side, 3)
-            small = np.lib.format.open_memmap(partial / "small.npy", "w+", np.uint8, (count, *shape))
+            count = len(reader) * crops
+            large = new_array(partial / "large.npy", (count, len(frames), crop, crop, 3))
+            small = new_array(partial / "small.npy", (count, len(kinds), len(frames), side, side, 3))
         places = rng.integers(0, frames.shape[1] // factor - side + 1, (3, 2))
         top, left = max(places, key=lambda at: cut(kinds[0], at[0], at[1], side).std())
         large[row] = cut(frames, top * factor, left * factor, crop)
@@ -61,6 +60,11 @@ def pack(reader: ItemReader, folder: Path, factor: int, crop: int, crops: int, c
     (partial / "note.json").write_text(json.dumps(note))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def new_array(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """An uint8 array on disk."""
+    return np.lib.format.open_memmap(file, "w+", np.uint8, shape)
 
 
 def views(reader: ItemReader, factor: int, crops: int, clean: Clean | None, skipped: dict) -> Iterator[tuple]:

@@ -129,7 +129,7 @@ def finish(jobs: Jobs, state: PartialState) -> str:
         reason = f"{', '.join(waiting)} not finished" if waiting else f"the plan has no {', '.join(lacking)}"
         return f"trained: {jobs.runs} (no pipeline yet: {reason})"
     if state.is_main_process:
-        last = {job.recipe.stage: job.name for job in jobs.stages}
+        last: dict[str, str] = {job.recipe.stage: job.name for job in jobs.stages}
         clip = next(job.recipe for job in jobs.stages if job.name == last["clip"])
         assemble(jobs.runs, jobs.model, clip.text_encoder, last)
     state.wait_for_everyone()

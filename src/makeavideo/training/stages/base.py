@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import UserError
 from ..recipe import Recipe
@@ -53,11 +53,11 @@ class Stage(Protocol):
         """The weights that learn, with a learning rate "lr" each, as torch's optimisers take them."""
         ...
 
-    def loss(self, network: nn.Module, batch: dict, generator: torch.Generator) -> Tensor:
+    def loss(self, network: Any, batch: dict, generator: torch.Generator) -> Tensor:
         """How far off the network is on a batch; the same generator, the same loss. `network` may be compiled."""
         ...
 
-    def contact_sheet(self, network: nn.Module) -> Image | None:
+    def contact_sheet(self, network: Any) -> Image | None:
         """Samples of the present weights as a picture, or None where there is nothing to see."""
         ...
 

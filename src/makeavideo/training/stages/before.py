@@ -1,6 +1,7 @@
 """The small frames that super-resolution meets: those that the network before it makes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ..small_frames import Clean, shrink
 class CleanedByDecoder:
     """Small frames noised, and cleaned by D in one step: uint8 (frames, h, w, 3) -> several of the same shape."""
 
-    decoder: VideoUNet
+    decoder: Any
     image_encoder: torch.nn.Module
     levels: tuple[float, float]
     variants: int
@@ -41,7 +42,7 @@ class CleanedByDecoder:
 class EnlargedBySuperResolution:
     """Frames shrunk, and enlarged again by SR_l: uint8 (frames, h, w, 3) -> one of the same shape."""
 
-    network: SuperResolver
+    network: Any
 
     @torch.no_grad()
     def __call__(self, frames: np.ndarray, seed: int) -> list[np.ndarray]:

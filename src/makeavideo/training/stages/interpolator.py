@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...filling import Filling, FirstGuess, Masked
-from ...inflation import VideoUNet, add_pixel_path, widen_input
+from ...inflation import add_pixel_path, widen_input
 from ...sampling import make_scheduler, sample
 from ..datasets import unlabelled_clips
 from ..losses import denoising_loss, diffuse
@@ -41,7 +41,7 @@ class InterpolatorStage:
         self.filling: type[Filling] = Masked if recipe.guess == "none" else FirstGuess
         self.noised: Callable = from_nothing if self.filling.at_once else diffuse
         self.dataset = unlabelled_clips(recipe.data)
-        self.network = start(recipe, self.filling)
+        self.network: Any = start(recipe, self.filling)
         make_trainable(self.network, recipe)
         if self.network.config.unet_class != "UNet2DConditionModel":
             raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
@@ -96,7 +96,7 @@ def from_nothing(x: Tensor, noise: NoiseRecipe, generator: torch.Generator) -> t
     return torch.zeros_like(x), torch.ones(len(x), device=x.device)
 
 
-def start(recipe: Recipe, filling: type[Filling]) -> VideoUNet:
+def start(recipe: Recipe, filling: type[Filling]) -> Any:
     """D_t, or an F-up, with the input channels that the filling has.
 
     Raises:
@@ -118,7 +118,7 @@ def start(recipe: Recipe, filling: type[Filling]) -> VideoUNet:
     return network.to(memory_format=torch.channels_last)
 
 
-def read_guess(network: VideoUNet) -> None:
+def read_guess(network: Any) -> None:
     """Let D_t's weights read the guess in place of the noisy frames, and add nothing to it at first; in place."""
     sizes = [network.config.space_to_depth**2 * channels for channels in (3, 3, FirstGuess.extra_channels - 3)]
     x_t, guess, _ = network.unet.conv_in.weight.data.split(sizes, 1)

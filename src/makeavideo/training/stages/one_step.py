@@ -49,7 +49,7 @@ class OneStepStage:
         self.recipe, self.settings, self.device = recipe, recipe.super_resolution, device
         self.component, self.factor = component, factor
         self.skipped: list[tuple[str, str]] = []
-        self.network = start(recipe, factor)
+        self.network: Any = start(recipe, factor)
         make_trainable(self.network, recipe)
         self.dataset = self.crops_of(reader)
         self.adversary = None
@@ -111,6 +111,7 @@ class OneStepStage:
 
 def start(recipe: Recipe, factor: int) -> SuperResolver:
     """The `SuperResolver` that a stage begins with: from scratch, or from `init_from`; inflated for clips."""
+    network: Any
     if recipe.init_from is None:
         config = {key: value for key, value in recipe.network.items() if key != "class"}
         if config.get("factor", factor) != factor:

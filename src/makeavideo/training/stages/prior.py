@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,9 @@ class EmbeddedImages(torch.utils.data.Dataset):
 
     def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
         self.images = images
-        self.embeds, self.indices, self.skipped = [], [], []
+        self.embeds: list[Tensor] = []
+        self.indices: list[int] = []
+        self.skipped: list[tuple[str, str]] = []
         device = next(image_encoder.parameters()).device
         for start in range(0, len(images), 64):
             samples = [images[(i, 0)] for i in range(start, min(start + 64, len(images)))]
@@ -75,7 +78,7 @@ class PriorStage:
             "num_embeddings": 0,
             "encoder_hid_proj_type": None,
         }
-        self.network = build(PriorTransformer, {**recipe.network, **config})
+        self.network: Any = build(PriorTransformer, {**recipe.network, **config})
         embeds = torch.stack(self.dataset.embeds)
         # kept in the network's own (untrained) statistics, as unCLIP does, so that the diffusion sees unit variance
         self.network.clip_mean.data, self.network.clip_std.data = embeds.mean(0, True), embeds.std(0, keepdim=True)

@@ -75,7 +75,7 @@ class DiffusionStage:
         self.component, self.factor = component, factor
         self.companions: list[Companion] = []
         self.skipped: list[tuple[str, str]] = []
-        self.network = start_network(recipe, in_channels=6)  # x_t and the small frames
+        self.network: Any = start_network(recipe, in_channels=6)  # x_t and the small frames
         make_trainable(self.network, recipe)
 
     def parameter_groups(self) -> list[dict]:
