@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from av.error import FFmpegError
 from PIL import UnidentifiedImageError
 
 from ..errors import UserError
@@ -82,6 +81,15 @@ _SENTENCES = {
 }
 
 
+def _ffmpeg_errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises; nothing where it is not installed, as on a machine that trains on packed clips."""
+    try:
+        from av.error import FFmpegError
+    except ImportError:
+        return ()
+    return (FFmpegError,)
+
+
 @contextlib.contextmanager
 def open_clip(path: str | os.PathLike[str]) -> Iterator[Clip]:
     """The clip in a file, or of a folder of pictures; whatever is wrong with it becomes one sentence, a UserError."""
@@ -105,7 +113,7 @@ def open_clip(path: str | os.PathLike[str]) -> Iterator[Clip]:
         raise UserError(f"{text} has {error}: make it smaller first") from error
     except Unreadable as error:
         raise UserError(f"{text} {_SENTENCES.get(str(error), _NO_VIDEO)}") from error
-    except (FFmpegError, UnidentifiedImageError, SyntaxError, EOFError, ValueError, struct.error) as error:
+    except (*_ffmpeg_errors(), UnidentifiedImageError, SyntaxError, EOFError, ValueError, struct.error) as error:
         raise UserError(f"{text} {_NO_VIDEO}") from error  # SyntaxError: what Pillow raises for a broken png
     except OSError as error:
         # Pillow's errors about content carry no number, the system's do

@@ -116,7 +116,7 @@ def start(recipe: Recipe, factor: int) -> SuperResolver:
         config = {key: value for key, value in recipe.network.items() if key != "class"}
         if config.get("factor", factor) != factor:
             raise UserError(f"The recipe's network.factor is {config['factor']}: {recipe.stage} needs {factor}.")
-        network: Any = build(SuperResolver, {**config, "factor": factor})
+        network = build(SuperResolver, {**config, "factor": factor})
     else:
         network = load_folder(SuperResolver, recipe.init_from, "network to start from").float()
     if recipe.gradient_checkpointing:
