@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import av
 import av.container
-import av.error
 import av.stream
 import numpy as np
+from av.error import FFmpegError
 from PIL import Image
 
 from .clip import Clock, Colour, VideoInfo, interrupt, parse_recipe
@@ -46,7 +46,7 @@ class Container:
         try:
             options = {"format_whitelist": _DEMUXERS}
             return av.open(self._file, "r", metadata_errors="replace", options=options)
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             raise Unreadable("not a video") from error
 
     def _pick(self) -> av.VideoStream:
@@ -78,14 +78,16 @@ class Container:
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Frames in the order they are shown, from where the file stands."""
-        context: Any = self._stream.codec_context
+        context = self._stream.codec_context
         with contextlib.suppress(RuntimeError):  # after a leap it is open already
             context.thread_type, context.thread_count = "AUTO", self._threads
         library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.name)
         if library and self._stream.metadata.get("alpha_mode", "") == "1":
-            with contextlib.suppress(av.error.FFmpegError, ValueError):  # FFmpeg's own decoder ignores transparency
-                context = av.VideoCodecContext.create(library, "r")
-                context.thread_count = self._threads
+            with contextlib.suppress(FFmpegError, ValueError):  # FFmpeg's own decoder ignores transparency
+                created = av.CodecContext.create(library, "r")
+                assert isinstance(created, av.VideoCodecContext)
+                created.thread_count = self._threads
+                context = created
         for packet in self._packets():
             yield from context.decode(packet if packet.size else None)
 

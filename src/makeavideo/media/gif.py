@@ -11,6 +11,9 @@ from typing import BinaryIO
 import av
 import av.error
 import numpy as np
+from av.error import BlockingIOError as NothingYet
+from av.error import EOFError as NothingMore
+from av.error import InvalidDataError
 from av.filter import Graph
 from av.filter.context import FilterContext
 
@@ -53,7 +56,7 @@ class GifSink:
         output.mark()
         self._count += 1
         self._colours.push(picture)
-        with contextlib.suppress(av.error.BlockingIOError):
+        with contextlib.suppress(NothingYet):
             self._palette.pull()  # nothing comes before the end, but only a pull makes the graph take its frames in
 
     def _open_store(self) -> Output:
@@ -86,7 +89,7 @@ class GifSink:
         while self._waiting:
             with self._waiting.pop(0) as file:
                 file.seek(0)
-                with contextlib.suppress(av.error.InvalidDataError), av.open(file, "r", format="nut") as stored:
+                with contextlib.suppress(InvalidDataError), av.open(file, "r", format="nut") as stored:
                     for picture in stored.decode(video=0):
                         picture.pts, picture.time_base = self._time(index), Fraction(1, 100)
                         yield picture
@@ -115,7 +118,7 @@ class GifSink:
             stream.pix_fmt = "pal8"
 
             def drain() -> None:
-                with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+                with contextlib.suppress(NothingYet, NothingMore):
                     while True:
                         indexed = out.pull()
                         assert isinstance(indexed, av.VideoFrame)

@@ -99,6 +99,7 @@ class VideoInput:
     fps: float
     num_frames: int
     duration: float
+    _fit: Fit
 
     def __init__(
         self,
