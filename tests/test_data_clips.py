@@ -107,8 +107,8 @@ def test_one_frame_samples_and_frame_skip(tmp_path):
     assert UnlabelledClips(tmp_path, 32, num_frames=1, fps=30)[0, 5]["pixels"].shape == (1, 3, 32, 32)
     sample = UnlabelledClips(tmp_path, 32, num_frames=8, fps=30, frame_skip=5)[0, 5]
     assert sample["fps"] == 6 and np.diff(indices(sample)).tolist() == [5] * 7
-    rates = {UnlabelledClips(tmp_path, 32, num_frames=4, fps=30, frame_skip=(1, 3))[0, s]["fps"] for s in range(20)}
-    assert rates == {30, 15, 10}
+    drawn = UnlabelledClips(tmp_path, 32, num_frames=4, fps=30, frame_skip=(1, 3))
+    assert {drawn[0, seed]["fps"] for seed in range(20)} == {30, 15, 10}
 
 
 def test_alpha_is_composed_on_the_background(tmp_path):
