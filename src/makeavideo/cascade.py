@@ -59,7 +59,9 @@ class Cascade(DiffusionPipeline):
     config: Any  # a FrozenDict, whose entries are attributes too
     _callback: Callable | None = None
     _optional_components = ["tokenizer", "text_encoder", "wordings"]  # noqa: RUF012
-    model_cpu_offload_seq = "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
+    model_cpu_offload_seq: Any = (
+        "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
+    )
 
     def __init__(
         self,
@@ -167,8 +169,8 @@ class Cascade(DiffusionPipeline):
         """
         config, base = self.decoder.config, self.sizes[0]
         rates = torch.full((len(y_e),), float(how.fps), device=y_e.device)
-        motion = -1.0 if how.motion is None or num_frames == 1 else how.motion
-        motion = torch.full((len(y_e),), motion, device=y_e.device)
+        strength = -1.0 if how.motion is None or num_frames == 1 else how.motion
+        motion = torch.full((len(y_e),), strength, device=y_e.device)
         # of the guidance, a part may be trained in
         scale = how.guidance_scale / config.guidance
         if how.negative is not None:

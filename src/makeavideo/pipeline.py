@@ -267,7 +267,9 @@ class MakeAVideoPipeline(Cascade):
     def windows(self, s: Settings, skip: int) -> Windows:
         """How key frames, `skip` frames apart, follow from others."""
         how, model = self.decoding(s, skip), self.sampling
-        return Windows(lambda *given: self.extrapolate(*given, how=how), model.context, model.transition)
+        return Windows(
+            lambda given, mask, y_e: self.extrapolate(given, mask, y_e, how), model.context, model.transition
+        )
 
     def decoding(self, s: Settings, skip: int) -> Decoding:
         """How D_t makes key frames, `skip` frames apart."""
@@ -327,9 +329,8 @@ class MakeAVideoPipeline(Cascade):
     def package(self, s: Settings, chunks: Iterator[Tensor]) -> MakeAVideoOutput | tuple:
         """The frames in the form that was asked for."""
         chunks = in_no_grad(chunk.clamp(-1, 1) for chunk in chunks)
-        if s.output_type == "stream":
-            frames = chunks
-        else:
+        frames: Any = chunks
+        if s.output_type != "stream":
             frames = (torch.cat(list(chunks), 1) + 1) / 2
             self.maybe_free_model_hooks()
             if s.output_type != "pt":
