@@ -97,6 +97,7 @@ class Person:
     def __init__(self, browser, url: str, width: int = 1280, height: int = 900, scheme: str = "light"):
         self.url, self.port = url, urllib.parse.urlsplit(url).port
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        self.context.set_default_timeout(300_000)  # a busy machine is slow, and what fails, fails at once
         self.requests, self.errors = record_requests(self.context), []
         local = re.compile(rf"^(https?|wss?)://(?!(127\.0\.0\.1|localhost):{self.port}/)")
         self.context.route(local, lambda route: route.abort())
@@ -128,12 +129,12 @@ class Person:
     def make(self, use: str) -> None:
         self.page.locator(f"#{use}-make").click()
 
-    def said(self, text: str, seconds: float = 90) -> None:
+    def said(self, text: str, seconds: float = 600) -> None:
         self.page.locator("#message").get_by_text(text).wait_for(timeout=1000 * seconds)
 
     def result(self) -> str:
         """Name of the finished video."""
-        return self.page.locator("#view .card").get_attribute("data-item", timeout=60_000)
+        return self.page.locator("#view .card").get_attribute("data-item", timeout=600_000)
 
     def close(self) -> None:
         assert self.errors == []

@@ -103,6 +103,7 @@ def watched(browser):
     """A page of its own browser profile, what it asks the network for, and what goes wrong on it."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     requests, errors = record_requests(context), []
+    context.set_default_timeout(300_000)
     page = context.new_page()
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: errors.append(dialog.message))

@@ -77,7 +77,7 @@ def test_stop_keeps_the_best_version(browser, site):
         ada.page.locator("#generate-prompt textarea").fill("a rocket")
         ada.settings("generate", seconds=3, fps=24, steps=16, size="256")
         ada.make("generate")
-        ada.page.locator("#progress").get_by_text("Adding detail").wait_for(timeout=90_000)
+        ada.page.locator("#progress").get_by_text("Adding detail").wait_for(timeout=600_000)
         ada.page.get_by_role("button", name="Stop").click()
         ada.said("Stopped: the best version so far is kept.")
         info = probe(folder / ada.result())
@@ -144,7 +144,7 @@ def test_every_example_runs_on_a_click(browser, site):
             ada.page.wait_for_function(
                 "known => [...document.querySelectorAll('#view .card')].some(one => !known.includes(one.dataset.item))",
                 arg=made,
-                timeout=120_000,
+                timeout=600_000,
             )
             made.append(ada.result())
             info = probe(folder / made[-1])
