@@ -97,7 +97,7 @@ class Person:
     def __init__(self, browser, url: str, width: int = 1280, height: int = 900, scheme: str = "light"):
         self.url, self.port = url, urllib.parse.urlsplit(url).port
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        self.context.set_default_timeout(300_000)  # a busy machine is slow, and what fails, fails at once
+        self.context.set_default_timeout(300_000)  # a busy machine is slow
         self.requests, self.errors = record_requests(self.context), []
         local = re.compile(rf"^(https?|wss?)://(?!(127\.0\.0\.1|localhost):{self.port}/)")
         self.context.route(local, lambda route: route.abort())
