@@ -89,7 +89,13 @@ def numbers(value) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-@pytest.mark.parametrize("name", RUNS)
+MINUTES = {"generate", "long_video memory", "thesis"}
+"""These start whole processes, or train: `make test-slow` runs them."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in MINUTES else name for name in RUNS]
+)
 def test_it_runs(name, data, tiny_model, tmp_path, monkeypatch, capsys):
     program, *what = name.split()
     places = {"data": data, "model": tiny_model, "out": tmp_path, "root": ROOT, "random": RANDOM}

@@ -95,6 +95,7 @@ def test_gradient_checkpointing(network):
     assert not video.is_gradient_checkpointing
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_compile_looks_at_the_number_of_frames():
     unet, conditions = stable_diffusion()
@@ -118,6 +119,7 @@ def per_first(conditions):
     return conditions[:1] if isinstance(conditions, torch.Tensor) else conditions
 
 
+@pytest.mark.slow
 def test_compile_forward_and_backward():
     unet = UNet2DModel(
         sample_size=8,

@@ -90,6 +90,7 @@ def arguments(data: Path, model: Path, *more: str, overrides: tuple[str, ...] = 
     return [str(TINY), *folders, "-o", str(model), *sets, *more]
 
 
+@pytest.mark.slow
 def test_one_command_makes_a_cascade_without_av_gradio_typer_and_mostly_without_opencv(data, tmp_path):
     """Two calls: the first one, without OpenCV, up to the interpolator's turn; the second one does what is left."""
     from makeavideo.pipeline import MakeAVideoPipeline
@@ -120,6 +121,7 @@ def test_one_command_makes_a_cascade_without_av_gradio_typer_and_mostly_without_
     assert frames.shape == (1, 6, 3, 384, 384) and frames.isfinite().all()
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_the_same_command_go_on_to_the_same_bits(data, tmp_path):
     """SIGINT in the middle of the second stage; the finished first one is left alone."""
     names = ("clip", "decoder-image")
