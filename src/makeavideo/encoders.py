@@ -18,7 +18,7 @@ from .errors import UserError
 from .quiet import quiet_libraries
 
 
-class TextProjection(ModelMixin, ConfigMixin):
+class TextProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Linear map from the text encoder's space to the image tower's, trained contrastively."""
 
     config: Any  # a FrozenDict, whose entries are attributes too

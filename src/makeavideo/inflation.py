@@ -43,7 +43,7 @@ class CastingTimestepEmbedding(TimestepEmbedding):
 def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None:
     """Gives every spatial layer of a 2-D UNet its temporal one, in place."""
     for module in list(unet.modules()):
-        extended = None
+        extended: type[nn.Module] | None = None
         if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and temporal == "pseudo3d":
             extended = PseudoConv3d
         elif isinstance(module, Attention) and attends_to_itself(module):
@@ -88,7 +88,9 @@ class PixelPath(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(width, out_channels, 3, padding=1))
         set_to_zero(self[-1].weight, self[-1].bias)
 
-    def forward(self, made: Tensor, seen: Tensor, modulation: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, made: Tensor, seen: Tensor, modulation: Tensor | None = None
+    ) -> Tensor:
         """All (b * f, c, h, w); `modulation`: scale and shift of what the first layer gives."""
         first, *rest = self
         x = first(torch.cat([seen, made], 1).contiguous(memory_format=torch.channels_last))
@@ -100,7 +102,7 @@ class PixelPath(nn.Sequential):
         return made + x
 
 
-class VideoUNet(ModelMixin, ConfigMixin):
+class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A 2-D UNet of diffusers that works on clips.
 
     Args:

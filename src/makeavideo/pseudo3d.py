@@ -97,7 +97,7 @@ class TemporalAttention(nn.Module):
         # Rotating halves before they are split into heads keeps the arithmetic on long contiguous rows.
         first, second, values = self.to_qkv(self.norm(x)).unflatten(0, (-1, frames)).chunk(3, dim=-1)
         cos, sin = (y.to(x.dtype) for y in self.rotation(frames, channels, x.device))
-        halves = first * cos - second * sin, first * sin + second * cos
+        halves = [first * cos - second * sin, first * sin + second * cos]
         # To (b * h * w, heads, f, channels of a head).
         halves = [y.unflatten(-1, (2, self.heads, 1, -1)).permute(3, 0, 2, 4, 1, 5, 6) for y in halves]
         queries, keys = torch.cat(halves, dim=-2).flatten(-2).flatten(1, 2)
@@ -158,8 +158,7 @@ class ClipTimeEmbedding(TimestepEmbedding):
         self.motion = nn.ModuleDict({"temporal": self.embedding()})
 
     def embedding(self) -> TimestepEmbedding:
-        factory = {"device": self.linear_1.weight.device, "dtype": self.linear_1.weight.dtype}
-        embedding = TimestepEmbedding(128, self.linear_2.out_features).to(**factory)
+        embedding = TimestepEmbedding(128, self.linear_2.out_features).to(self.linear_1.weight)
         set_to_zero(embedding.linear_2.weight, embedding.linear_2.bias)
         return embedding
 

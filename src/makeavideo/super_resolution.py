@@ -37,7 +37,7 @@ class Residual(nn.Module):
         return x + self.conv_2(F.leaky_relu(self.conv_1(x), SLOPE, inplace=True))
 
 
-class SuperResolver(ModelMixin, ConfigMixin):
+class SuperResolver(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Frames -> larger frames, in one step: SRVGG (Real-ESRGAN's small network), with residual blocks.
 
     All convolutions work at the small size, or at `patch` times less; one pixel shuffle makes the large frames. Beside

@@ -15,7 +15,7 @@ NEARLY_AS_LIKELY = 0.8
 """Pictures at least this likely, in parts of the likeliest one, are drawn among."""
 
 
-class WordingTable(ModelMixin, ConfigMixin):
+class WordingTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Text embeddings of all wordings of a data set, and the image embeddings of the pictures that they belong to.
 
     A text gives each wording a probability, softmax(cosine / temperature), and each picture the sum over its wordings'

@@ -81,13 +81,14 @@ _SENTENCES = {
 }
 
 
-def _ffmpeg_errors() -> tuple[type[Exception], ...]:
-    """What PyAV raises; nothing where it is not installed, as on a machine that trains on packed clips."""
+def _errors_of_content() -> tuple[type[Exception], ...]:
+    """What libraries raise of a damaged file; PyAV may be missing, as on a machine that trains on packed clips."""
+    found = (UnidentifiedImageError, SyntaxError, EOFError, ValueError, struct.error)  # SyntaxError: Pillow's, of a png
     try:
         from av.error import FFmpegError
     except ImportError:
-        return ()
-    return (FFmpegError,)
+        return found
+    return (FFmpegError, *found)
 
 
 @contextlib.contextmanager
@@ -113,8 +114,8 @@ def open_clip(path: str | os.PathLike[str]) -> Iterator[Clip]:
         raise UserError(f"{text} has {error}: make it smaller first") from error
     except Unreadable as error:
         raise UserError(f"{text} {_SENTENCES.get(str(error), _NO_VIDEO)}") from error
-    except (*_ffmpeg_errors(), UnidentifiedImageError, SyntaxError, EOFError, ValueError, struct.error) as error:
-        raise UserError(f"{text} {_NO_VIDEO}") from error  # SyntaxError: what Pillow raises for a broken png
+    except _errors_of_content() as error:
+        raise UserError(f"{text} {_NO_VIDEO}") from error
     except OSError as error:
         # Pillow's errors about content carry no number, the system's do
         problem = f"cannot be read: {reason(error)}" if error.errno else _SENTENCES["truncated"]

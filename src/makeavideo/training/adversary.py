@@ -39,7 +39,7 @@ class Adversary:
 
     def __init__(self, width: int, learning_rate: float, device: torch.device):
         self.network: Any = Discriminator(width)
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, betas=(0.5, 0.99))
 
     def judge(self, real: Tensor, made: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:

@@ -201,7 +201,8 @@ def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Reques
             value = float(value)
         if type(value) is not kind:
             raise UserError(f"The settings in this file are damaged ({name}): choose another file.")
-        request = replace(request, **{name: value})
+        changed: dict[str, Any] = {name: value}
+        request = replace(request, **changed)
     inputs, missing = {}, []
     studio = recipe.get("studio")
     studio = studio if isinstance(studio, dict) else {}
