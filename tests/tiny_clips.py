@@ -1,8 +1,5 @@
 """Pictures, clips and shards for the tests of the readers. The grey level of a frame tells its index."""
 
-import io
-import json
-import tarfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -69,28 +66,6 @@ def levels(sample) -> list[float]:
 
 def indices(sample) -> list[int]:
     return [round((level - 8) / STEP) for level in levels(sample)]
-
-
-def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
-
-
-def encoded(color, kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (40, 40), color).save(file, kind)
-    return file.getvalue()
-
-
-def write_shard(path, count=6, start=0):
-    with tarfile.open(path, "w") as tar:
-        for i in range(start, start + count):
-            stem = f"{i:09d}"
-            add(tar, f"{stem}.jpg", encoded((10 * i, 0, 0), "JPEG"))
-            add(tar, f"{stem}.txt", f"number {i}".encode())
-            add(tar, f"{stem}.json", json.dumps({"caption": f"number {i}", "status": "success"}).encode())
-    return path
 
 
 def cut_file(path, keep):

@@ -68,6 +68,11 @@ class Request:
         return one_line(self.prompt) or f"{self.use} {inputs}"
 
     @property
+    def sentence(self) -> str:
+        """Empty for a story."""
+        return self.prompt if isinstance(self.prompt, str) else ""
+
+    @property
     def story(self) -> Story:
         """Empty for a prompt of one sentence."""
         return () if isinstance(self.prompt, str) else self.prompt
@@ -245,11 +250,6 @@ def one_line(prompt: Any) -> str:
     return ", then ".join(text for text in texts if isinstance(text, str))
 
 
-def sentence(request: Request) -> str:
-    """The prompt that is no story."""
-    return request.prompt if isinstance(request.prompt, str) else ""
-
-
 def as_written(request: Request) -> Request:
     """The request, its prompt read as people write it: several lines are a story, "| 3 s" at the end is their length.
 
@@ -258,7 +258,7 @@ def as_written(request: Request) -> Request:
     if request.use != "generate" or not math.isfinite(request.fps) or not request.fps > 0:
         return request  # `checked` will say what is wrong
     parts = []
-    for line in filter(None, map(str.strip, sentence(request).splitlines())):
+    for line in filter(None, map(str.strip, request.sentence.splitlines())):
         timed = _TIMED.fullmatch(line)
         parts.append((timed[1].strip(), float(timed[2])) if timed else (line, request.seconds))
     if len(parts) > 1:
@@ -272,7 +272,7 @@ def written(request: Request) -> str:
     """The prompt as `as_written` reads it back."""
     parts = request.story
     if not parts:
-        plain = " ".join(sentence(request).splitlines())
+        plain = " ".join(request.sentence.splitlines())
         if not _TIMED.fullmatch(plain):
             return plain
         parts = ((plain, request.seconds),)
