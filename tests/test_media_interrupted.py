@@ -157,6 +157,45 @@ def test_a_real_signal_leaves_a_playable_file(tmp_path: Path, ending: str, mode:
         assert order.index("moov") < order.index("mdat") and "moof" not in order
 
 
+# Interrupts the n-th step of Python's own machine inside `write`, for every n, and leaves one whole file each time.
+EVERY_STEP = """
+import itertools, sys
+sys.path.insert(0, sys.argv[2])
+from media_files import CLIP
+from makeavideo.media.reader import probe
+from makeavideo.media.writer import Terminated, VideoWriter
+def interrupt(at):
+    steps = itertools.count(1)
+    def trace(frame, event, arg):
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(steps) == at:
+            sys.settrace(None)
+            raise Terminated
+        return trace
+    with VideoWriter(sys.argv[1], 24) as writer:
+        writer.write(CLIP[0])
+        sys.settrace(trace)
+        writer.write(CLIP[1])
+        sys.settrace(None)
+for at in itertools.count(1):
+    print("step", at, flush=True)
+    try:
+        interrupt(at)
+    except Terminated:
+        assert probe(sys.argv[1]).num_frames in (1, 2)
+    else:
+        break
+"""
+
+
+def test_an_interrupt_at_any_step_leaves_nothing_locked(tmp_path: Path) -> None:
+    """concurrent.futures hung at step 218: the lock that it had just taken was never given back."""
+    command = [sys.executable, "-c", EVERY_STEP, str(tmp_path / "clip.gif"), str(Path(__file__).parent)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, f"{run.stdout[-20:]}{run.stderr}"
+    assert run.stdout.count("step") > 50
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("ending", [".mp4", ".webm"])
 def test_a_kill_leaves_what_was_whole(tmp_path: Path, ending: str) -> None:

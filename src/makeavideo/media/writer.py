@@ -22,7 +22,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -31,6 +30,7 @@ import numpy as np
 from ..errors import UserError
 from .disk import FULL, TEMPORARY, Reserve, Target, reason
 from .formats import FRAME_NAME, ONE_PICTURE, check_size, check_writable, ending_of, frame_rate
+from .worker import Worker
 
 __all__ = ["Terminated", "VideoWriter", "terminate_as_interrupt", "write_video"]
 
@@ -130,7 +130,7 @@ class VideoWriter:
         self._sink: _Sink | None = None
         self._temporary: Path | None = None
         self._reserve = Reserve()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="video-writer")
+        self._worker = Worker()
         self._open = True  # becomes False on the worker only, so that an interrupted call cannot hide how it ended
 
     def write(self, frame: np.ndarray) -> None:
@@ -173,7 +173,7 @@ class VideoWriter:
     def _run(self, job: Callable[..., None], *args: Any) -> None:
         """Do `job` on the encoder's thread, in order; the disk's troubles become the user's."""
         try:
-            self._worker.submit(job, *args).result()
+            self._worker.run(job, *args)
         except OSError as error:  # FFmpeg's errors of this kind are OSErrors too
             raise UserError(f"cannot write {self._shown}: {reason(error)}") from error
 
@@ -186,10 +186,7 @@ class VideoWriter:
                 job()
 
         if self._open:
-            try:
-                self._run(last)
-            finally:
-                self._worker.shutdown(wait=False)
+            self._run(last)
 
     # What follows runs on the worker.
 
