@@ -144,17 +144,14 @@ def tiny_image_encoder():
     return CLIPVisionModelWithProjection(config)
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory) -> Path:
-    """Folder of a MakeAVideoPipeline: 16 -> 64 -> 192 pixels, random weights."""
+def tiny_components(folder: Path) -> dict:
+    """Of a whole cascade, 16 -> 64 -> 192 pixels, random weights; what takes a folder is written to this one."""
     from diffusers import PriorTransformer
 
     from makeavideo.encoders import TextProjection, load_text_encoder
     from makeavideo.inflation import inflate, widen_input
-    from makeavideo.pipeline import MakeAVideoPipeline
     from makeavideo.sampling import make_scheduler
 
-    folder = tmp_path_factory.mktemp("model")
     tokenizer, text_encoder = load_text_encoder(tiny_text_encoder(folder / "text"))
     torch.manual_seed(1)
     prior = PriorTransformer(
@@ -180,7 +177,29 @@ def tiny_model(tmp_path_factory) -> Path:
     }
     stages = ("prior", "decoder", "interpolator", "super_resolution_low", "super_resolution_high")
     schedulers = {f"{name}_scheduler": make_scheduler() for name in stages}
-    MakeAVideoPipeline(**modules, **schedulers).save_pretrained(folder / "tiny")
+    return {**modules, **schedulers}
+
+
+def tiny_contract_components(folder: Path) -> dict:
+    """`tiny_components` with a prior that looks up."""
+    from makeavideo.encoders import embed_text
+    from makeavideo.wordings import WordingTable
+
+    parts = tiny_components(folder)
+    torch.manual_seed(3)
+    said = [[["red rocket"]], [["blue cat"]], [["the video"]]]
+    pictures = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1) * 8**0.5
+    table = WordingTable.of(said, pictures, lambda texts: embed_text(parts["tokenizer"], parts["text_encoder"], texts))
+    return {**parts, "wordings": table}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """Folder of a MakeAVideoPipeline: 16 -> 64 -> 192 pixels, random weights."""
+    from makeavideo.pipeline import MakeAVideoPipeline
+
+    folder = tmp_path_factory.mktemp("model")
+    MakeAVideoPipeline(**tiny_components(folder)).save_pretrained(folder / "tiny")
     return folder / "tiny"
 
 

@@ -45,8 +45,8 @@ def test_frames_that_fail_half_way(tmp_path: Path, ending: str, after: int) -> N
 
 def test_wrong_frames(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
-    for bad in (CLIP.astype(np.float32), CLIP[..., :1], CLIP[:, 0]):
-        with pytest.raises(ValueError, match="a frame must be uint8"):
+    for bad in (CLIP.astype(np.float32), CLIP[..., :1], CLIP[:, 0], CLIP[None], CLIP.astype(int)):
+        with pytest.raises(UserError, match="in memory"):
             write_video(path, bad, 24)
     with pytest.raises(ValueError, match="first one's size"):
         write_video(path, [CLIP[0], CLIP[0, :32]], 24)

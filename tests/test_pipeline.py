@@ -200,11 +200,11 @@ def test_high_resolution_frames_do_not_depend_on_the_chunk(pipe):
 def test_callback_sees_every_stage(pipe):
     seen = []
 
-    def callback(pipeline, step, timestep, state):
-        assert pipeline is pipe and torch.is_tensor(state["sample"])
-        seen.append(state["stage"])
+    def callback(pipeline, step, timestep, tensors):
+        assert pipeline is pipe and list(tensors) == ["sample"] and torch.is_tensor(tensors["sample"])
+        seen.append(pipe.stage)
 
-    make(pipe, num_frames=17, size=192, callback_on_step_end=callback)
+    make(pipe, num_frames=17, size=192, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=["sample"])
     stages = list(dict.fromkeys(seen))
     assert stages == ["prior", "still", "decoder", "interpolator", "super_resolution_low", "super_resolution_high"]
 

@@ -5,36 +5,33 @@ Axes are those of `pseudo3d`: frames are (b, f, 3, h, w) in [-1, 1], image embed
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from .decoding import Decoding, Start
 from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
 from .enlarger import Enlarger, enlarge_stretches
+from .errors import UserError
 from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import load_pipeline
-from .sampling import TIMESTEPS, frame_noise, guide, sample, steps_of
+from .sampling import TIMESTEPS, Generators, check_scheduler, frame_noise, guide
 from .sampling_config import SamplingConfig
+from .steps import SteppedPipeline
 from .super_resolution import SuperResolver
 from .timeline import FRAME_SKIP, spans
 from .wordings import WordingTable
 
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 
-OnStep = Callable[[int, Tensor, Tensor], None]
-"""Called after a step with (step, timestep, what is made so far)."""
 
-
-class Cascade(DiffusionPipeline):
+class Cascade(SteppedPipeline):
     """The networks, and one method for what each of them does.
 
     Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
@@ -46,19 +43,28 @@ class Cascade(DiffusionPipeline):
         prior: P; a PriorTransformer that predicts the clean image embedding.
         wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
-        interpolator: F-up, of either kind: `filling`.
+        interpolator: F-up, of either kind: `filling`. None: no more frames than D_t makes.
         super_resolution_low: SR_l_t, x4, all frames together; in one step (`SuperResolver`) or by diffusion.
-        super_resolution_high: SR_h, x3, each frame by itself; likewise.
+        super_resolution_high: SR_h, x3, each frame by itself; likewise. None of either: no size beyond.
         *_scheduler: flow-matching schedulers of diffusers.
         sampling: fields of `SamplingConfig`, in the saved config; what is not named is as usual.
 
     Raises:
-        UserError: an impossible number in `sampling`.
+        UserError: an impossible number in `sampling`, a scheduler that cannot work here.
     """
 
-    config: Any  # a FrozenDict, whose entries are attributes too
-    _callback: Callable | None = None
-    _optional_components = ["tokenizer", "text_encoder", "wordings"]  # noqa: RUF012
+    _optional_components = [  # noqa: RUF012
+        "tokenizer",
+        "text_encoder",
+        "wordings",
+        "interpolator",
+        "interpolator_scheduler",
+        "super_resolution_low",
+        "super_resolution_low_scheduler",
+        "super_resolution_high",
+        "super_resolution_high_scheduler",
+    ]
+    _exclude_from_cpu_offload = ["prior", "wordings"]  # noqa: RUF012  (they are used outside of their forward, too)
     model_cpu_offload_seq: Any = (
         "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
     )
@@ -73,12 +79,12 @@ class Cascade(DiffusionPipeline):
         prior_scheduler,
         decoder: VideoUNet,
         decoder_scheduler,
-        interpolator: VideoUNet,
-        interpolator_scheduler,
-        super_resolution_low: VideoUNet | SuperResolver,
-        super_resolution_low_scheduler,
-        super_resolution_high: VideoUNet | SuperResolver,
-        super_resolution_high_scheduler,
+        interpolator: VideoUNet | None = None,
+        interpolator_scheduler=None,
+        super_resolution_low: VideoUNet | SuperResolver | None = None,
+        super_resolution_low_scheduler=None,
+        super_resolution_high: VideoUNet | SuperResolver | None = None,
+        super_resolution_high_scheduler=None,
         wordings: WordingTable | None = None,
         sampling: dict[str, Any] | None = None,
     ):
@@ -102,6 +108,9 @@ class Cascade(DiffusionPipeline):
             super_resolution_high_scheduler=super_resolution_high_scheduler,
             wordings=wordings,
         )
+        for name, component in self.components.items():
+            if name.endswith("_scheduler") and component is not None:
+                check_scheduler(component)
         self.register_to_config(sampling=SamplingConfig.of(sampling).as_dict())
 
     @classmethod
@@ -115,11 +124,14 @@ class Cascade(DiffusionPipeline):
         return SamplingConfig.of(self.config.sampling)
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Pixels a side after D_t, after SR_l_t and after SR_h."""
+    def sizes(self) -> tuple[int, ...]:
+        """Pixels a side after D_t, after SR_l_t and after SR_h, as far as there are such networks."""
         config = self.decoder.config
         base = config.unet_config["sample_size"] * config.space_to_depth
-        return base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR
+        if self.super_resolution_low is None:
+            return (base,)
+        low = base * SR_LOW_FACTOR
+        return (base, low) if self.super_resolution_high is None else (base, low, low * SR_HIGH_FACTOR)
 
     @property
     def at_once(self) -> frozenset[str]:
@@ -127,12 +139,25 @@ class Cascade(DiffusionPipeline):
         names = ("super_resolution_low", "super_resolution_high")
         return frozenset(name for name in names if isinstance(getattr(self, name), SuperResolver))
 
-    def embed_prompts(self, prompts: list[str], generator: torch.Generator | None) -> Tensor:
-        """P (section 3.1): image embeddings (b, d) for the prompts.
+    def embed_prompts(self, prompts: list[str], generator: Generators) -> Tensor:
+        """Image embeddings (b, d) for the prompts: C_x and P."""
+        return self.embed_texts(self.read_prompts(prompts), generator)
+
+    def read_prompts(self, prompts: list[str]) -> Tensor:
+        """C_x: text embeddings (b, text_embed_dim).
+
+        Raises:
+            UserError: there is no text encoder.
+        """
+        if self.text_encoder is None or self.tokenizer is None:
+            raise UserError("This model has no text encoder: give prompt_embeds or image_embeds in place of a prompt.")
+        return embed_text(self.tokenizer, self.text_encoder, prompts, self._execution_device)
+
+    def embed_texts(self, text: Tensor, generator: Generators) -> Tensor:
+        """P (section 3.1): image embeddings (b, d) for text embeddings (b, text_embed_dim).
 
         Of the pictures whose known wordings are nearest; without such a table the best of a few draws of the diffusion.
         """
-        text = embed_text(self.tokenizer, self.text_encoder, prompts)
         if self.wordings is not None:
             return self.wordings.draw(text, generator)
         how = self.sampling
@@ -140,25 +165,32 @@ class Cascade(DiffusionPipeline):
         null = torch.zeros_like(repeated)
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            time = (t * TIMESTEPS).expand(len(x_t))
+            time, kind = (t * TIMESTEPS).expand(len(x_t)), self.prior.dtype
             given, free = (
-                self.prior(x_t, time, proj_embedding=seen).predicted_image_embedding for seen in (repeated, null)
+                self.prior(x_t.to(kind), time, proj_embedding=seen.to(kind)).predicted_image_embedding.float()
+                for seen in (repeated, null)
             )
             return guide(given, free, how.prior_guidance_scale)
 
         noise = frame_noise((len(repeated), self.prior.config.embedding_dim), generator).to(self._execution_device)
         drawn = self.run("prior", predict, noise, self.prior_scheduler, how.prior_steps)
-        candidates = F.normalize(self.prior.post_process_latents(drawn), dim=-1).unflatten(0, (len(prompts), -1))
+        candidates = F.normalize(self.prior.post_process_latents(drawn).float(), dim=-1).unflatten(0, (len(text), -1))
         likeness = (candidates @ self.text_projection(text)[:, :, None])[..., 0]
-        best = candidates[torch.arange(len(prompts)), likeness.argmax(1)]
+        best = candidates[torch.arange(len(text)), likeness.argmax(1)]
         return best * math.sqrt(best.shape[-1])
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """The image tower's y_e of pictures (b, 3, h, w) in [-1, 1], any size: (b, d)."""
-        return embed_images(self.image_encoder, pictures.to(self.image_encoder.device))
+        return embed_images(self.image_encoder, pictures.to(self._execution_device))
 
     def decode(
-        self, y_e: Tensor, num_frames: int, how: Decoding, start: Start | None = None, stage: str = "decoder"
+        self,
+        y_e: Tensor,
+        num_frames: int,
+        how: Decoding,
+        start: Start | None = None,
+        stage: str = "decoder",
+        noise: Tensor | None = None,
     ) -> Tensor:
         """D_t (section 3.2): frames (b, num_frames, 3, h, w) from an image embedding.
 
@@ -166,16 +198,17 @@ class Cascade(DiffusionPipeline):
             y_e: (b, d), or one a frame, (b, num_frames, d).
             start: what to begin with, and what of it is kept; None: noise.
             stage: what progress is shown as.
+            noise: shaped as the result; None: drawn.
         """
         config, base = self.decoder.config, self.sizes[0]
         rates = torch.full((len(y_e),), float(how.fps), device=y_e.device)
         strength = -1.0 if how.motion is None or num_frames == 1 else how.motion
         motion = torch.full((len(y_e),), strength, device=y_e.device)
-        # of the guidance, a part may be trained in
-        scale = how.guidance_scale / config.guidance
-        if how.negative is not None:
-            scale = 1 + (how.guidance_scale - 1) / config.guidance
-        away_from = torch.zeros_like(y_e) if how.negative is None else how.negative.expand_as(y_e)
+        self._guidance_scale = how.guidance_scale
+        negative = torch.zeros_like(y_e[:1]) if how.negative is None else how.negative
+        away_from = negative[:, None] if negative.ndim < y_e.ndim else negative
+        # of the candidates of one video, and of its frames, all steer away from the same
+        away_from = away_from.repeat_interleave(len(y_e) // len(away_from), 0).expand_as(y_e)
         if y_e.ndim == 3:
             y_e, away_from = y_e.flatten(0, 1), away_from.flatten(0, 1)
         given: Any = None  # frames, and which of them are kept
@@ -187,13 +220,17 @@ class Cascade(DiffusionPipeline):
             if given is not None and config.known_frames:
                 x_t, t = torch.lerp(x_t, given, mask), t * (1 - mask[:, :, 0, 0, 0])
             x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
+            scale = self._guidance_scale / config.guidance  # of the guidance, a part may be trained in
+            if how.negative is not None:
+                scale = 1 + (self._guidance_scale - 1) / config.guidance
             if scale != 1:
                 x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, away_from, motion), scale)
             # a kept frame's prediction is itself, so that it moves along its own line from noise to picture
             return x_hat if given is None else torch.lerp(x_hat, given, mask)
 
-        noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
-        noise = noise.to(self._execution_device)
+        if noise is None:
+            noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
+        noise = noise.to(self._execution_device, torch.float32)
         begin = None if config.known_frames and mask is not None else start
         return self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin).clamp(-1, 1)
 
@@ -204,21 +241,27 @@ class Cascade(DiffusionPipeline):
         likeness = F.cosine_similarity(self.embed_pictures(drawn[:, 0]), repeated).unflatten(0, (len(y_e), -1))
         return drawn.unflatten(0, (len(y_e), -1))[torch.arange(len(y_e)), likeness.argmax(1)]
 
-    def grow(self, y_e: Tensor, num_frames: int, how: Decoding) -> Tensor:
+    def grow(self, y_e: Tensor, num_frames: int, how: Decoding, noise: Tensor | None = None) -> Tensor:
         """A picture, and then D_t's clip of it: (b, num_frames, 3, h, w) from y_e (b, d).
 
         One frame is easier to get right than sixteen at once, and cheap enough to choose among several. A D_t that has
         learnt to see known frames begins the clip with the picture; another one is given it with noise (SDEdit).
+
+        noise: what the clip begins with, and with its first frame the picture, which is then the only one drawn.
         """
-        still = self.draw_still(y_e, how)
+        if noise is None:
+            still = self.draw_still(y_e, how)
+        else:
+            still = self.decode(y_e, 1, replace(how, fps=0), stage="still", noise=noise[:, :1])
         if num_frames == 1:
             return still
         copies = still.expand(-1, num_frames, -1, -1, -1)
         if not self.decoder.config.known_frames:
-            return self.decode(y_e, num_frames, how, Start(copies, self.sampling.grow_strength_at(how.fps)))
+            start = Start(copies, self.sampling.grow_strength_at(how.fps))
+            return self.decode(y_e, num_frames, how, start, noise=noise)
         mask = torch.zeros(copies.shape[:2], device=copies.device)
         mask[:, 0] = 1
-        return self.decode(y_e, num_frames, how, Start(copies, mask=mask))
+        return self.decode(y_e, num_frames, how, Start(copies, mask=mask), noise=noise)
 
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.
@@ -229,6 +272,8 @@ class Cascade(DiffusionPipeline):
         count = given.shape[1]
         if self.decoder.config.known_frames:
             return self.decode(y_e, count, how, Start(given, mask=mask), "extrapolate")
+        if self.interpolator is None:
+            raise UserError("This model has no F-up network, which goes on from given frames: train or load one.")
         filled = self.fill(given, mask, y_e, how)
         mended = self.decode(y_e, count, how, Start(filled, self.sampling.refine_strength, mask), "extrapolate")
         places = torch.arange(count, device=mask.device)
@@ -287,7 +332,7 @@ class Cascade(DiffusionPipeline):
         return given
 
     def upscale_low(
-        self, chunks: Iterable[Tensor], fps: float, steps: int, generator: torch.Generator | None
+        self, chunks: Iterable[Tensor], fps: float, steps: int, generator: Generators
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """SR_l_t: x4, all frames of a stretch together; yields (small frames, large frames).
 
@@ -307,7 +352,7 @@ class Cascade(DiffusionPipeline):
         return enlarge_stretches(chunks, enlarge_stretch, how.super_resolution_frames, how.super_resolution_overlap)
 
     def upscale_high(
-        self, chunks: Iterable[tuple[Tensor, Tensor]], steps: int, generator: torch.Generator | None, part: int = 4
+        self, chunks: Iterable[tuple[Tensor, Tensor]], steps: int, generator: Generators, part: int = 4
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """SR_h: x3, each frame by itself; takes and yields (small frames, frames), `part` at a time."""
         network, scheduler = self.super_resolution_high, self.super_resolution_high_scheduler
@@ -317,8 +362,8 @@ class Cascade(DiffusionPipeline):
             with self.steps_shown("super_resolution_high", math.ceil(video.shape[1] / part)) as on_step:
                 for number, (small, frames) in enumerate(parts):
                     made = enlarge(frames)
-                    on_step(number, torch.zeros((), device=made.device), made)
-                    yield small, made
+                    changed = on_step(number, torch.zeros((), device=made.device), made, made)
+                    yield small, made if changed is None else changed
 
     def denoise(
         self, network: VideoUNet, x_t: Tensor, t: Tensor, fps: Tensor, y_e: Tensor, motion: Tensor | None = None
@@ -328,46 +373,3 @@ class Cascade(DiffusionPipeline):
         t = t * TIMESTEPS
         made = network(x_t.to(network.dtype), t, fps=fps, motion=motion, added_cond_kwargs=conditions)
         return made.sample.float()
-
-    def run(
-        self,
-        stage: str,
-        predict: Callable[[Tensor, Tensor], Tensor],
-        noise: Tensor,
-        scheduler: Any,
-        steps: int,
-        start: Start | None = None,
-        shown: Callable[[Tensor], Tensor] = lambda x_hat: x_hat,
-    ) -> Tensor:
-        """One stage of the cascade from noise to sample (`sampling.sample`), with progress bar and callback.
-
-        start: what to begin with; its mask is up to `predict`.
-        shown: what the callback is shown of a prediction.
-        """
-        if start is None:
-            with self.steps_shown(stage, steps, shown) as on_step:
-                return sample(predict, noise, scheduler, steps, on_step)
-        with self.steps_shown(stage, steps_of(steps, start.strength), shown) as on_step:
-            return sample(predict, noise, scheduler, steps, on_step, start.frames, start.strength)
-
-    @contextmanager
-    def steps_shown(self, stage: str, total: int, shown: Callable[[Tensor], Tensor] = lambda x: x) -> Iterator[OnStep]:
-        """A progress bar of a stage; what it gives is told of every step, and tells the callback."""
-        with self.stage_bar(stage, total) as bar:
-
-            def on_step(step: int, timestep: Tensor, made: Tensor) -> None:
-                bar.update()
-                self.notify(stage, step, timestep, shown(made))
-
-            yield on_step
-
-    def stage_bar(self, stage: str, total: int) -> Any:
-        """diffusers' bar, which bears the stage's name."""
-        self.set_progress_bar_config(**{**getattr(self, "_progress_bar_config", {}), "desc": stage.replace("_", " ")})
-        pipeline: Any = self  # a decorator of torch hides the method's type
-        return pipeline.progress_bar(total=total)
-
-    def notify(self, stage: str, step: int, timestep: Any, sample: Tensor) -> None:
-        """The callback's due, after a step of a stage."""
-        if self._callback is not None:
-            self._callback(self, step, timestep, {"stage": stage, "sample": sample})

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from .sampling import Generators
 
 
 @dataclass(frozen=True)
@@ -14,14 +15,14 @@ class Decoding:
     steps: evaluations of the network.
     guidance_scale: 1 turns guidance off.
     motion: strength of motion, 0 to 2, 1 the usual one; None if it does not matter, or D_t knows nothing of it.
-    negative: y_e (1, d) to steer away from; None: from what D_t makes of no embedding at all.
+    negative: y_e (1, d) or (b, d) to steer away from; None: from what D_t makes of no embedding at all.
     """
 
     fps: float
     steps: int
     guidance_scale: float
     motion: float | None = None
-    generator: torch.Generator | None = None
+    generator: Generators = None
     negative: Tensor | None = None
 
 

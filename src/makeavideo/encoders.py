@@ -30,7 +30,7 @@ class TextProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, text_embeds: Tensor) -> Tensor:
         """(b, text_embed_dim) -> unit vectors (b, image_embed_dim)."""
-        return F.normalize(self.linear(text_embeds), dim=-1)
+        return F.normalize(self.linear(text_embeds.to(self.dtype)).float(), dim=-1)
 
 
 def packaged_text_encoder() -> Path:
@@ -72,9 +72,14 @@ def load_text_encoder(folder: str | Path | None = None):
 
 
 @torch.no_grad()
-def embed_text(tokenizer, text_encoder: nn.Module, texts: list[str]) -> Tensor:
-    """Sentence embeddings: the mean over tokens, unit length, float32 (len(texts), text_embed_dim)."""
-    device = next(text_encoder.parameters()).device
+def embed_text(
+    tokenizer, text_encoder: nn.Module, texts: list[str], device: torch.device | str | None = None
+) -> Tensor:
+    """Sentence embeddings: the mean over tokens, unit length, float32 (len(texts), text_embed_dim).
+
+    device: where the encoder runs, if its weights lie elsewhere meanwhile (offloading).
+    """
+    device = next(text_encoder.parameters()).device if device is None else device
     tokens = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt").to(device)
     hidden = text_encoder(**tokens).last_hidden_state.float()
     mask = tokens["attention_mask"].unsqueeze(-1).float()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .chunks import in_stretches
 from .inflation import VideoUNet
-from .sampling import TIMESTEPS, frame_noise, sample, upsample
+from .sampling import TIMESTEPS, Generators, OnStep, frame_noise, sample, upsample
 from .super_resolution import SuperResolver
 
 
@@ -28,7 +28,7 @@ class Enlarger:
         scheduler,
         factor: int,
         steps: int,
-        generator: torch.Generator | None,
+        generator: Generators,
     ):
         self.network, self.scheduler, self.factor, self.generator = network, scheduler, factor, generator
         self.at_once = isinstance(network, SuperResolver)
@@ -39,16 +39,16 @@ class Enlarger:
         self,
         small: Tensor,
         fps: Tensor | None = None,
-        on_step: Callable[[int, Tensor, Tensor], None] = lambda *_: None,
+        on_step: OnStep = lambda step, timestep, x_t, x_hat: x_t,
     ) -> Tensor:
         """(b, f, 3, h, w) -> (b, f, 3, factor * h, factor * w), both in [-1, 1].
 
-        fps: (b,), for networks with temporal layers; on_step: called with (step, timestep, frames as they are).
+        fps: (b,), for networks with temporal layers; on_step: see `sampling.OnStep`.
         """
         if self.at_once:
             made = self.network(small.to(self.network.dtype)).float().clamp(-1, 1)
-            on_step(0, torch.zeros((), device=made.device), made)
-            return made
+            changed = on_step(0, torch.zeros((), device=made.device), made, made)
+            return made if changed is None else changed
         up = upsample(small, small.shape[-1] * self.factor)
         if self.noise is None:
             self.noise = frame_noise((len(up), 1, *up.shape[2:]), self.generator).to(up.device)

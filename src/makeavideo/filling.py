@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .flow import FAR_UNIT, first_guess
-from .sampling import frame_noise
+from .sampling import Generators, frame_noise
 
 LARGEST_CORRECTION = 3.0
 """In units; what is further from the guess could not be foreseen, and would drown all else in the loss."""
@@ -43,7 +43,7 @@ class FirstGuess:
         """Evaluations of the network, where `wanted` are asked for."""
         return 1
 
-    def noise(self, generator: torch.Generator | None, shared: float = 0.0) -> Tensor:
+    def noise(self, generator: Generators, shared: float = 0.0) -> Tensor:
         """Where sampling begins, shaped as the frames. Arguments as those of `sampling.frame_noise`."""
         return torch.zeros_like(self.given)
 
@@ -83,7 +83,7 @@ class Masked:
         """As `FirstGuess.steps`."""
         return wanted
 
-    def noise(self, generator: torch.Generator | None, shared: float = 0.0) -> Tensor:
+    def noise(self, generator: Generators, shared: float = 0.0) -> Tensor:
         """As `FirstGuess.noise`."""
         return frame_noise(tuple(self.given.shape), generator, shared).to(self.given.device)
 

@@ -122,6 +122,8 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     config: Any  # a FrozenDict, whose entries are attributes too
     _supports_gradient_checkpointing = True
+    # These cast what they are given to their weights' type, which is no type to compute in
+    _skip_layerwise_casting_patterns = ["norm", "encoder_hid_proj", "time_embedding"]  # type: ignore[assignment]  # noqa: RUF012
 
     @register_to_config
     def __init__(

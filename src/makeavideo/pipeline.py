@@ -12,36 +12,24 @@ Each use is a list of segments (`timeline.Segment`), that is, what is known and 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, pairwise
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from .cascade import Cascade
-from .chunks import in_no_grad, take, without_first, without_first_frame
-from .decoding import Decoding
+from .assembly import Assembly, MakeAVideoOutput
+from .chunks import take, without_first, without_first_frame
 from .errors import UserError
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames
 from .media.pictures import Fit
-from .sampling import Anchor, add_details, from_uint8
-from .settings import Settings, VideoOptions, settle
-from .timeline import KEY_FRAMES, MAX_FRAMES, Segment, Windows, frame_skip, key_frames
+from .sampling import Anchor, Generators
+from .settings import Settings, VideoOptions, takes_options
+from .timeline import KEY_FRAMES, MAX_FRAMES, Segment, frame_skip, key_frames
 
 
-@dataclass
-class MakeAVideoOutput(BaseOutput):
-    """frames: "pt" (b, f, 3, h, w) in [0, 1]; "np" (b, f, h, w, 3) in [0, 1]; "pil" a list of lists of pictures;
-    "stream" an iterator over (b, a few frames, 3, h, w) in [-1, 1]."""
-
-    frames: Any
-
-
-class MakeAVideoPipeline(Cascade):
+class MakeAVideoPipeline(Assembly):
     """Text to video without text-video pairs, and four other uses of the same weights.
 
         pipe = MakeAVideoPipeline.load("models/emoji")
@@ -52,25 +40,20 @@ class MakeAVideoPipeline(Cascade):
     shown whole on the background (`fit="pad"`).
     """
 
-    def settings(self, **options: Unpack[VideoOptions]) -> Settings:
-        """The options with defaults filled in and the number of frames settled, as this model can do it.
-
-        Raises:
-            UserError: an impossible number.
-        """
-        s = settle(options, self.sizes, self.decoder.config.motion is not None)
-        self._callback = s.callback_on_step_end
-        return s
-
     # -----------------------------------------------------------------------------------------------------------------
     # The five uses
 
+    @takes_options
     @torch.no_grad()
     def __call__(
         self,
         prompt: str | list[str] | Sequence[tuple[str, float]] | None = None,
-        negative_prompt: str | None = None,
+        negative_prompt: str | list[str] | None = None,
+        num_videos_per_prompt: int = 1,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         image_embeds: Tensor | None = None,
+        latents: Tensor | None = None,
         **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
         """Text to video.
@@ -78,40 +61,72 @@ class MakeAVideoPipeline(Cascade):
         Args:
             prompt: what to show; a list makes one video for each. A list of (prompt, seconds) is a story: one video
                 that passes from one to the next.
-            negative_prompt: what to steer away from.
+            negative_prompt: what to steer away from; a list has one for each prompt.
+            num_videos_per_prompt: of each prompt; they follow one another.
+            prompt_embeds, negative_prompt_embeds: in place of the texts, what `encode_prompt` makes of them.
             image_embeds: y_e (b, d) in place of what P would make of a prompt, for example `embed_pictures`'.
+            latents: the noise that D_t begins with, (videos, key frames, 3, h, w), at most 16 key frames.
             options: see `VideoOptions`.
 
         Raises:
             UserError: empty prompt or impossible number.
         """
-        texts, seconds = parts_of("" if prompt is None else prompt)
-        if image_embeds is not None:
-            if prompt is not None:
-                raise UserError("Both a prompt and image_embeds are given: choose one of them.")
-            if image_embeds.ndim != 2 or image_embeds.shape[1] != self.prior.config.embedding_dim:
-                shape, dim = tuple(image_embeds.shape), self.prior.config.embedding_dim
-                raise UserError(f"image_embeds has the shape {shape}: this model's embeddings are (batch, {dim}).")
+        if sum(given is not None for given in (prompt, prompt_embeds, image_embeds)) > 1:
+            raise UserError("More than one of prompt, prompt_embeds and image_embeds is given: choose one of them.")
+        parts: list[str] | None = None
+        seconds: list[float] = []
+        if prompt_embeds is None and image_embeds is None:
+            parts, seconds = parts_of("" if prompt is None else prompt)
         if seconds:
             if "num_frames" in options or "seconds" in options:
                 raise UserError("A story has its own length: leave out --seconds and --num-frames.")
-            if any(not part > 0 for part in seconds):
-                raise UserError("Every prompt of a story needs more than 0 seconds.")
+            if latents is not None or num_videos_per_prompt != 1:
+                raise UserError("A story is one video, and draws its own noise: leave out latents and the number.")
             options["seconds"] = sum(seconds)
         s = self.settings(**options)
-        if image_embeds is not None:
-            y_e = image_embeds.to(self._execution_device)
-        elif texts and all(isinstance(text, str) and text.strip() for text in texts):
-            y_e = self.embed_prompts(texts, s.generator)
-        else:
-            raise UserError("The prompt is empty: say in a few words what the video should show.")
-        negative = self.embed_prompts([negative_prompt], s.generator) if negative_prompt else None
-        return self.deliver(s, self.story(s, y_e, negative, seconds))
+        texts, negative_texts = self.encode_prompt(parts, negative_prompt)
+        y_e, negative = self.shown(
+            s,
+            num_videos_per_prompt,
+            texts if prompt_embeds is None else prompt_embeds,
+            negative_texts if negative_prompt_embeds is None else negative_prompt_embeds,
+            image_embeds,
+            one_video=bool(seconds),
+        )
+        if seconds:
+            return self.deliver(s, self.story(s, y_e, negative, seconds))
+        keys = self.key_count(s)
+        if latents is not None and latents.shape != (len(y_e), min(keys, KEY_FRAMES), 3, *[self.sizes[0]] * 2):
+            wanted = (len(y_e), min(keys, KEY_FRAMES), 3, *[self.sizes[0]] * 2)
+            raise UserError(f"latents have the shape {tuple(latents.shape)}: these videos begin with {wanted}.")
+        return self.deliver(s, [self.decoded(s, y_e, keys, negative, latents)])
 
-    def generate(self, *args: Any, **kwargs: Any) -> MakeAVideoOutput | tuple:
-        """Text to video: `pipe.generate(...)` is `pipe(...)`."""
-        return self(*args, **kwargs)
+    generate = __call__
 
+    def encode_prompt(
+        self, prompt: str | list[str] | None, negative_prompt: str | list[str] | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """C_x (section 3.1): text embeddings (prompts, text_embed_dim), and of what to steer away from.
+
+        Either is None where nothing is said. One negative prompt goes for all prompts.
+
+        Raises:
+            UserError: an empty text, or not one negative prompt for each prompt.
+        """
+        prompt_embeds = negative_prompt_embeds = None
+        if prompt is not None:
+            prompt = [prompt] if isinstance(prompt, str) else prompt
+            if not prompt or not all(isinstance(text, str) and text.strip() for text in prompt):
+                raise UserError("The prompt is empty: say in a few words what the video should show.")
+            prompt_embeds = self.read_prompts(prompt)
+        if negative_prompt:
+            negatives = [negative_prompt] if isinstance(negative_prompt, str) else negative_prompt
+            if not all(isinstance(text, str) and text.strip() for text in negatives):
+                raise UserError("A negative prompt is empty: say what to steer away from, or give none at all.")
+            negative_prompt_embeds = self.read_prompts(negatives)
+        return prompt_embeds, negative_prompt_embeds
+
+    @takes_options
     @torch.no_grad()
     def animate(
         self,
@@ -127,12 +142,13 @@ class MakeAVideoPipeline(Cascade):
         Args:
             prompt, prompt_weight: mixes the prompt's embedding into the picture's, 0 (not at all) to 1.
         """
-        s = self.settings(**options)
+        s = self.one_video(**options)
         picture = self.picture(image, s, fit, background)
         y_e = self.mixed(self.embed_pictures(picture[:, 0]), prompt, prompt_weight, s)
         anchors = [Anchor(0, picture), *([Anchor(s.num_frames, picture)] if s.loop else [])]
         return self.deliver(s, [Segment(lambda: self.small(picture), y_e, self.key_count(s))], anchors)
 
+    @takes_options
     @torch.no_grad()
     def interpolate(
         self,
@@ -146,7 +162,7 @@ class MakeAVideoPipeline(Cascade):
 
         With `loop`, the video goes on from the last picture back to the first. At most 76 frames each way.
         """
-        s = self.settings(**options)
+        s = self.one_video(**options)
         ways = 2 if s.loop else 1
         if not 3 <= s.num_frames <= MAX_FRAMES * ways:
             raise UserError(
@@ -167,6 +183,7 @@ class MakeAVideoPipeline(Cascade):
             anchors.append(Anchor(s.num_frames, pictures[0]))
         return self.deliver(s, segments, anchors, last_is_given=True)
 
+    @takes_options
     @torch.no_grad()
     def vary(
         self,
@@ -176,10 +193,11 @@ class MakeAVideoPipeline(Cascade):
         **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
         """Video variation (section 4.3): the mean embedding of the video's frames, through the cascade from D_t on."""
-        s = self.settings(**options)
+        s = self.one_video(**options)
         y_e = self.embed_clip(sample_frames(video, KEY_FRAMES, self.sizes[0], fit, background))
         return self.deliver(s, [self.decoded(s, y_e, self.key_count(s))])
 
+    @takes_options
     @torch.no_grad()
     def extend(
         self,
@@ -201,7 +219,11 @@ class MakeAVideoPipeline(Cascade):
         if options.get("fps") is None:
             rate = open_video(video, self.sizes[0], None, fit, background).fps
             options["fps"] = min(60.0, max(1.0, rate))
-        s = self.settings(**options)
+        s = self.one_video(**options)
+        if s.output_type == "latent":
+            raise UserError(
+                "extend gives the video's own frames too, which are no latents: choose another output_type."
+            )
         frames = open_video(video, s.size, s.fps, fit, background)
         return self.package(s, self.extended(s, frames, prompt, prompt_weight))
 
@@ -236,127 +258,56 @@ class MakeAVideoPipeline(Cascade):
         yield from without_first_frame(self.enlarge(take(small, s.num_frames + 1), s, anchors))
 
     # -----------------------------------------------------------------------------------------------------------------
-    # What they share
-
-    def key_count(self, s: Settings, last_is_given: bool = False) -> int:
-        """Key frames of a video, without the one that closes a loop.
-
-        Where the last frame is given, the last gap is about as long as the others, so that nothing jumps there.
-        """
-        skip = frame_skip(s.num_frames, s.fps)
-        if s.loop:
-            return max(1, round(s.num_frames / skip))
-        gaps = (s.num_frames - 1) / skip
-        return (max(1, round(gaps)) if last_is_given else math.ceil(gaps)) + 1
-
-    def decoded(self, s: Settings, y_e: Tensor, count: int, negative: Tensor | None = None) -> Segment:
-        """A segment that D_t starts."""
-        how = replace(self.decoding(s, frame_skip(s.num_frames, s.fps)), negative=negative)
-        return Segment(lambda: self.grow(y_e, min(count, KEY_FRAMES), how), y_e, count)
-
-    def story(self, s: Settings, y_e: Tensor, negative: Tensor | None, seconds: list[float]) -> list[Segment]:
-        """A segment for each part of a story, `seconds` long; without any one for a batch of videos."""
-        keys = self.key_count(s)
-        if not seconds:
-            return [self.decoded(s, y_e, keys, negative)]
-        ends = np.cumsum(seconds)
-        borders = [0, *(round(end / ends[-1] * keys) for end in ends)]
-        counts = [max(1, stop - start) for start, stop in pairwise(borders)]
-        return [self.decoded(s, y_e[i : i + 1], count, negative) for i, count in enumerate(counts)]
-
-    def windows(self, s: Settings, skip: int) -> Windows:
-        """How key frames, `skip` frames apart, follow from others."""
-        how, model = self.decoding(s, skip), self.sampling
-        return Windows(
-            lambda given, mask, y_e: self.extrapolate(given, mask, y_e, how), model.context, model.transition
-        )
-
-    def decoding(self, s: Settings, skip: int) -> Decoding:
-        """How D_t makes key frames, `skip` frames apart."""
-        return Decoding(s.fps / skip, s.num_inference_steps, s.guidance_scale, s.motion, s.generator)
-
-    def deliver(
-        self, s: Settings, segments: list[Segment], anchors: Sequence[Anchor] = (), last_is_given: bool = False
-    ) -> MakeAVideoOutput | tuple:
-        """Key frames, frames between them, enlarged."""
-        skip, keys = frame_skip(s.num_frames, s.fps), self.key_count(s, last_is_given)
-        last_gap = skip
-        if s.loop:
-            last_gap = s.num_frames - (keys - 1) * skip
-        elif last_is_given:
-            last_gap = s.num_frames - 1 - (keys - 2) * skip
-        frames = self.between(key_frames(segments, s.loop, self.windows(s, skip)), s, skip, last_gap)
-        return self.package(s, self.enlarge(take(frames, s.num_frames), s, anchors))
-
-    def between(self, keys: Iterator[tuple[Tensor, Tensor]], s: Settings, skip: int, last_gap: int) -> Iterator[Tensor]:
-        """All frames from the key frames, 16 of them at a time."""
-        if skip == 1:
-            yield from (chunk for chunk, _ in keys)
-            return
-        how = self.decoding(s, 1)
-        held, held_y = next(keys)
-        for chunk, y_e in chain([(held[:, :0], held_y[:, :0])], keys):
-            held, held_y = torch.cat([held, chunk], 1), torch.cat([held_y, y_e], 1)
-            while held.shape[1] > KEY_FRAMES:
-                yield self.fill_between(held[:, :KEY_FRAMES], skip, held_y[:, :KEY_FRAMES], how)[:, :-1]
-                held, held_y = held[:, KEY_FRAMES - 1 :], held_y[:, KEY_FRAMES - 1 :]
-        yield self.fill_between(held, last_gap, held_y, how)
-
-    def enlarge(self, small: Iterator[Tensor], s: Settings, anchors: Sequence[Anchor]) -> Iterator[Tensor]:
-        """Super-resolution, and the given pictures' own detail, chunk by chunk."""
-        if s.size == self.sizes[0]:
-            yield from small
-            return
-        # Drawn here, so that a picture by itself and a frame of the video start from the same noise.
-        seed = int(torch.randint(2**62, (1,), generator=s.generator))
-        low_steps, high_steps = s.super_resolution_steps
-
-        def super_resolve(chunks: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-            pairs = self.upscale_low(chunks, s.fps, low_steps, torch.Generator().manual_seed(seed))
-            if s.size == self.sizes[1]:
-                return pairs
-            return self.upscale_high(pairs, high_steps, torch.Generator().manual_seed(seed + 1))
-
-        lows = [self.small(anchor.picture) for anchor in anchors]
-        details = [
-            anchor.picture - next(super_resolve(iter([low])))[1] for anchor, low in zip(anchors, lows, strict=True)
-        ]
-        place = 0
-        for low, frames in super_resolve(small):
-            yield add_details(frames, low, place, anchors, lows, details)
-            place += frames.shape[1]
-
-    def package(self, s: Settings, chunks: Iterator[Tensor]) -> MakeAVideoOutput | tuple:
-        """The frames in the form that was asked for."""
-        chunks = in_no_grad(chunk.clamp(-1, 1) for chunk in chunks)
-        frames: Any = chunks
-        if s.output_type != "stream":
-            frames = (torch.cat(list(chunks), 1) + 1) / 2
-            self.maybe_free_model_hooks()
-            if s.output_type != "pt":
-                frames = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
-            if s.output_type == "pil":
-                frames = [self.numpy_to_pil(video) for video in frames]
-        return MakeAVideoOutput(frames=frames) if s.return_dict else (frames,)
-
-    # -----------------------------------------------------------------------------------------------------------------
     # Pictures and embeddings
 
-    def to_tensor(self, frame: np.ndarray) -> Tensor:
-        """uint8 (h, w, 3) -> (1, 1, 3, h, w) in [-1, 1] on the pipeline's device."""
-        return from_uint8(frame[None, None]).to(self._execution_device)
+    def shown(
+        self,
+        s: Settings,
+        repeats: int,
+        texts: Tensor | None,
+        negative_texts: Tensor | None,
+        y_e: Tensor | None,
+        one_video: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """y_e (b, d) of every video, and of what each steers away from: P, where texts are given and y_e is not.
+
+        Args:
+            repeats: videos of each text.
+            one_video: the texts are those of a story.
+        """
+        text_dim = (self.wordings or self.text_projection).config.text_embed_dim
+        check_vectors("prompt_embeds", texts, text_dim)
+        check_vectors("negative_prompt_embeds", negative_texts, text_dim)
+        check_vectors("image_embeds", y_e, self.prior.config.embedding_dim)
+        if repeats < 1:
+            raise UserError(f"num_videos_per_prompt {repeats} is not possible: choose 1 or more.")
+        given = texts if y_e is None else y_e
+        assert given is not None
+        prompts = len(given)
+        check_generators(s.generator, 1 if one_video else prompts * repeats)
+        if negative_texts is not None:
+            wanted = 1 if one_video else prompts
+            if len(negative_texts) not in (1, wanted):
+                raise UserError(f"{len(negative_texts)} negative prompts are given: give one, or one for each prompt.")
+            negative_texts = negative_texts.expand(wanted, -1)
+
+        def repeated(vectors: Tensor) -> Tensor:
+            return vectors.to(self._execution_device, torch.float32).repeat_interleave(repeats, 0)
+
+        shown = repeated(given) if y_e is not None else self.embed_texts(repeated(given), s.generator)
+        if negative_texts is None:
+            return shown, None
+        return shown, self.embed_texts(repeated(negative_texts), s.generator)
+
+    def one_video(self, **options: Unpack[VideoOptions]) -> Settings:
+        """`settings` of a use that makes one video."""
+        s = self.settings(**options)
+        check_generators(s.generator, 1)
+        return s
 
     def picture(self, image: Picture, s: Settings, fit: Fit, background: str) -> Tensor:
         """(1, 1, 3, size, size)."""
         return self.to_tensor(read_picture(image, s.size, fit, background))
-
-    def small(self, frames: Tensor) -> Tensor:
-        """Frames at the size of D_t."""
-        base = self.sizes[0]
-        if frames.shape[-1] == base:
-            return frames
-        low = F.interpolate(frames.flatten(0, 1), (base, base), mode="bilinear", antialias=True, align_corners=False)
-        return low.unflatten(0, frames.shape[:2])
 
     def embed_clip(self, frames: Tensor | Iterable[np.ndarray]) -> Tensor:
         """Mean embedding of a clip's frames (1, d), of the usual length."""
@@ -377,11 +328,26 @@ class MakeAVideoPipeline(Cascade):
         return F.normalize(y_e, dim=-1) * math.sqrt(y_e.shape[-1])
 
 
+def check_vectors(name: str, vectors: Tensor | None, dim: int) -> None:
+    """Embeddings are (b, dim)."""
+    if vectors is not None and (vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors)):
+        raise UserError(f"{name} has the shape {tuple(vectors.shape)}: this model's are (batch, {dim}).")
+
+
+def check_generators(generator: Generators, count: int) -> None:
+    """Of several there has to be one for each of `count` videos."""
+    if isinstance(generator, Sequence) and len(generator) != count:
+        raise UserError(f"{len(generator)} generators are given for {count} videos: give one, or one for each.")
+
+
 def parts_of(prompt: str | list[str] | Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:
     """The texts of a prompt and, if it is a story, the seconds of each part; no seconds if it is none."""
     if isinstance(prompt, str):
         return [prompt], []
+    plain = [part for part in prompt if isinstance(part, str)]
     story = [part for part in prompt if not isinstance(part, str)]
     if not story:
-        return [part for part in prompt if isinstance(part, str)], []
+        return plain, []
+    if plain or any(len(part) != 2 or not part[1] > 0 for part in story):
+        raise UserError("Every part of a story is a pair (prompt, seconds), with more than 0 seconds.")
     return [text for text, _ in story], [seconds for _, seconds in story]

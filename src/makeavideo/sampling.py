@@ -6,10 +6,13 @@ gives x_hat from x_t. The velocity that diffusers' flow schedulers expect is (x_
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .errors import UserError
 
 TIMESTEPS = 1000
 """Networks are told the noise level as `t * TIMESTEPS`, the range that diffusers' time embeddings are made for."""
@@ -24,14 +27,47 @@ def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (1 - t) * x + t * noise
 
 
-def frame_noise(shape: tuple[int, ...], generator: torch.Generator | None, shared: float = 0.0) -> Tensor:
+Generators = torch.Generator | Sequence[torch.Generator] | None
+"""What draws: one for a whole batch; one for each video, which is then the same as alone; or torch's own."""
+
+OnStep = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
+"""Called after a step with (step, timestep, x_t, x_hat); gives the x_t to go on from, or None to stop at x_hat."""
+
+CALLBACK_TENSORS = ["latents", "sample"]
+"""What a pipeline's callback can be given: x_t, which it may change, and what the frames look like by now."""
+
+
+def generator_list(generator: Generators) -> list[torch.Generator | None]:
+    """One for each part of a batch; one part, where there is one for all or none."""
+    return list(generator) if isinstance(generator, Sequence) else [generator]
+
+
+def forked(generator: Generators, count: int) -> list[list[torch.Generator]]:
+    """`count` times new generators, one for each of these, seeded by one draw of it."""
+    seeds = [
+        int(torch.randint(2**62, (1,), generator=one, device="cpu" if one is None else one.device))
+        for one in generator_list(generator)
+    ]
+    return [[torch.Generator().manual_seed(seed + number) for seed in seeds] for number in range(count)]
+
+
+def copied(generators: Sequence[torch.Generator]) -> list[torch.Generator]:
+    """Others that will draw the same."""
+    return [one.clone_state() for one in generators]
+
+
+def frame_noise(shape: tuple[int, ...], generator: Generators, shared: float = 0.0) -> Tensor:
     """Gaussian noise (b, f, ...), of whose variance the part `shared` is the same in every frame.
 
     0: each frame its own. 1: the same for all, which super-resolution needs (3.2.1). Between them a network of pictures
     starts with frames that look alike, whatever it makes of them (PYoCo, 2305.10474).
 
-    Drawn on the generator's device, so that a seed gives the same noise wherever the networks run.
+    Drawn on the generator's device, so that a seed gives the same noise wherever the networks run. Of several
+    generators each draws an equal part of the batch.
     """
+    if isinstance(generator, Sequence):
+        part = (shape[0] // len(generator), *shape[1:])
+        return torch.cat([frame_noise(part, one, shared) for one in generator])
     device = generator.device if generator is not None else "cpu"
     if shared == 0:
         return torch.randn(shape, generator=generator, device=device)
@@ -131,7 +167,7 @@ def sample(
     noise: Tensor,
     scheduler,
     num_inference_steps: int,
-    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    on_step: OnStep | None = None,
     start: Tensor | None = None,
     strength: float = 1.0,
 ) -> Tensor:
@@ -142,13 +178,17 @@ def sample(
         noise: x_t at t = 1, float32.
         scheduler: DPMSolverMultistepScheduler (`prediction_type="flow_prediction"`) or FlowMatchEulerDiscreteScheduler.
         num_inference_steps: network evaluations.
-        on_step: called after each step with (step, timestep, x_hat).
+        on_step: called after each step, and may change x_t or stop.
         start, strength: a clean sample to begin with and the part of the steps, the last ones, that are run on it after
             noise has been added to it (SDEdit); with strength 1 it is hardly seen.
 
     Returns:
         The clean sample, shaped as `noise`.
+
+    Raises:
+        UserError: see `check_scheduler`.
     """
+    check_scheduler(scheduler)
     scheduler.set_timesteps(num_inference_steps)
     x_t, begin = noise, 0
     if start is not None:
@@ -160,8 +200,32 @@ def sample(
         x_hat = predict(x_t, t)
         x_t = scheduler.step((x_t - x_hat) / t, timestep, x_t, return_dict=False)[0]
         if on_step is not None:
-            on_step(step, timestep, x_hat)
+            changed = on_step(step, timestep, x_t, x_hat)
+            if changed is None:
+                return x_hat
+            x_t = changed
     return x_t
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """These networks were trained on the line between picture and noise, so their scheduler has to follow it.
+
+    Raises:
+        UserError: it does not, or draws noise of its own.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    if name != "FlowMatchEulerDiscreteScheduler":
+        solver = name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
+        if not solver or config.prediction_type != "flow_prediction" or not config.use_flow_sigmas:
+            raise UserError(
+                f"{name} cannot run networks that learnt by flow matching: choose FlowMatchEulerDiscreteScheduler, or "
+                "DPMSolverMultistepScheduler or UniPCMultistepScheduler with prediction_type='flow_prediction' and "
+                "use_flow_sigmas=True."
+            )
+    if "sde" in config.get("algorithm_type", "") or config.get("stochastic_sampling"):
+        raise UserError(
+            f"{name} draws noise of its own here, which no seed repeats: choose algorithm_type='dpmsolver++'."
+        )
 
 
 def make_scheduler(shift: float = 1.0, solver_order: int = 2):

@@ -1,15 +1,17 @@
 """What is asked of a use: the options that all five take, their defaults, and which of them are possible."""
 
+import functools
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-import torch
-
 from .errors import UserError
-from .sampling import TIMESTEPS
-from .timeline import MAX_FRAMES
+from .sampling import CALLBACK_TENSORS, TIMESTEPS, Generators
+from .timeline import KEY_FRAMES, MAX_FRAMES
+
+OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
 
 
 class VideoOptions(TypedDict, total=False):
@@ -23,10 +25,15 @@ class VideoOptions(TypedDict, total=False):
     guidance_scale: of D_t; 1 turns guidance off.
     motion: how much moves, from 0 (still) to 2; 1 is usual. Only models that were trained with it take it.
     loop: the last frame passes into the first one.
-    generator: a seeded CPU generator makes the result repeatable.
-    output_type: "pil", "np", "pt" or "stream".
+    generator: a seeded CPU generator makes the result repeatable; a list has one for each video of a batch, which is
+        then the same as alone.
+    output_type: "pil", "np", "pt", "stream" or "latent", see `MakeAVideoOutput`.
     return_dict: False gives a tuple.
-    callback_on_step_end: called as in diffusers, (pipeline, step, timestep, {"stage", "sample"}).
+    callback_on_step_end: called after each step of each stage as in diffusers, (pipeline, step, timestep, tensors);
+        `pipeline.stage` and `pipeline.num_timesteps` tell where it is. "latents" that it returns are gone on from, and
+        `pipeline._interrupt = True` ends this stage, and the later ones after a step each.
+    callback_on_step_end_tensor_inputs: which tensors it is given: "latents", what the scheduler works on, and
+        "sample", what it has made by then.
     """
 
     num_frames: int | None
@@ -37,10 +44,11 @@ class VideoOptions(TypedDict, total=False):
     guidance_scale: float
     motion: float | None
     loop: bool
-    generator: torch.Generator | None
+    generator: Generators
     output_type: str
     return_dict: bool
     callback_on_step_end: Callable | None
+    callback_on_step_end_tensor_inputs: Sequence[str]
 
 
 @dataclass
@@ -54,10 +62,11 @@ class Settings:
     guidance_scale: float = 2.0
     motion: float | None = None
     loop: bool = False
-    generator: torch.Generator | None = None
+    generator: Generators = None
     output_type: str = "pil"
     return_dict: bool = True
     callback_on_step_end: Callable | None = None
+    callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
 
     @property
     def super_resolution_steps(self) -> tuple[int, int]:
@@ -65,12 +74,34 @@ class Settings:
         return max(1, self.num_inference_steps // 4), max(1, self.num_inference_steps // 8)
 
 
-def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool) -> Settings:
+def takes_options(use: Callable) -> Callable:
+    """For a method with `**options: Unpack[VideoOptions]`: its signature names them all, and no other is taken."""
+    own = inspect.signature(use)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Settings, name, None), annotation=kind)
+        for name, kind in VideoOptions.__annotations__.items()
+    ]
+    first = [one for one in own.parameters.values() if one.kind != inspect.Parameter.VAR_KEYWORD]
+    names = [one.name for one in (*first, *options)]
+
+    @functools.wraps(use)
+    def checked(*args: Any, **given: Any) -> Any:
+        for name in given:
+            if name not in names:
+                raise UserError(f"There is no option {name!r} here: choose from {', '.join(names[1:])}.")
+        return use(*args, **given)
+
+    checked.__signature__ = own.replace(parameters=[*first, *options])  # type: ignore[attr-defined]
+    return checked
+
+
+def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fills: bool = True) -> Settings:
     """The options with defaults filled in and the number of frames settled.
 
     Args:
         sizes: that the cascade can stop at, pixels a side.
         knows_motion: whether D_t was trained with a strength of motion.
+        fills: whether there is an F-up; without one D_t's own frames are all.
 
     Raises:
         UserError: an impossible number.
@@ -89,8 +120,14 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool) ->
     if s.motion is not None and not 0 <= s.motion <= 2:
         raise UserError(f"--motion {s.motion:g} is not possible: choose from 0 (still) to 2.")
     s.motion = 1.0 if s.motion is None and knows_motion else s.motion
-    if s.output_type not in ("pil", "np", "pt", "stream"):
-        raise UserError(f"output_type {s.output_type!r} is not possible: choose pil, np, pt or stream.")
+    if not fills and s.num_frames > KEY_FRAMES:
+        raise UserError(f"This model has no F-up network: choose at most {KEY_FRAMES} frames, not {s.num_frames}.")
+    if s.output_type not in OUTPUT_TYPES:
+        raise UserError(f"output_type {s.output_type!r} is not possible: choose {', '.join(OUTPUT_TYPES)}.")
+    unknown = set(s.callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)
+    if unknown:
+        known = ", ".join(CALLBACK_TENSORS)
+        raise UserError(f"A callback cannot be given {', '.join(sorted(unknown))}: choose from {known}.")
     return s
 
 

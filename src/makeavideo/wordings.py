@@ -9,6 +9,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from .sampling import Generators, generator_list
+
 TEMPERATURE = 0.05
 """Of the softmax over cosines to the known wordings."""
 NEARLY_AS_LIKELY = 0.8
@@ -68,14 +70,19 @@ class WordingTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def forward(self, text_embeds: Tensor) -> Tensor:
         """(b, text_embed_dim) -> probability of each picture (b, pictures)."""
         wording, picture = self.owners.long()
-        likely = F.softmax(text_embeds.to(self.texts) @ self.texts.T / self.config.temperature, -1).float()
+        likeness = text_embeds.to(self.texts).float() @ self.texts.float().T  # half precision would blur the softmax
+        likely = F.softmax(likeness / self.config.temperature, -1)
         shares = likely / torch.bincount(wording, minlength=len(self.texts))
         empty = torch.zeros(len(text_embeds), len(self.pictures), device=likely.device)
         return empty.index_add(1, picture, shares[:, wording])
 
-    def draw(self, text_embeds: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, text_embeds: Tensor, generator: Generators = None) -> Tensor:
         """y_e (b, image_embed_dim) of a picture for each text: the likeliest, or one nearly as likely."""
-        likely = self(text_embeds).cpu()
+        likely = self(text_embeds)
         likely[likely < NEARLY_AS_LIKELY * likely.amax(1, keepdim=True)] = 0
-        chosen = torch.multinomial(likely, 1, generator=generator)[:, 0]
-        return self.pictures[chosen.to(self.pictures.device)].float()
+        generators = generator_list(generator)
+        chosen = [
+            torch.multinomial(part.to("cpu" if one is None else one.device), 1, generator=one)[:, 0].cpu()
+            for part, one in zip(likely.chunk(len(generators)), generators, strict=True)
+        ]
+        return self.pictures[torch.cat(chosen).to(self.pictures.device)].float()

@@ -66,10 +66,10 @@ class WatchedPipeline(MakeAVideoPipeline):
             self.watcher.on_stage(stage)
         return super().stage_bar(stage, total)
 
-    def notify(self, stage: str, step: int, timestep: Any, sample: Tensor) -> None:
+    def notify(self, stage: str, step: int, timestep: Any, latents: Tensor, sample: Tensor) -> Tensor | None:
         if self.watcher is not None:
             self.watcher.on_step(stage, step, sample)
-        super().notify(stage, step, timestep, sample)
+        return super().notify(stage, step, timestep, latents, sample)
 
 
 class Work:
@@ -145,6 +145,6 @@ def amount_of_work(use: str, s: Settings, model: Cascade, parts: int = 1) -> flo
         steps = 1 if low in at_once else s.super_resolution_steps[0]
         shared = how.super_resolution_overlap / how.super_resolution_frames
         work += (1 + shared) * s.num_frames * steps * cost(low, s, at_once)
-    if s.size > sizes[1]:
+    if s.size > sizes[0] and s.size > sizes[1]:
         work += s.num_frames * cost("super_resolution_high", s, at_once)
     return max(work, 0.01)

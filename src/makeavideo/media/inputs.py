@@ -8,27 +8,30 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import UserError
+from .memory import array_of, clip_of
 from .pictures import Fit, Unreadable, check_square, load_picture, parse_background, to_rgb, to_square, to_srgb
 from .reader import open_clip
 
 __all__ = ["Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
 
-Picture = str | os.PathLike[str] | np.ndarray | Image.Image
-"""A file, a uint8 array (height, width, 3) or a PIL image."""
-Video = str | os.PathLike[str] | np.ndarray
-"""A file, or a uint8 array (frames, height, width, 3) of 24 frames a second unless another rate is given."""
+Picture = str | os.PathLike[str] | np.ndarray | Image.Image | Any
+"""A file, a PIL image, an array (height, width, 3) or a tensor (3, height, width); see `media.memory`."""
+Video = str | os.PathLike[str] | np.ndarray | Sequence[Image.Image] | Any
+"""A file, or frames in memory, 24 a second unless another rate is given: a list of pictures, an array (frames, height,
+width, 3), a tensor (frames, 3, height, width)."""
 
 
 def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", background: str = "#ffffff") -> np.ndarray:
     """A picture file of any kind that Pillow reads, as uint8 (height, width, 3) RGB; an animation's first frame.
 
-    A picture in memory, a PIL image or a uint8 array (height, width, 3), is taken as it is.
+    A picture in memory is taken as it is.
 
     It is turned as its EXIF says, its colours go to sRGB, deeper ones than 8 bits are scaled, and transparent parts are
     composed on the background before any resizing.
@@ -44,8 +47,8 @@ def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", back
     """
     colour = parse_background(background)
     check_square(size, fit)
-    if isinstance(path, np.ndarray | Image.Image):
-        image = path if isinstance(path, Image.Image) else Image.fromarray(path)
+    if not isinstance(path, str | os.PathLike):
+        image = path if isinstance(path, Image.Image) else Image.fromarray(array_of(path))
         image = to_rgb(to_srgb(ImageOps.exif_transpose(image)), colour)
         return np.array(image) if size is None else to_square(image, size, fit, colour)
     text = os.fspath(path)
@@ -147,10 +150,6 @@ class _FrameArray(VideoInput):
     """A clip in memory, uint8 (frames, height, width, 3), with the ways of a `VideoInput`."""
 
     def __init__(self, frames: np.ndarray, size: int, fps: float | None, fit: Fit, background: str) -> None:
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not len(frames):
-            raise UserError(
-                f"a video in memory must be uint8 (frames, height, width, 3), not {frames.dtype} {frames.shape}"
-            )
         self._frames, self._size, self._fit = frames, size, fit
         self._background = parse_background(background)
         check_square(size, fit)
@@ -184,8 +183,8 @@ def open_video(
         UserError: no such file, not a video, no picture in it, cut off, frames of more than 64 megapixels; a wrong
             size, rate, fit or background.
     """
-    if isinstance(path, np.ndarray):
-        return _FrameArray(path, size, fps, fit, background)
+    if not isinstance(path, str | os.PathLike):
+        return _FrameArray(clip_of(path), size, fps, fit, background)
     return VideoInput(path, size, fps, fit, background)
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from ..errors import UserError
 from .disk import FULL, TEMPORARY, Reserve, Target, reason
 from .formats import FRAME_NAME, ONE_PICTURE, check_size, check_writable, ending_of, frame_rate
+from .memory import array_of
 from .worker import Worker
 
 __all__ = ["Terminated", "VideoWriter", "terminate_as_interrupt", "write_video"]
@@ -37,7 +38,7 @@ __all__ = ["Terminated", "VideoWriter", "terminate_as_interrupt", "write_video"]
 
 def write_video(
     path: str | os.PathLike[str],
-    frames: Iterable[np.ndarray],
+    frames: Iterable[Any],
     fps: float,
     recipe: dict[str, Any] | None = None,
 ) -> Path:
@@ -48,7 +49,8 @@ def write_video(
 
     Args:
         path: where to; missing folders are created.
-        frames: uint8 (height, width, 3) each, RGB, all of one size: an array, a list, a generator.
+        frames: uint8 (height, width, 3) each, RGB, all of one size: an array, a list, a generator. Or any other kind of
+            picture in memory (`media.memory`), such as the frames that a pipeline gives.
         fps: frames a second. A gif keeps time in 1/100 s and a webp in 1/1000 s, right on average.
         recipe: what made the clip; any dict that JSON can hold.
 
@@ -56,8 +58,8 @@ def write_video(
         The absolute path that was written.
 
     Raises:
-        UserError: see `check_writable`; also when the disk is full.
-        ValueError: no frames, or a frame that is not uint8 (height, width, 3) of the first one's size.
+        UserError: see `check_writable`; also when the disk is full, or a frame is no picture (`memory.array_of`).
+        ValueError: no frames, or a frame that is not of the first one's size.
     """
     with VideoWriter(path, fps, recipe, keep_partial=False) as writer:
         for frame in frames:
@@ -133,13 +135,14 @@ class VideoWriter:
         self._worker = Worker()
         self._open = True  # becomes False on the worker only, so that an interrupted call cannot hide how it ended
 
-    def write(self, frame: np.ndarray) -> None:
-        """Append one frame, uint8 (height, width, 3). Raises as `write_video` does, and then the file is closed."""
+    def write(self, frame: Any) -> None:
+        """Append one frame, uint8 (height, width, 3) or as `memory.array_of` takes it.
+
+        Raises as `write_video` does, and then the file is closed.
+        """
         if not self._open:
             raise ValueError(f"{self._shown} is closed already")
-        frame = np.asarray(frame)
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ValueError(f"a frame must be uint8 (height, width, 3), not {frame.dtype} {frame.shape}")
+        frame = array_of(frame)
         size = frame.shape[:2]
         if self._size is None:
             check_size(size, self._ending)

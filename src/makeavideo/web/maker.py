@@ -191,7 +191,7 @@ class Maker:
                     module.register_forward_pre_hook(lambda *_: self._check())
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
+    def sizes(self) -> tuple[int, ...]:
         return self.pipe.sizes
 
     @property

@@ -1,0 +1,83 @@
+"""Pictures and clips in memory, of whatever kind people have them in -> uint8 RGB arrays.
+
+What a pipeline gives is among them: PIL pictures, NumPy arrays (height, width, 3) and tensors (3, height, width), both
+in [0, 1]. Neither torch nor Pillow is imported: a tensor and a picture know by themselves how to become an array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+
+__all__ = ["array_of", "clip_of"]
+
+
+def array_of(picture: Any) -> np.ndarray:
+    """uint8 (height, width, 3) of a picture: PIL, uint8 or [0, 1] (height, width, 3), tensor (3, height, width).
+
+    Raises:
+        UserError: of another shape, or with numbers that are no colours.
+    """
+    if hasattr(picture, "convert"):
+        return np.array(picture.convert("RGB"))
+    if isinstance(picture, list | tuple):
+        raise UserError(f"{len(picture)} pictures stand where one is wanted: of several videos give one")
+    pixels = _numbers(picture)
+    shape = pixels.shape
+    if hasattr(picture, "detach"):
+        pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise UserError(
+            f"a picture in memory has the shape {shape}: give (height, width, 3), or a tensor (3, height, width)"
+        )
+    return _in_bytes(pixels)
+
+
+def clip_of(video: Any) -> np.ndarray:
+    """uint8 (frames, height, width, 3) of a clip: a list of pictures, an array, a tensor (frames, 3, height, width).
+
+    A batch of one video is that video.
+
+    Raises:
+        UserError: as `array_of`; also frames of several sizes, none at all, several videos.
+    """
+    if isinstance(video, list | tuple):
+        if len(video) == 1 and isinstance(video[0], list | tuple):
+            video = video[0]
+        frames = [array_of(frame) for frame in video]
+        if not frames or len({frame.shape for frame in frames}) > 1:
+            raise UserError("a video in memory has no frames, or frames of several sizes: give some of one size")
+        return np.stack(frames)
+    pixels = _numbers(video)
+    shape = pixels.shape
+    if pixels.ndim == 5 and len(pixels) == 1:
+        pixels = pixels[0]
+    if hasattr(video, "detach"):
+        pixels = np.moveaxis(pixels, 1, -1) if pixels.ndim == 4 else pixels
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or not len(pixels):
+        raise UserError(
+            f"a video in memory has the shape {shape}: give (frames, height, width, 3), or a tensor (frames, 3, "
+            "height, width)"
+        )
+    return _in_bytes(pixels)
+
+
+def _numbers(pixels: Any) -> np.ndarray:
+    if hasattr(pixels, "detach"):
+        pixels = pixels.detach().cpu()
+        return np.asarray(pixels.float() if pixels.is_floating_point() else pixels)
+    return np.asarray(pixels)
+
+
+def _in_bytes(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise UserError(f"pixels in memory are {pixels.dtype}: give uint8, or numbers from 0 to 1")
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise UserError(f"pixels in memory lie from {low:g} to {high:g}: give numbers from 0 to 1, or uint8")
+    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)

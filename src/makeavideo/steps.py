@@ -1,0 +1,91 @@
+"""How a stage of the cascade is run, and what whoever watches a pipeline is told of it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch import Tensor
+
+from .decoding import Start
+from .sampling import CALLBACK_TENSORS, OnStep, sample, steps_of
+
+
+class SteppedPipeline(DiffusionPipeline):
+    """A pipeline of several stages with a bar each, and diffusers' callback after every step of every stage."""
+
+    config: Any  # a FrozenDict, whose entries are attributes too
+    _callback: Callable | None = None
+    _callback_gets: Sequence[str] = ("latents",)
+    _callback_tensor_inputs = CALLBACK_TENSORS
+    _interrupt = False
+    _stage = ""
+    _num_timesteps = 0
+    _guidance_scale = 1.0
+
+    @property
+    def stage(self) -> str:
+        """What is being run: prior, still, decoder, extrapolate, interpolator, super_resolution_low or _high."""
+        return self._stage
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of this stage."""
+        return self._num_timesteps
+
+    @property
+    def guidance_scale(self) -> float:
+        """D_t's; a callback may change `_guidance_scale` until the stage ends."""
+        return self._guidance_scale
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether `_interrupt` was set, which ends a video early."""
+        return self._interrupt
+
+    def run(
+        self,
+        stage: str,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        noise: Tensor,
+        scheduler: Any,
+        steps: int,
+        start: Start | None = None,
+        shown: Callable[[Tensor], Tensor] = lambda x_hat: x_hat,
+    ) -> Tensor:
+        """One stage of the cascade from noise to sample (`sampling.sample`), with progress bar and callback.
+
+        start: what to begin with; its mask is up to `predict`.
+        shown: what the callback is shown of a prediction.
+        """
+        if start is None:
+            with self.steps_shown(stage, steps, shown) as on_step:
+                return sample(predict, noise, scheduler, steps, on_step)
+        with self.steps_shown(stage, steps_of(steps, start.strength), shown) as on_step:
+            return sample(predict, noise, scheduler, steps, on_step, start.frames, start.strength)
+
+    @contextmanager
+    def steps_shown(self, stage: str, total: int, shown: Callable[[Tensor], Tensor] = lambda x: x) -> Iterator[OnStep]:
+        """A progress bar of a stage; what it gives is told of every step, and tells the callback."""
+        self._stage, self._num_timesteps = stage, total
+        with self.stage_bar(stage, total) as bar:
+
+            def on_step(step: int, timestep: Tensor, x_t: Tensor, x_hat: Tensor) -> Tensor | None:
+                bar.update()
+                return self.notify(stage, step, timestep, x_t, shown(x_hat))
+
+            yield on_step
+
+    def stage_bar(self, stage: str, total: int) -> Any:
+        """diffusers' bar, which bears the stage's name."""
+        self.set_progress_bar_config(**{**getattr(self, "_progress_bar_config", {}), "desc": stage.replace("_", " ")})
+        pipeline: Any = self  # a decorator of torch hides the method's type
+        return pipeline.progress_bar(total=total)
+
+    def notify(self, stage: str, step: int, timestep: Any, latents: Tensor, sample: Tensor) -> Tensor | None:
+        """The callback's due, after a step of a stage; the latents to go on from, or None to stop."""
+        if self._callback is not None:
+            tensors = {"latents": latents, "sample": sample}
+            given = {name: tensors[name] for name in self._callback_gets}
+            latents = (self._callback(self, step, timestep, given) or {}).get("latents", latents)
+        return None if self._interrupt else latents

@@ -1,0 +1,73 @@
+"""Every kind in which a pipeline gives frames can be given back to it and written."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from makeavideo import UserError
+from makeavideo.media.inputs import open_video, read_picture
+from makeavideo.media.memory import array_of, clip_of
+from makeavideo.media.reader import read_video
+from makeavideo.media.writer import write_video
+from makeavideo.pipeline import MakeAVideoPipeline
+from media_files import CLIP
+
+KINDS = {
+    "uint8": lambda clip: clip,
+    "np": lambda clip: clip.astype(np.float32) / 255,
+    "pt": lambda clip: torch.from_numpy(clip).movedim(-1, 1).float() / 255,
+    "pt in bf16": lambda clip: (torch.from_numpy(clip).movedim(-1, 1).float() / 255).to(torch.bfloat16),
+    "pt in bytes": lambda clip: torch.from_numpy(clip).movedim(-1, 1),
+    "pil": lambda clip: [Image.fromarray(frame) for frame in clip],
+    "list of arrays": lambda clip: list(clip),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_the_same_clip(kind, tmp_path):
+    given, off = KINDS[kind](CLIP), 1 if "bf16" in kind else 0
+    assert np.abs(clip_of(given).astype(int) - CLIP).max() <= off
+    assert np.abs(np.stack(list(open_video(given, CLIP.shape[1]))).astype(int) - CLIP).max() <= off
+    assert np.abs(array_of(given[0]).astype(int) - CLIP[0]).max() <= off
+    assert np.abs(read_picture(given[0]).astype(int) - CLIP[0]).max() <= off
+    write_video(tmp_path / "clip.png", given[:1], 24)
+    assert np.abs(read_video(tmp_path / "clip.png").frames[0].astype(int) - CLIP[0]).max() <= off
+
+
+@pytest.mark.parametrize("kind", ["np", "pt", "pil"])
+def test_a_batch_of_one_is_a_video(kind):
+    given = KINDS[kind](CLIP)
+    assert np.array_equal(clip_of([given] if kind == "pil" else given[None]), CLIP)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (CLIP.astype(np.float32), r"lie from \d+ to 255: give numbers from 0 to 1"),
+        (CLIP.astype(np.int64), "are int64: give uint8"),
+        (torch.from_numpy(CLIP), r"has the shape \(.*64, 64, 3\)"),
+        (np.full((2, 8, 8, 3), np.nan), "lie from nan to nan"),
+        ([], "no frames, or frames of several sizes"),
+        ([CLIP[0], CLIP[0, :32]], "no frames, or frames of several sizes"),
+        ([list(CLIP), list(CLIP)], "pictures stand where one is wanted: of several videos give one"),
+        (np.stack([CLIP, CLIP]), "has the shape"),
+    ],
+)
+def test_what_is_no_video_is_one_sentence(bad, message):
+    with pytest.raises(UserError, match=message):
+        clip_of(bad)
+
+
+@pytest.mark.parametrize("kind", ["np", "pt", "pil"])
+def test_what_a_pipeline_gives_it_takes(tiny_model, kind, tmp_path):
+    pipe = MakeAVideoPipeline.load(tiny_model)
+    pipe.set_progress_bar_config(disable=True)
+    how = {"num_frames": 4, "fps": 8, "size": 16, "num_inference_steps": 1, "output_type": kind}
+    made = pipe("a red rocket", generator=torch.Generator().manual_seed(0), **how).frames
+    longer = pipe.extend(made, **how).frames
+    assert len(longer[0]) == 8 and np.abs(clip_of(longer)[:4].astype(int) - clip_of(made)).max() <= 1
+    assert len(pipe.vary(made[0], **how).frames[0]) == len(pipe.animate(made[0][0], **how).frames[0]) == 4
+    assert len(pipe.interpolate(made[0][0], longer[0][-1], **how).frames[0]) == 4
+    write_video(tmp_path / "made.mp4", made[0], 8)
+    assert len(read_video(tmp_path / "made.mp4").frames) == 4
