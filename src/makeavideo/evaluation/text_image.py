@@ -69,7 +69,7 @@ class CascadeClip(TextImageNetwork):
         from transformers import CLIPVisionModelWithProjection
 
         folder = Path(folder)
-        self.tokenizer, self.text_encoder = load_text_encoder()
+        self.tokenizer, self.text_encoder = load_text_encoder(folder)
         self.projection = load_transformers(TextProjection, folder / "text_projection", "text projection").float()
         self.tower = load_transformers(CLIPVisionModelWithProjection, folder / "image_encoder", "image tower").float()
         digest = hash_of(folder / "text_projection") + hash_of(folder / "image_encoder")

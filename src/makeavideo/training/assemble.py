@@ -69,8 +69,6 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
             module.half()
     tokenizer, text = load_text_encoder(text_encoder)
     pipe: Any = MakeAVideoPipeline(tokenizer, text.half(), **modules)
-    if text_encoder is None:  # the packaged one is installed wherever the pipeline can run
-        pipe.register_modules(tokenizer=None, text_encoder=None)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     with quiet_libraries():

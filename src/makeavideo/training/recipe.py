@@ -150,7 +150,7 @@ class Recipe(Strict):
     seed: int = Field(default=0, ge=0)
     init_from: str | None = Field(default=None, description="folder of the network that this stage starts from")
     image_encoder: str | None = Field(default=None, description="folder of the trained image tower")
-    text_encoder: str | None = Field(default=None, description="transformers folder; none: the packaged MiniLM")
+    text_encoder: str | None = Field(default=None, description="transformers folder; none: that of the included model")
     network: dict[str, Any] = Field(default_factory=dict, description="configuration of a network from scratch")
     temporal: Literal["pseudo3d", "attention"] | None = Field(
         default=None,
