@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import tarfile
 from itertools import pairwise
 
 import av
@@ -16,6 +17,7 @@ from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.curriculum import FrameRateCurriculum
 from makeavideo.data.decode import decode
 from makeavideo.data.reader import to_pixels
+from makeavideo.media import decoder
 from tiny_clips import STEP, grey, indices, same, write_animation, write_video
 
 
@@ -195,3 +197,25 @@ def test_curriculum_moves_from_high_to_low_rates():
     for wrong in ({"low": 0}, {"low": 5, "high": 4}, {"start": (0, 1)}, {"end": (1,)}):
         with pytest.raises(UserError):
             FrameRateCurriculum(**wrong)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "shard"])
+def test_a_sample_of_a_long_clip_decodes_no_more_than_of_a_short_one(tmp_path, monkeypatch, packed):
+    """Cost is frames decoded: those from the key frame before the sample to its end."""
+    (tmp_path / "data").mkdir()
+    decoded = []
+    real = decoder.Container._decoded
+    monkeypatch.setattr(decoder.Container, "_decoded", lambda self: (decoded.append(f) or f for f in real(self)))
+    costs = {}
+    for seconds in (20, 120):
+        path = write_video(tmp_path / "data" / f"{seconds}.mp4", count=30 * seconds)
+        if packed:
+            with tarfile.open(tmp_path / "data" / f"{seconds}.tar", "w") as tar:
+                tar.add(path, "clip.mp4")
+            path = tmp_path / "data" / f"{seconds}.tar"
+        clips, costs[seconds] = UnlabelledClips(path, 32, num_frames=8, fps=30), []
+        for seed in range(6):
+            decoded.clear()
+            clips[0, seed]
+            costs[seconds].append(len(decoded))
+    assert max(costs[120]) <= max(costs[20]) + 16 < 300

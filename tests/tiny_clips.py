@@ -23,7 +23,7 @@ def write_video(path, count=40, fps=30, codec="libx264", pixel_format="yuv420p",
         if pts is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for i in range(count):
-            frame = av.VideoFrame.from_ndarray(grey(i, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(grey(i % 61, *size), format="rgb24")
             frame.pts = i if pts is None else pts[i]
             frame.time_base = Fraction(1, fps) if pts is None else Fraction(1, 1000)
             container.mux(stream.encode(frame))

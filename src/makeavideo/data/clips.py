@@ -16,6 +16,10 @@ from .decode import Decoded, clip_clock, decode_clip, decode_frames
 from .index import CLIPS, PILLOW_CLIPS, Include
 from .reader import DEFAULT_CACHE, ItemReader, Unfit
 
+KEPT_WHOLE = 256
+"""Frames of a clip that is decoded once and kept. A longer one is decoded for each sample as far as that needs: it
+would keep the first sample waiting, and push everything else out of the cache."""
+
 
 class UnlabelledClips(ItemReader, Dataset):
     """Clips of exactly num_frames frames at a drawn rate, from a random start.
@@ -98,8 +102,9 @@ class UnlabelledClips(ItemReader, Dataset):
 
     def _frames(self, index: int, chosen: np.ndarray, clock: Clock) -> np.ndarray:
         size = len(clock.times) * self.size * self.size * 3
-        if size <= self.cache.limit // 16 or self.cache.get(index) is not None:
+        short = len(clock.times) <= KEPT_WHOLE and size <= self.cache.limit // 16
+        if short or self.cache.get(index) is not None:
             return self._decoded(index).frames[chosen]
-        # A long video would push everything else out: only the frames of this sample, from the key frame before them.
+        # Only the frames of this sample, from the key frame before them
         unique, inverse = np.unique(chosen, return_inverse=True)
         return decode_frames(self.items[index].media, clock, unique.tolist(), self.size, self.background)[inverse]

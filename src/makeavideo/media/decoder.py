@@ -15,7 +15,8 @@ from av.error import FFmpegError
 from PIL import Image
 
 from .clip import Clock, Colour, VideoInfo, interrupt, parse_recipe
-from .pictures import MAX_PIXELS, SCALER, TooManyPixels, Unreadable, to_rgb
+from .pictures import MAX_PIXELS, TooManyPixels, Unreadable, to_rgb
+from .shown import as_shown
 
 # Only these demuxers: a playlist that calls itself .mp4 must not make FFmpeg open other files or the network. Those of
 # sound are there so that sound can be called by its name.
@@ -96,7 +97,7 @@ class Container:
         rate = self._stream.average_rate
         for count, frame in enumerate(self._decoded()):
             time = frame.pts * self._unit if frame.pts is not None else count / (rate or 24)
-            yield _picture(frame, background), float(time)
+            yield self._picture(frame, background), float(time)
 
     def clock(self) -> Clock:
         if self._clock is None:
@@ -146,7 +147,7 @@ class Container:
         picture, made = np.empty(0), -1
         for index, frame in self._shown(clock, wanted):
             if index != made:
-                picture, made = _picture(frame, background), index
+                picture, made = self._picture(frame, background), index
             yield picture
 
     def _shown(self, clock: Clock, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -187,6 +188,15 @@ class Container:
             elif frame.pts is not None:
                 yield frame, frame.pts
 
+    def _picture(self, frame: av.VideoFrame, background: Colour) -> np.ndarray:
+        """uint8 (height, width, 3) as it is shown, transparent colours composed on the background, upright."""
+        alpha = any(component.is_alpha for component in frame.format.components) or frame.format.name.startswith("pal")
+        picture = as_shown(frame, self._stream.sample_aspect_ratio, "rgba" if alpha else "rgb24").to_ndarray()
+        if alpha:
+            picture = np.asarray(to_rgb(Image.fromarray(picture), background))
+        turn = round(getattr(frame, "rotation", 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(picture, turn)) if turn else picture
+
     def fps(self, count: int, span: float) -> float:
         rate = float(self._stream.average_rate or 0)
         # It is exact where the rate is constant, and often a guess where it varies
@@ -213,13 +223,3 @@ def _key_before(clock: Clock, done: int, index: int) -> int | None:
     if found < 0 or np.searchsorted(clock.pts, clock.keys[found]) - done <= _WORTH_A_LEAP:
         return None
     return int(clock.keys[found])
-
-
-def _picture(frame: av.VideoFrame, background: Colour) -> np.ndarray:
-    """uint8 (height, width, 3), upright, alpha and palettes' transparent colours composed on the background."""
-    alpha = any(component.is_alpha for component in frame.format.components) or frame.format.name.startswith("pal")
-    picture = frame.reformat(format="rgba" if alpha else "rgb24", interpolation=SCALER).to_ndarray()
-    if alpha:
-        picture = np.asarray(to_rgb(Image.fromarray(picture), background))
-    turn = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turn)) if turn else picture

@@ -1,0 +1,55 @@
+"""A decoded frame as players show it: its shape, its colours, its range of brightness."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from fractions import Fraction
+
+import av
+from av.video.reformatter import VideoReformatter
+
+from .pictures import MAX_PIXELS, SCALER
+
+BT709, BT601, UNSPECIFIED = 1, 5, 2
+_WIDE_PRIMARIES = (9, 11, 12)  # BT.2020, DCI-P3, Display P3
+_HDR = (16, 18)  # PQ, HLG
+_STRANGEST = 8  # times as wide as high: beyond this a pixel's shape is damage, not intent
+_KEPT = 4
+_local = threading.local()
+
+
+def as_shown(frame: av.VideoFrame, pixel_shape: Fraction | None, layout: str) -> av.VideoFrame:
+    """The frame in the pixel layout "rgb24" or "rgba", with square pixels, in BT.709 colours of standard range.
+
+    pixel_shape: width over height of one stored pixel; None or 0: square. The width is scaled, as FFmpeg's player does.
+
+    Where the file does not say which matrix its colours are in, it is BT.709 from 577 lines or 1,280 columns on, and
+    BT.601 below, as mpv has it. PQ and HLG are mapped to standard range, and wide colours to BT.709's, by libswscale.
+    """
+    width = frame.width
+    if pixel_shape and Fraction(1, _STRANGEST) <= pixel_shape <= _STRANGEST:
+        width = max(1, round(width * pixel_shape))
+    if width * frame.height > MAX_PIXELS:
+        width = frame.width
+    size = {"width": width, "height": frame.height, "format": layout, "interpolation": SCALER}
+    if frame.color_trc in _HDR or frame.color_primaries in _WIDE_PRIMARIES:
+        key = (frame.width, frame.height, frame.format.name, width, layout, frame.color_trc, frame.color_primaries)
+        return _reformatter(key).reformat(
+            frame, **size, dst_colorspace=BT709, dst_color_primaries=BT709, dst_color_trc=BT709
+        )
+    matrix = None
+    if frame.colorspace == UNSPECIFIED:
+        matrix = BT709 if frame.width >= 1280 or frame.height > 576 else BT601
+    return frame.reformat(**size, src_colorspace=matrix)
+
+
+def _reformatter(key: tuple) -> VideoReformatter:
+    """One for frames of a kind: libswscale needs seconds to prepare such a mapping, and then little for a frame."""
+    kept: OrderedDict[tuple, VideoReformatter] = _local.__dict__.setdefault("kept", OrderedDict())
+    if key not in kept:
+        kept[key] = VideoReformatter()
+        while len(kept) > _KEPT:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]
