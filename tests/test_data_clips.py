@@ -218,4 +218,4 @@ def test_a_sample_of_a_long_clip_decodes_no_more_than_of_a_short_one(tmp_path, m
             decoded.clear()
             clips[0, seed]
             costs[seconds].append(len(decoded))
-    assert max(costs[120]) <= max(costs[20]) + 16 < 300
+    assert max(costs[20] + costs[120]) <= 250 + 8  # x264's longest way between key frames, and the sample
