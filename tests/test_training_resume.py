@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from makeavideo import UserError
-from makeavideo.training.checkpoints import checkpoints
+from makeavideo.training.checkpoints import checkpoints, read_parts
 from makeavideo.training.recipe import load_recipe
 from makeavideo.training.trainer import train
 from tiny_training import SUPER_RESOLUTION, recipe_of, same, settings
@@ -33,7 +33,7 @@ def killing(source, target):  # the third checkpoint is written but for its name
     global count
     count += "partial-" in str(source)
     if count == 3:
-        os.unlink(os.path.join(source, "optimizer.bin"))
+        os.unlink(os.path.join(source, "optimizer.safetensors"))
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
 os.replace = killing
@@ -72,9 +72,10 @@ def test_a_killed_run_continues_bit_for_bit(training_data, tmp_path):
     for step in (4, 6):
         one, other = (tmp_path / run / "checkpoints" / f"step-{step:08d}" for run in ("unbroken", "killed"))
         assert same(load_file(one / "model.safetensors"), load_file(other / "model.safetensors"))
-        for file in ("custom_checkpoint_0.pkl", "optimizer.bin", "scheduler.bin"):
-            assert same(*(torch.load(folder / file, weights_only=False) for folder in (one, other))), file
-    average = torch.load(other / "custom_checkpoint_0.pkl", weights_only=False)
+        parts = [read_parts(folder) for folder in (one, other)]
+        assert parts[0].keys() == {"model", "optimizer", "average"}
+        assert all(same(*(part[name] for part in parts)) for name in parts[0])
+    average = read_parts(other)["average"]
     assert average["optimization_step"] == 6 and average["shadow_params"]
 
     # resuming a finished run trains no further and exports the same again
@@ -96,9 +97,8 @@ def test_frozen_spatial_weights_stay_bit_for_bit_and_resuming_is_exact(cascade, 
     assert trained["conv_in.temporal.bias"].abs().max() > 0  # it starts as zero
 
     fourth = checkpoints(tmp_path)[-1]
-    assert len(torch.load(fourth / "optimizer.bin", weights_only=False)["state"]) == len(added)
-    average = torch.load(fourth / "custom_checkpoint_0.pkl", weights_only=False)
-    assert len(average["shadow_params"]) == len(added)
+    parts = read_parts(fourth)
+    assert len(parts["optimizer"]["state"]) == len(parts["average"]["shadow_params"]) == len(added)
     shutil.rmtree(fourth)
     shutil.rmtree(tmp_path / "final")
     train(recipe, resume=True)
@@ -146,19 +146,24 @@ def test_bf16_and_gradient_checkpointing(cascade, training_data, tmp_path, bf16_
 
 @pytest.mark.slow
 def test_two_processes(training_data, tmp_path):
-    """Data parallel on two processes (gloo), as `accelerate launch` starts them on two GPUs."""
-    values = settings(tmp_path, training_data, "sr-low-image") | {"steps": 2, "log_every": 1, "batch_size": 2}
+    """Data parallel on two processes (gloo), as `accelerate launch` starts them on two GPUs; resuming is exact."""
+    values = settings(tmp_path, training_data, "sr-low-image") | {"steps": 4, "log_every": 1, "batch_size": 2}
+    values |= {"checkpoint_steps": 2}
     path, script = tmp_path / "recipe.yaml", tmp_path / "run.py"
     path.write_text(yaml.safe_dump(values))
     script.write_text(
         "import sys\n"
         "from makeavideo.training.recipe import load_recipe\n"
         "from makeavideo.training.trainer import train\n"
-        "train(load_recipe(sys.argv[1]))\n"
+        "train(load_recipe(sys.argv[1]), resume=True)\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     subprocess.run([*launch, str(script), str(path)], check=True, timeout=300, env=environment)
     folder = checkpoints(tmp_path / "sr-low-image")[-1]
-    assert (folder / "random_states_1.pkl").is_file()
     assert (tmp_path / "sr-low-image/final/super_resolution_low/config.json").is_file()
+    unbroken = read_parts(folder)
+    (folder / "optimizer.safetensors").write_bytes(b"damaged")
+    subprocess.run([*launch, str(script), str(path)], check=True, timeout=300, env=environment)
+    assert same(read_parts(folder), unbroken)
+    assert folder.with_name(f"damaged-{folder.name}").is_dir()

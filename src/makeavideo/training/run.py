@@ -19,7 +19,7 @@ from diffusers.optimization import get_scheduler
 from ..data.reader import SkipReport
 from ..errors import UserError
 from .batches import StepKeys, fold_seed, make_loader, on_device
-from .checkpoints import Averaged, checkpoints, export, load_checkpoint, save_checkpoint
+from .checkpoints import Averaged, Kept, checkpoints, export, load_checkpoint, save_checkpoint
 from .optimizer import make_optimizer
 from .progress import Watch
 from .recipe import Recipe
@@ -57,7 +57,8 @@ class Run:
         stage.network = accelerator.unwrap_model(self.network)
         self.average = Averaged(stage.network, optim.ema_decay)
         self.average.ema.to(accelerator.device)
-        accelerator.register_for_checkpointing(self.average.ema, *stage.companions)
+        scaler = accelerator.scaler
+        self.kept = Kept(stage.network, self.optimizer, self.schedule, self.average, stage.companions, scaler)
         self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
         self.step = 0
         self.report = SkipReport()
@@ -73,10 +74,16 @@ class Run:
             text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
             (self.output / "recipe.yaml").write_text(text)
         if resume and checkpoints(self.output):
-            newest = checkpoints(self.output)[-1]
-            self.step = load_checkpoint(self.accelerator, newest, self.average, self.optimizer, self.schedule)
+            self.step, problems = load_checkpoint(self.accelerator, self.output, self.kept)
+            for problem in problems:
+                self.say(problem)
         self.accelerator.wait_for_everyone()
         self.accelerator.init_trackers("train")
+
+    def say(self, sentence: str) -> None:
+        """A line about the run, by its first process."""
+        if self.accelerator.is_main_process:
+            self.watch.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -166,7 +173,7 @@ class Run:
 
     def checkpoint(self) -> None:
         with self.not_training():
-            save_checkpoint(self.accelerator, self.output, self.step)
+            save_checkpoint(self.accelerator, self.output, self.kept, self.step)
         self.saved = time.monotonic()
 
     def samples(self) -> None:
@@ -187,8 +194,8 @@ class Run:
         """Name the files that could not be read, of all processes; only if there are new ones, or `again`."""
         if self.accelerator.num_processes > 1:
             self.report.add(gather_object(list(self.report)))
-        if self.accelerator.is_main_process and (self.report.fresh or again) and len(self.report):
-            self.watch.console.print(self.report.text(), markup=False, highlight=False, soft_wrap=True)
+        if (self.report.fresh or again) and len(self.report):
+            self.say(self.report.text())
 
     def finish(self) -> Path:
         """Export the averaged weights."""

@@ -1,6 +1,6 @@
 """One training loop for every stage; `Run` has its parts.
 
-A checkpoint holds only weights, optimiser, schedule and average: all else of step k follows from the recipe and k
+A checkpoint holds only weights, optimiser and average: all else of step k follows from the recipe and k
 (`batches`), so resuming is exact.
 """
 
