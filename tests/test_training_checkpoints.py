@@ -1,5 +1,6 @@
 """Checkpoints of strangers and damaged ones: nothing of them is run, and the one before is taken."""
 
+import errno
 import io
 import os
 import pickle
@@ -8,8 +9,10 @@ import shutil
 import pytest
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 
 from makeavideo import UserError
+from makeavideo.training import saved_state
 from makeavideo.training.checkpoints import checkpoints, read_parts
 from makeavideo.training.progress import Watch
 from makeavideo.training.saved_state import Damaged, read_state, write_state
@@ -180,3 +183,55 @@ def test_the_discriminator_goes_on_too(tmp_path):
     shutil.rmtree(last)
     train(recipe, resume=True)
     assert same(read_parts(last), unbroken)
+
+
+def test_a_full_disk_at_a_checkpoint_is_one_sentence(whole, tmp_path, monkeypatch):
+    """The one before stays, the training goes on and tries again."""
+    full, write = [4], saved_state.save_file
+
+    def on_a_disk(tensors, file, metadata):
+        write(tensors, file, metadata)
+        if int(file.parent.name.removeprefix("partial-")) in full and file.name == "optimizer.safetensors":
+            file.write_bytes(b"cut")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(saved_state, "save_file", on_a_disk)
+    recipe, watch = recipe_of(whole[0], output=str(tmp_path), steps=6), Said()
+    train(recipe, watch=watch)
+    assert str(watch).startswith("The checkpoint of step 4 was not written to ") and str(watch).count("\n") == 0
+    assert "No space left on device" in str(watch) and str(watch).endswith("the training goes on.")
+    left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert left == ["step-00000002", "step-00000006"]
+
+
+def test_a_full_disk_at_the_end_is_one_sentence(again, monkeypatch):
+    recipe, run = again
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("makeavideo.training.checkpoints.forget_places", full)
+    with pytest.raises(UserError, match=r"final cannot be written \(No space left on device\): free some space"):
+        train(recipe, resume=True)
+    assert (run / "final").is_dir() and not (run / "final.partial").exists()  # the export of before
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed(again):
+    recipe, run = again
+    for name in ("checkpoints/partial-00000003", "final.partial"):
+        (run / name).mkdir()
+    train(recipe, resume=True)
+    assert not list(run.rglob("*partial*"))
+
+
+def test_a_learning_rate_that_jumps_is_said(again):
+    """A finished cosine run with more steps; the same steps say nothing."""
+    recipe, _ = again
+    watch = Said()
+    train(recipe, resume=True, watch=watch)
+    assert str(watch) == ""
+    train(recipe.model_copy(update={"steps": 8}), resume=True, watch=watch)
+    sentence = (
+        "The cosine schedule of 4 steps was finished: with 8 steps the learning rate goes from 0 to 0.001 at step 4"
+    )
+    assert str(watch).startswith(sentence) and str(watch).count("\n") == 0

@@ -47,6 +47,7 @@ def test_a_tower_for_another_size_is_one_sentence(cascade, training_data, tmp_pa
         ("interpolator", {"train": "temporal"}, "new input channels are spatial weights"),
         ("decoder-video", {"train": "path"}, "path is for the interpolator"),
         ("interpolator", {"train": "path", "guess": "none"}, "the paper's F-up has none"),
+        ("prior", {"init_from": "runs/prior/final/prior"}, "begins from scratch: take init_from out"),
         ("prior", {"train": "text"}, "keeps the image tower of a stage clip"),
         ("clip", {"train": "text"}, "add init_from"),
         ("interpolator", {"temporal": "attention"}, "of the kind pseudo3d and the recipe asks for attention"),
@@ -65,7 +66,7 @@ def test_a_loss_that_is_no_number_is_one_sentence_and_never_saved(training_data,
         "checkpoint_steps": 10,
     }
     optim = {"learning_rate": 1e30, "warmup_steps": 0, "max_grad_norm": 1e30}
-    sentence = r"of sr-low-image is (nan|inf) at step 10: lower optim\.learning_rate"
+    sentence = r"of sr-low-image is (nan|inf) at step 10: lower optim\.learning_rate and start again\."
     with pytest.raises(UserError, match=sentence) as caught:
         train(recipe_of(values, optim=optim))
     assert "\n" not in str(caught.value)

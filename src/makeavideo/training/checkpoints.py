@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import UserError
 from ..quiet import quiet_libraries
 from .networks import forget_places
 from .old_checkpoints import read_old
+from .recipe import Recipe
 from .saved_state import Damaged, on_disk, read_state, write_state
 from .stages import Stage
 from .stages.base import Companion
@@ -217,13 +220,35 @@ def read_parts(folder: Path) -> dict[str, Any]:
     return {name: read_state(folder / f"{name}.safetensors", digest) for name, digest in named.items()}
 
 
+def keep_recipe(recipe: Recipe, output: Path) -> None:
+    """The recipe beside its run, whole or not at all; UserError if the folder cannot be written."""
+    partial = output / "recipe.yaml.partial"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        partial.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+        os.replace(partial, output / "recipe.yaml")
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise UserError(f"{output} cannot be written ({reason}): free some space or choose another output.") from None
+
+
 def export(stage: Stage, average: Averaged, output: Path) -> None:
-    """The averaged weights in half precision, in `<output>/final`, written whole or not at all."""
+    """The averaged weights in half precision, in `<output>/final`, written whole or not at all.
+
+    Raises:
+        UserError: they cannot be written; an export of before is as it was.
+    """
     average.ema.copy_to(average.parameters)
     partial, final = output / "final.partial", output / "final"
     shutil.rmtree(partial, ignore_errors=True)
-    with quiet_libraries():
-        stage.export(partial)
-    forget_places(partial)
+    try:
+        with quiet_libraries():
+            stage.export(partial)
+        forget_places(partial)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{final} cannot be written ({reason}): free some space and --resume.") from None
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)

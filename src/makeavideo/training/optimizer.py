@@ -7,9 +7,10 @@ few large ones. Updates are scaled to the size that AdamW's have, so both take t
 from typing import Any
 
 import torch
+from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
-from .recipe import OptimRecipe
+from .recipe import OptimRecipe, Recipe
 
 # What stands at the ends of a network, or is a table or a small head: AdamW's, as Muon's authors advise.
 ENDS = ("embed", "conv_in", "conv_out", "time_emb", "pixel", "proj_in", "proj_out", "hid_proj")
@@ -91,3 +92,31 @@ def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, f
         ends = [p for p in group["params"] if id(p) not in chosen]
         split += [{**group, "params": hidden, "muon": True}, {**group, "params": ends}]
     return Muon([group for group in split if group["params"]], **settings)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:
+    """The recipe's schedule of the learning rate: a function of the step and of how many there will be."""
+    optim = recipe.optim
+    return get_scheduler(
+        optim.schedule, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=recipe.steps
+    )
+
+
+def rate_at(recipe: Recipe, step: int) -> float:
+    """The learning rate of a recipe at a step."""
+    rate = recipe.optim.learning_rate
+    schedule = make_schedule(torch.optim.SGD([torch.zeros(1)], rate), recipe)
+    return rate * schedule.lr_lambdas[0](step)
+
+
+def tell_jump(begun: Recipe, recipe: Recipe, step: int) -> str | None:
+    """A sentence, if a run goes on by another schedule than it was begun with, and its learning rate jumps there."""
+    optim = begun.optim.model_copy(update={"learning_rate": recipe.optim.learning_rate})  # a new one is meant
+    before, now = rate_at(begun.model_copy(update={"optim": optim}), step), rate_at(recipe, step)
+    if abs(now - before) <= 0.01 * max(now, before):
+        return None
+    state = "was finished" if step >= begun.steps else "was begun"
+    return (
+        f"The {begun.optim.schedule} schedule of {begun.steps} steps {state}: with {recipe.steps} steps the learning "
+        f"rate goes from {before:.2g} to {now:.2g} at step {step}; lower optim.learning_rate if it should not."
+    )

@@ -11,18 +11,25 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, gather_object
-from diffusers.optimization import get_scheduler
 
 from ..data.reader import SkipReport
 from ..errors import UserError
 from .batches import StepKeys, fold_seed, make_loader, on_device
-from .checkpoints import Averaged, Kept, checkpoints, export, load_checkpoint, save_checkpoint
-from .optimizer import make_optimizer
+from .checkpoints import (
+    Averaged,
+    Kept,
+    checkpoints,
+    export,
+    keep_recipe,
+    load_checkpoint,
+    remove_partial,
+    save_checkpoint,
+)
+from .optimizer import make_optimizer, make_schedule, tell_jump
 from .progress import Watch
-from .recipe import Recipe
+from .recipe import Recipe, load_recipe
 from .stages import make_stage
 
 
@@ -50,9 +57,7 @@ class Run:
         stage.network.to(accelerator.device).train()
         optim, fused = recipe.optim, accelerator.device.type in ("cpu", "cuda")
         optimizer = make_optimizer(stage.network, stage.parameter_groups(), optim, fused)
-        schedule = get_scheduler(
-            optim.schedule, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=recipe.steps
-        )
+        schedule = make_schedule(optimizer, recipe)
         self.network, self.optimizer, self.schedule = accelerator.prepare(stage.network, optimizer, schedule)
         stage.network = accelerator.unwrap_model(self.network)
         self.average = Averaged(stage.network, optim.ema_decay)
@@ -62,6 +67,7 @@ class Run:
         self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
         self.step = 0
         self.report = SkipReport()
+        self.told: set[str] = set()
         self.losses: list[torch.Tensor] = []
         self.mean_loss = 0.0
         self.norm: Any = torch.zeros(())
@@ -69,14 +75,18 @@ class Run:
 
     def start(self, resume: bool) -> None:
         """From the newest checkpoint where there is one to resume; the recipe is kept beside it."""
+        file = self.output / "recipe.yaml"
+        begun = load_recipe(file) if resume and checkpoints(self.output) and file.is_file() else None
+        self.accelerator.wait_for_everyone()  # all have read it before it is written anew
         if self.accelerator.is_main_process:
-            self.output.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
-            (self.output / "recipe.yaml").write_text(text)
+            remove_partial(self.output)
+            keep_recipe(self.recipe, self.output)
         if resume and checkpoints(self.output):
             self.step, problems = load_checkpoint(self.accelerator, self.output, self.kept)
             for problem in problems:
                 self.say(problem)
+            if begun is not None and (jump := tell_jump(begun, self.recipe, self.step)):
+                self.say(jump)
         self.accelerator.wait_for_everyone()
         self.accelerator.init_trackers("train")
 
@@ -150,9 +160,10 @@ class Run:
         if not (np.isfinite(self.mean_loss) and whole):
             lost = not np.isfinite(self.mean_loss)
             what, value = ("loss", self.mean_loss) if lost else ("gradient", self.norm.item())
+            again = f"--resume from {self.output / 'checkpoints'}" if checkpoints(self.output) else "start again"
             raise UserError(
-                f"The {what} of {self.recipe.stage} is {value} at step {self.step}: lower optim.learning_rate and "
-                f"--resume from {self.output / 'checkpoints'}."
+                f"The {what} of {self.recipe.stage} is {value} at step {self.step}: "
+                f"lower optim.learning_rate and {again}."
             )
 
     def log(self) -> None:
@@ -161,7 +172,8 @@ class Run:
         rate = len(self.losses) * self.recipe.batch_size * self.accelerator.num_processes / (now - self.logged)
         self.losses, self.logged = [], now
         rates = {"loss": self.mean_loss, "samples/s": rate, "learning rate": self.schedule.get_last_lr()[0]}
-        self.accelerator.log({**rates, "gradient norm": float(self.norm)}, step=self.step)
+        with self.on_a_full_disk(f"The log of step {self.step} was not written"):
+            self.accelerator.log({**rates, "gradient norm": float(self.norm)}, step=self.step)
         self.watch.log(self.step, self.mean_loss, rate)
 
     @contextmanager
@@ -171,10 +183,26 @@ class Run:
         yield
         self.logged += time.monotonic() - before
 
-    def checkpoint(self) -> None:
-        with self.not_training():
+    @contextmanager
+    def on_a_full_disk(self, lost: str) -> Iterator[None]:
+        """What cannot be written is said, of a log only once, and the training goes on."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            what = lost.partition(" of step")[0]
+            if what not in self.told or "checkpoint" in what:
+                self.told.add(what)
+                self.say(f"{lost} to {self.output} ({reason}): free some space; the training goes on.")
+
+    def checkpoint(self) -> bool:
+        """Whether it could be written; if not it is tried again when the next one is due."""
+        written = False
+        with self.not_training(), self.on_a_full_disk(f"The checkpoint of step {self.step} was not written"):
             save_checkpoint(self.accelerator, self.output, self.kept, self.step)
+            written = True
         self.saved = time.monotonic()
+        return written
 
     def samples(self) -> None:
         """The contact sheet of the averaged weights, by the first process on its own."""
@@ -185,9 +213,10 @@ class Run:
                     sheet = self.stage.contact_sheet(network)
                 network.train()
                 if sheet is not None:
-                    path = self.output / "samples" / f"step-{self.step:08d}.png"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    sheet.save(path)
+                    with self.on_a_full_disk(f"The samples of step {self.step} were not written"):
+                        path = self.output / "samples" / f"step-{self.step:08d}.png"
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        sheet.save(path)
             self.accelerator.wait_for_everyone()
 
     def tell_skipped(self, again: bool = False) -> None:

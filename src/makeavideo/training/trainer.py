@@ -48,10 +48,11 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
                 run.refuse_nonsense()
             if log:
                 run.log()
-            if due:
-                run.checkpoint()
+            written = run.checkpoint() if due else False
             if stop and run.step < recipe.steps:
                 run.accelerator.end_training()
+                if not written:
+                    raise Stopped(f"Stopped at step {run.step} of {recipe.steps}, without a checkpoint of it.")
                 raise Stopped(f"Stopped at step {run.step} of {recipe.steps}: add --resume to go on.")
             if recipe.sample_every and (run.step % recipe.sample_every == 0 or run.step == recipe.steps):
                 run.samples()

@@ -75,6 +75,8 @@ def check_trainable(recipe: Recipe) -> None:
     if not recipe.video and (recipe.temporal or recipe.train == "temporal"):
         key = "temporal" if recipe.temporal else "train"
         raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
+    if recipe.stage == "prior" and recipe.init_from is not None:
+        raise UserError("The prior always begins from scratch: take init_from out of the recipe.")
     if recipe.train == "temporal" and recipe.init_from is None:
         raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
     if recipe.train == "path" and recipe.stage != "interpolator":
