@@ -51,7 +51,8 @@ def read_state(file: Path, digest: str) -> Any:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                 raise Damaged(f"{file} is damaged: it is not what was written")
         with safe_open(file, "pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in list(opened.keys())}
+            # copied: they are views of the mapped file, and whoever cuts it later would end the process (SIGBUS)
+            tensors = {name: opened.get_tensor(name).clone() for name in list(opened.keys())}
             return put_together(json.loads((opened.metadata() or {})[STRUCTURE]), tensors)
     except OSError as error:
         raise Damaged(f"{file} cannot be read ({error.strerror})") from error
