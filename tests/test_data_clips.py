@@ -94,12 +94,13 @@ def test_short_clips_loop(tmp_path):
     assert len(firsts) > 4
 
 
-def test_short_clips_are_replaced_silently(tmp_path):
+def test_short_clips_are_replaced_and_named(tmp_path):
     write_animation(tmp_path / "a.webp", 10, 100)
     write_animation(tmp_path / "b.webp", 40, 100)
     clips = UnlabelledClips(tmp_path, 32, num_frames=16, fps=10, short="skip")
     sample = clips[0, 3]
-    assert (sample["key"], sample["index"], sample["skipped"]) == ("b", 1, [])
+    told = [(str(tmp_path / "a.webp"), "too short for 16 frames at 10 a second")]
+    assert (sample["key"], sample["index"], sample["skipped"]) == ("b", 1, told)
     with pytest.raises(UserError, match="long enough"):
         UnlabelledClips(tmp_path, 32, num_frames=16, fps=1, short="skip")[0, 3]
 

@@ -24,12 +24,12 @@ would keep the first sample waiting, and push everything else out of the cache."
 class UnlabelledClips(ItemReader, Dataset):
     """Clips of exactly num_frames frames at a drawn rate, from a random start.
 
-    root: a folder, a .tar shard or a list of them, with mp4, mov, webm, mkv, avi, gif, animated webp or apng files of
-        any frame rate, variable ones too. No text is ever read.
+    root: a folder, a .tar shard or a list of them, with mp4, mov, webm, mkv, avi, ts, wmv, 3gp, mpg, flv, gif,
+        animated webp or apng files of any frame rate, variable ones too. No text is ever read.
     size: pixels; frames that are not square are scaled on their short side and cropped at their centre.
     fps: a FrameRateCurriculum, or a number for a constant rate. A frame is the one nearest in time.
     short: what becomes of a clip that does not last num_frames at the rate: "loop" (time modulo its duration) or
-        "skip" (another clip is drawn instead; this is not reported).
+        "skip" (another clip is drawn instead; it is named in "skipped").
     frame_skip: frames lie frame_skip / fps seconds apart; a pair (low, high) draws it for each sample. The sample's
         "fps" is the rate of the frames returned, fps / frame_skip.
     background, crop, include, cache_bytes: as in CaptionedImages; the crop is the same for all frames.
@@ -83,7 +83,8 @@ class UnlabelledClips(ItemReader, Dataset):
         if room >= -1e-3:
             return clock.nearest(start * max(room, 0.0) + steps, wrap=False)
         if self.short == "skip":
-            raise Unfit
+            rate = f"{fps:g} a second" if self.fps.low == self.fps.high else "a rate that was drawn"
+            raise Unfit(f"too short for {self.num_frames} frames at {rate}")
         return clock.nearest((start * clock.duration + steps) % clock.duration, wrap=True)
 
     def _clock(self, index: int) -> Clock:

@@ -12,7 +12,7 @@ from ..media.pictures import Unreadable
 from .decode import decode_picture
 from .index import PICTURES, Include
 from .reader import DEFAULT_CACHE, ItemReader
-from .wordings import CaptionDraw, Wordings, read_wordings
+from .wordings import CaptionDraw, Wordings, read_wordings, remarks
 
 
 class CaptionedImages(ItemReader, Dataset):
@@ -48,8 +48,15 @@ class CaptionedImages(ItemReader, Dataset):
     ) -> None:
         self.need_captions = need_captions
         super().__init__(root, PICTURES, size, background, crop, include, cache_bytes)
+        self._remarked: set[int] = set()
         self._wordings: dict[int, Wordings] = {}
         self._draw: CaptionDraw | None = None
+
+    def remarks(self, index: int) -> list[tuple[str, str]]:
+        if not self.need_captions or index in self._remarked:
+            return []
+        self._remarked.add(index)
+        return remarks(self.items[index].captions)
 
     def wordings(self, index: int) -> Wordings:
         """All that is said of a picture."""

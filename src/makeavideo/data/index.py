@@ -14,9 +14,11 @@ from ..media.pictures import Unreadable
 
 PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
 PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}
-AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi"}
+AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi", "ts", "mts", "m2ts", "wmv", "3gp", "mpg", "mpeg", "flv", "ogv"}
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
+HEIC = {"heic", "heif", "hif"}
+SHARD_PROBLEMS = ("truncated shard", "not a plain tar shard")
 
 Include = Container[str] | Callable[[str], bool] | None  # the stems to keep, or a test of a stem
 
@@ -75,11 +77,11 @@ class Item:
 def list_items(
     root: str | Path | Sequence[str | Path], extensions: set[str], include: Include = None
 ) -> tuple[list[Item], list[tuple[str, str]]]:
-    """(items in a fixed order, [(path, reason)] of shards that are damaged).
+    """(items in a fixed order, [(path, reason)] of shards that are damaged and of files that are passed by).
 
     root: folders (searched recursively; .tar files in them are shards), .tar paths, or single files. Files belong
     together when they differ only in what follows the last dot (in a shard: the first dot of the name, as webdataset
-    has it). UserError if a path does not exist or nothing usable is found.
+    has it, unless that leaves no known ending). UserError if a path does not exist or nothing usable is found.
     """
     wanted = include if callable(include) else (lambda key: include is None or key in include)
     roots = [Path(r).expanduser() for r in ([root] if isinstance(root, (str, Path)) else root)]
@@ -100,6 +102,8 @@ def list_items(
                 source = Source(os.path.abspath(file), file.name)
                 sources.append((os.path.abspath(file.with_suffix("")), source.extension, source))
         captions: dict[str, list[Source]] = {}
+        sources, twice = each_once(sources)
+        skipped += twice + passed_by(sources, extensions)
         for stem, extension, source in sources:
             if extension in CAPTIONS:
                 captions.setdefault(stem, []).append(source)
@@ -115,6 +119,40 @@ def list_items(
             raise UserError(f"{where} holds none of the files to include (as {kinds}, or in .tar shards).")
         raise UserError(f"{where} holds no usable file: put {kinds} files or .tar shards of them there.")
     return items, skipped
+
+
+Named = tuple[str, str, Source]
+"""(stem with folder, extension, source)."""
+
+
+def each_once(sources: list[Named]) -> tuple[list[Named], list[tuple[str, str]]]:
+    """A shard may hold a name twice: the first one, so that nobody's captions are mixed; and those passed by."""
+    kept: dict[tuple[str, str], Named] = {}
+    twice = []
+    for stem, extension, source in sources:
+        name = (source.path, "") if source.size is None else (stem, extension)
+        if name in kept:
+            twice.append((f"{source} at byte {source.offset}", "a name that its shard holds twice"))
+        kept.setdefault(name, (stem, extension, source))
+    return list(kept.values()), twice
+
+
+def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str]]:
+    """(path, reason) of the files that are neither media of these kinds nor what is said of them."""
+    media = {stem for stem, extension, _ in sources if extension in PICTURES | CLIPS | HEIC}
+    told = []
+    for stem, extension, source in sources:
+        if extension in extensions:
+            continue
+        if extension in HEIC:
+            told.append((str(source), "HEIC, which cannot be read here: save it as jpg or png"))
+        elif extension in PICTURES | CLIPS:
+            told.append((str(source), "a clip beside pictures" if extension in CLIPS else "a picture beside clips"))
+        elif extension not in CAPTIONS:
+            told.append((str(source), f"a file of another kind, .{extension}"))
+        elif extensions & PICTURES - CLIPS and stem not in media:
+            told.append((str(source), "a caption without a picture"))
+    return told
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -142,6 +180,10 @@ def index_tar(path: Path) -> tuple[list[tuple[str, str, Source]], str | None]:
                         problem = "truncated shard"
                         break
                     stem, _, extension = name.partition(".")
+                    if extension.lower() not in PICTURES | CLIPS | CAPTIONS | HEIC:  # clip.v2.mp4
+                        stem, _, extension = name.rpartition(".")
+                    if not stem:  # no ending: as in a folder
+                        continue
                     source = Source(os.path.abspath(path), info.name, info.offset_data, info.size)
                     members.append((f"{os.path.abspath(path)}/{folder}/{stem}", extension.lower(), source))
                 else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..media.pictures import Unreadable, parse_background
-from .index import Include, list_items
+from .index import SHARD_PROBLEMS, Include, list_items
 
 DEFAULT_CACHE = 4 * 2**30
 
@@ -44,7 +44,14 @@ class SkipReport:
             return ""
         named = [f"{path} ({reason})" for path, reason in list(self)[:limit]]
         more = f"; and {len(self) - limit} more" if len(self) > limit else ""
-        return f"Skipped {len(self)} file{'s' if len(self) > 1 else ''}: {'; '.join(named)}{more}."
+        counts = Counter(self.reasons.values()).most_common()
+        kinds = f" ({', '.join(f'{count} {reason}' for reason, count in counts)})" if more else ""
+        return f"Skipped {len(self)} file{'s' if len(self) > 1 else ''}{kinds}: {'; '.join(named)}{more}."
+
+    def write(self, file: Path) -> None:
+        """All of it, a line each: the reason, a tab, the path."""
+        lines = sorted(f"{reason}\t{path}\n" for path, reason in self.reasons.items())
+        file.write_text("".join(lines), "utf-8", errors="surrogateescape")
 
     __str__ = text
 
@@ -79,7 +86,7 @@ class FrameCache:
 
 
 class Unfit(Exception):
-    """A good file that does not suit this sample (too short for the rate): replaced, not reported."""
+    """A good file that does not suit this sample (too short for the rate): replaced for this one."""
 
 
 class ItemReader:
@@ -103,7 +110,9 @@ class ItemReader:
         self.size, self.crop = size, crop
         self.background = parse_background(background)
         self.root = root
-        self.items, self.damaged_shards = list_items(root, extensions, include)
+        self.items, told = list_items(root, extensions, include)
+        self.damaged_shards = [one for one in told if one[1] in SHARD_PROBLEMS]
+        self.passed_by = [one for one in told if one[1] not in SHARD_PROBLEMS]
         self.keys = [item.key for item in self.items]
         self.cache = FrameCache(cache_bytes)
         self.bad: dict[int, str] = {}
@@ -114,6 +123,10 @@ class ItemReader:
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
         """The sample of this item, "pixels" as uint8 (n, height, width, 3); Unreadable or Unfit."""
         raise NotImplementedError
+
+    def remarks(self, index: int) -> list[tuple[str, str]]:
+        """(path, what is odd) about the files of an item that is used all the same; told once."""
+        return []
 
     def __getitem__(self, key: tuple) -> dict:
         sample = self.sample(key)
@@ -138,12 +151,13 @@ class ItemReader:
                 if index in self.bad:
                     raise Unreadable(self.bad[index])
                 sample = self.read(index, rng, progress)
+                skipped.update(self.remarks(index))
                 return {**sample, "key": self.keys[index], "index": index, "skipped": list(skipped.items())}
             except Unreadable as error:
                 self.bad[index] = str(error)
                 skipped[str(self.items[index].media)] = str(error)
-            except Unfit:
-                pass
+            except Unfit as error:
+                skipped[str(self.items[index].media)] = str(error)
             tried.add(index)
             if len(tried) == len(self):
                 raise self._nothing(progress)

@@ -45,6 +45,34 @@ def _texts(data: dict[str, Any], *keys: str) -> list[str]:
     return [value for value in found if isinstance(value, str)]
 
 
+def as_text(data: bytes) -> tuple[str, str | None]:
+    """The text of a caption's file, and how it was read where that is not UTF-8."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace"), "a caption in UTF-16, read as that"
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace"), "a caption that is not UTF-8, read as Windows-1252"
+
+
+def remarks(sources: Sequence[Source]) -> list[tuple[str, str]]:
+    """(path, what is odd) of the files beside a picture that are not read, or not as UTF-8."""
+    told = []
+    for source in sources:
+        try:
+            text, odd = as_text(source.read())
+        except Unreadable as error:
+            told.append((str(source), f"a caption that cannot be read, {error}"))
+            continue
+        if source.extension == "json":
+            try:
+                odd = odd if isinstance(json.loads(text), dict) else "captions that are no JSON object"
+            except (ValueError, RecursionError):
+                odd = "captions that are no JSON"
+        told += [(str(source), odd)] if odd else []
+    return told
+
+
 def read_wordings(sources: Sequence[Source], key: str) -> Wordings:
     """From the .txt (one caption a line) and the .json beside a picture; `key` is the group where none is given.
 
@@ -57,7 +85,7 @@ def read_wordings(sources: Sequence[Source], key: str) -> Wordings:
     group = key
     for source in sources:
         try:
-            text = source.read().decode("utf-8-sig", errors="replace")
+            text = as_text(source.read())[0]
         except Unreadable:
             continue
         if source.extension != "json":

@@ -67,6 +67,7 @@ class Run:
         self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
         self.step = 0
         self.report = SkipReport()
+        self.report.add(getattr(stage.dataset, "passed_by", []))
         self.told: set[str] = set()
         self.losses: list[torch.Tensor] = []
         self.mean_loss = 0.0
@@ -89,6 +90,7 @@ class Run:
                 self.say(jump)
         self.accelerator.wait_for_everyone()
         self.accelerator.init_trackers("train")
+        self.tell_skipped()
 
     def say(self, sentence: str) -> None:
         """A line about the run, by its first process."""
@@ -225,6 +227,9 @@ class Run:
             self.report.add(gather_object(list(self.report)))
         if (self.report.fresh or again) and len(self.report):
             self.say(self.report.text())
+            if self.accelerator.is_main_process:
+                with self.on_a_full_disk("The list of skipped files was not written"):
+                    self.report.write(self.output / "skipped.txt")
 
     def finish(self) -> Path:
         """Export the averaged weights."""

@@ -44,7 +44,7 @@ def pack(reader: ItemReader, folder: Path, factor: int, crop: int, crops: int, c
     side = crop // factor
     large: Any = None
     small: Any = None
-    skipped: dict[str, str] = {}
+    skipped: dict[str, str] = dict(reader.passed_by)
     for row, (frames, kinds, rng) in enumerate(views(reader, factor, crops, clean, skipped)):
         if large is None:
             count = len(reader) * crops

@@ -52,6 +52,7 @@ class DecoderStage:
         if recipe.video and recipe.data.stills:
             stills = recipe.data.model_copy(update={"roots": recipe.data.stills})
             self.stills = captioned_images(stills, captions=False)
+            self.skipped += self.stills.passed_by
 
     def parameter_groups(self) -> list[dict]:
         return (temporal_and_spatial if self.recipe.video else all_parameters)(self.network, self.recipe)

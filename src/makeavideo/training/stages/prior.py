@@ -1,10 +1,13 @@
 """P: from a text's embedding to a picture's (section 3.1 of the paper)."""
 
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 from ...data.images import CaptionedImages
@@ -25,12 +28,14 @@ class EmbeddedImages(torch.utils.data.Dataset):
     """(caption, y_e) pairs: the pictures are embedded once, since the prior never sees pixels."""
 
     def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
-        self.images = images
+        self.images, self.passed_by = images, images.passed_by
         self.embeds: list[Tensor] = []
         self.indices: list[int] = []
         self.skipped: list[tuple[str, str]] = []
         device = next(image_encoder.parameters()).device
-        for start in range(0, len(images), 64):
+        starts = range(0, len(images), 64)
+        shown = sys.stderr.isatty() and len(starts) > 1
+        for start in track(starts, "embedding the pictures", disable=not shown, console=Console(stderr=True)):
             samples = [images[(i, 0)] for i in range(start, min(start + 64, len(images)))]
             pixels = torch.cat([s["pixels"] for s in samples]).to(device)
             with torch.no_grad():
