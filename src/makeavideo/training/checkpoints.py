@@ -18,7 +18,6 @@ from torch import nn
 from ..errors import UserError
 from ..quiet import quiet_libraries
 from .networks import forget_places
-from .old_checkpoints import read_old
 from .recipe import Recipe
 from .saved_state import Damaged, on_disk, read_state, write_state
 from .stages import Stage
@@ -202,14 +201,12 @@ def load_checkpoint(accelerator: Accelerator, output: Path, kept: Kept) -> tuple
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(other, aside)
         return step_of(folder), [f"{problem}; going on from {folder.name}." for problem in problems]
-    raise UserError(f"{problems[0]}, and there is no other checkpoint: begin again with another output.")
+    raise UserError(f"{problems[0]}, and there is no other checkpoint to go on from: begin again with another output.")
 
 
 def read_parts(folder: Path) -> dict[str, Any]:
     """The parts of a checkpoint, whole as they were written; Damaged otherwise."""
     file = folder / CONTENTS
-    if not file.is_file() and (folder / "optimizer.bin").is_file():
-        return read_old(folder)
     try:
         parts = json.loads(file.read_text("utf-8"))["parts"]
         named = {name: str(parts[name]) for name in parts if re.fullmatch(r"[a-z]+(-\d+)?", name)}

@@ -5,7 +5,9 @@ torch's own files are pickles, and a run's folder is data that people hand on.
 
 import hashlib
 import json
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +65,11 @@ def read_state(file: Path, digest: str) -> Any:
 def taken_apart(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """The JSON of a state's structure; its tensors are put into `tensors`, by their place in it."""
     if isinstance(value, torch.Tensor):
+        kept = value.detach().to("cpu", copy=True)
         # channels-last weights stay so: another layout may be added up in another order
-        order = sorted(range(value.ndim), key=value.stride, reverse=True)
-        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": name, "order": order}
+        stride = kept.stride() if is_dense(kept.shape, kept.stride()) else kept.contiguous().stride()
+        tensors[name] = kept.contiguous()
+        return {"tensor": name, "stride": stride}
     join = f"{name}." if name else ""
     if isinstance(value, dict):
         return {"dict": [[key, taken_apart(item, f"{join}{key}", tensors)] for key, item in value.items()]}
@@ -83,10 +86,19 @@ def put_together(structure: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if not isinstance(structure, dict):
         return structure
     if "tensor" in structure:
-        order = structure["order"]
-        back = [order.index(axis) for axis in range(len(order))]
-        return tensors[structure["tensor"]].permute(order).contiguous().permute(back)
+        tensor, stride = tensors[structure["tensor"]], structure["stride"]
+        if tensor.is_contiguous() and list(tensor.stride()) == stride:
+            return tensor
+        if not is_dense(tensor.shape, stride):
+            raise ValueError("strides with gaps")
+        return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype).copy_(tensor)
     if "dict" in structure:
         return {key: put_together(item, tensors) for key, item in structure["dict"]}
     items = [put_together(item, tensors) for item in structure["tuple" if "tuple" in structure else "list"]]
     return tuple(items) if "tuple" in structure else items
+
+
+def is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether a tensor with these strides fills its memory, without gaps."""
+    last = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    return all(step >= 0 for step in stride) and last + 1 == math.prod(shape)
