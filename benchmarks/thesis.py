@@ -111,16 +111,20 @@ def common(arguments: argparse.Namespace, roots: str) -> list[str]:
 
 def recipes_of(arguments: argparse.Namespace, start: Path, seed: int) -> dict[str, Recipe]:
     """The four runs of one seed, by the variant's name."""
-    changes = [f"data.stills=[{arguments.data / 'images'}]", f"init_from={start}", f"seed={seed}", *arguments.set]
+    network = load_recipe(RECIPES.parent / "emoji" / "decoder-image.yaml").network
+    changes = [f"network={json.dumps(network)}"]
+    changes += [f"data.stills=[{arguments.data / 'images'}]", f"init_from={start}", f"seed={seed}", *arguments.set]
     if arguments.steps:
         changes.append(f"steps={arguments.steps}")
-    return {
+    recipes = {
         name: load_recipe(
             RECIPES / "decoder-video.yaml",
             [*common(arguments, "clips"), *changes, *own, f"output={arguments.runs / f'{name}-{seed}'}"],
         )
         for name, (_, own) in VARIANTS.items()
     }
+    # only the run from random weights builds its network: the others have it from init_from
+    return {name: r.model_copy(update={"network": {}}) if r.init_from else r for name, r in recipes.items()}
 
 
 def cost(recipes: dict[str, Recipe], repetitions: int) -> dict[str, dict[str, float]]:

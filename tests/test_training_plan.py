@@ -256,6 +256,16 @@ TOWER = {"image_encoder": "clip/image_encoder"}
         ([CLIP], {"pictures": ("nowhere",)}, "data.roots of clip is nowhere, which does not exist"),
         ([CLIP, {"recipe": "prior", "minutes": 1, "from": TOWER}], {"only": ("prior",)}, "clip, which is not finished"),
         ([CLIP], {"output": "."}, "holds something else than a pipeline"),
+        (
+            [CLIP, {"recipe": "prior", "minutes": 1, "from": {**TOWER, "init_from": "clip"}}],
+            {},
+            "prior: The prior always begins from scratch",
+        ),
+        (
+            [CLIP, {"recipe": "decoder-image", "minutes": 1, "from": {**TOWER, "init_from": "clip"}}],
+            {},
+            "decoder-image: The recipe has network and init_from",
+        ),
     ],
 )
 def test_a_plan_is_refused_with_one_sentence(data, tmp_path, monkeypatch, stages, wishes, sentence):

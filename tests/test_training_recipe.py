@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from makeavideo import UserError
-from makeavideo.training.recipe import Recipe, load_recipe
+from makeavideo.training.recipe import Recipe, check_trainable, load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -49,6 +49,7 @@ def refused(path):
 def test_the_repository_s_recipes_load(path):
     recipe = load_recipe(path)
     assert recipe.output and recipe.data.roots
+    check_trainable(recipe)
     if recipe.init_from is None:
         assert recipe.network
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import Field
 
 from ..errors import UserError
-from .recipe import Recipe, Strict, checked, load_recipe, read_yaml
+from .recipe import Recipe, Strict, check_trainable, checked, load_recipe, read_yaml
 
 PLAN_FILE = "plan.yaml"
 
@@ -106,7 +106,7 @@ def check(path: Path, wishes: Wishes, resume: bool) -> None:
         return
     if replace(wishes, overrides=()) != Wishes():
         raise UserError(f"{path} is one recipe: give the folder of a plan, or only --set and --resume.")
-    load_recipe(path, wishes.overrides)
+    check_trainable(load_recipe(path, wishes.overrides))
 
 
 def load_jobs(folder: Path, wishes: Wishes) -> Jobs:
@@ -150,6 +150,10 @@ def load_jobs(folder: Path, wishes: Wishes) -> Jobs:
             if not (by_name[need].selected or by_name[need].finished):
                 raise UserError(f"{job.name} starts from {need}, which is not finished: run {need} as well.")
         check_data(job)
+        try:
+            check_trainable(job.recipe)
+        except UserError as error:
+            raise UserError(f"{job.name}: {error}") from None
     return Jobs(jobs, runs, model, wishes.hours)
 
 

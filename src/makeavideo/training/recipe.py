@@ -148,10 +148,14 @@ class Recipe(Strict):
     steps: int = Field(gt=0, description="optimiser steps")
     batch_size: int = Field(gt=0, description="samples a process and forward pass")
     seed: int = Field(default=0, ge=0)
-    init_from: str | None = Field(default=None, description="folder of the network that this stage starts from")
+    init_from: str | None = Field(
+        default=None, description="folder of the network that this stage starts from; without network"
+    )
     image_encoder: str | None = Field(default=None, description="folder of the trained image tower")
     text_encoder: str | None = Field(default=None, description="transformers folder; none: that of the included model")
-    network: dict[str, Any] = Field(default_factory=dict, description="configuration of a network from scratch")
+    network: dict[str, Any] = Field(
+        default_factory=dict, description="configuration of a network from scratch; without init_from"
+    )
     temporal: Literal["pseudo3d", "attention"] | None = Field(
         default=None,
         description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d",
@@ -225,7 +229,7 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise UserError(f"The {what} {path} cannot be read ({reason}): give the path of a .yaml file.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" near line {where.line + 1}" if where else ""
         raise UserError(f"The {what} {path} is not valid YAML{line}: mend its syntax.") from None
@@ -273,3 +277,30 @@ def checked(kind: type[Model], values: dict[str, Any], path: str | Path, what: s
         else:
             message = f"The {what} {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
         raise UserError(message) from None
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """Refuse what a stage cannot train, or would ignore, before anything is loaded.
+
+    Raises:
+        UserError: with what to change in the recipe.
+    """
+    if not recipe.video and (recipe.temporal or recipe.train == "temporal"):
+        key = "temporal" if recipe.temporal else "train"
+        raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
+    if recipe.stage == "prior" and recipe.init_from is not None:
+        raise UserError("The prior always begins from scratch: take init_from out of the recipe.")
+    if recipe.init_from is not None and recipe.network:
+        raise UserError("The recipe has network and init_from, which brings its own network: take one of them out.")
+    if recipe.train == "temporal" and recipe.init_from is None:
+        raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
+    if recipe.train == "path" and recipe.stage != "interpolator":
+        raise UserError("train: path is for the interpolator, which has one: set train to all or temporal.")
+    if recipe.train == "path" and recipe.guess == "none":
+        raise UserError("train: path needs the path of guess: flow, the paper's F-up has none: set train to all.")
+    if recipe.train == "text" and (recipe.stage != "clip" or recipe.init_from is None):
+        raise UserError(
+            "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
+        )
+    if recipe.train == "temporal" and recipe.stage == "interpolator":
+        raise UserError("The interpolator's new input channels are spatial weights: set train to all.")

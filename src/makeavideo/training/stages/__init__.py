@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..recipe import Recipe
-from .base import Stage, check_trainable
+from ..recipe import Recipe, check_trainable
+from .base import Stage
 from .clip import ClipStage
 from .decoder import DecoderStage
 from .interpolator import InterpolatorStage

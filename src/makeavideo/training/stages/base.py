@@ -13,12 +13,20 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from ...errors import UserError
-from ..recipe import Recipe
-
 
 class KeyedData(Sized, Protocol):
-    """Samples by key (index, seed, progress 0..1); a sample depends on nothing else, and names what was "skipped"."""
+    """Samples by key (index, seed, progress 0..1); a sample depends on nothing else, and names what was "skipped".
+
+    Attributes:
+        passed_by: (path, reason) of what is known from the start not to be used, or not as it is.
+    """
+
+    passed_by: list[tuple[str, str]]
+
+    @property
+    def files(self) -> list[str]:
+        """The paths of the pictures or clips that the samples are made of."""
+        ...
 
     def __getitem__(self, key: Any, /) -> dict: ...
 
@@ -64,28 +72,3 @@ class Stage(Protocol):
     def export(self, folder: Path) -> None:
         """Save the network in the diffusers layout, half precision."""
         ...
-
-
-def check_trainable(recipe: Recipe) -> None:
-    """Refuse what a stage cannot train, before anything is loaded.
-
-    Raises:
-        UserError: with what to change in the recipe.
-    """
-    if not recipe.video and (recipe.temporal or recipe.train == "temporal"):
-        key = "temporal" if recipe.temporal else "train"
-        raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
-    if recipe.stage == "prior" and recipe.init_from is not None:
-        raise UserError("The prior always begins from scratch: take init_from out of the recipe.")
-    if recipe.train == "temporal" and recipe.init_from is None:
-        raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
-    if recipe.train == "path" and recipe.stage != "interpolator":
-        raise UserError("train: path is for the interpolator, which has one: set train to all or temporal.")
-    if recipe.train == "path" and recipe.guess == "none":
-        raise UserError("train: path needs the path of guess: flow, the paper's F-up has none: set train to all.")
-    if recipe.train == "text" and (recipe.stage != "clip" or recipe.init_from is None):
-        raise UserError(
-            "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
-        )
-    if recipe.train == "temporal" and recipe.stage == "interpolator":
-        raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
