@@ -1,37 +1,23 @@
 """Checkpoints of strangers and damaged ones: nothing of them is run, and the one before is taken."""
 
-import errno
 import io
+import json
 import os
 import pickle
+import resource
 import shutil
 
 import pytest
 import torch
-from rich.console import Console
-from safetensors import SafetensorError
+from torch import nn
 
 from makeavideo import UserError
-from makeavideo.training import saved_state
 from makeavideo.training.checkpoints import checkpoints, read_parts
-from makeavideo.training.progress import Watch
-from makeavideo.training.saved_state import Damaged, read_state, write_state
+from makeavideo.training.saved_state import Damaged, on_disk, read_state, write_state
 from makeavideo.training.trainer import train
-from tiny_training import make_resolver_data, recipe_of, resolver_recipe, same, settings
+from tiny_training import Said, make_resolver_data, recipe_of, resolver_recipe, same, settings
 
 pytestmark = pytest.mark.xdist_group("stages")  # they share a run of every stage
-
-
-class Said(Watch):
-    """Keeps what a run says."""
-
-    def __init__(self):
-        super().__init__()
-        self.console = Console(file=io.StringIO(), width=1000)
-
-    def __str__(self):
-        lines = self.console.file.getvalue().splitlines()
-        return "\n".join(line for line in lines if not line.startswith("Skipped"))  # the data has a broken picture
 
 
 class Command:
@@ -61,18 +47,6 @@ def again(whole, tmp_path):
     return recipe_of(whole[0], output=str(run)), run
 
 
-def old_format(folder, step):
-    """The checkpoint as it was until November 2026."""
-    parts = read_parts(folder)
-    for file in folder.glob("*"):
-        if file.name != "model.safetensors":
-            file.unlink()
-    torch.save(parts["optimizer"], folder / "optimizer.bin")
-    torch.save(parts["average"], folder / "custom_checkpoint_0.pkl")
-    torch.save({"last_epoch": step}, folder / "scheduler.bin")
-    torch.save({"step": step}, folder / "random_states_0.pkl")
-
-
 def test_a_state_comes_back_bit_for_bit(tmp_path):
     channels_last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     state = {"state": {0: {"step": torch.tensor(3.0), "x": channels_last}}, "betas": (0.9, 0.99), "none": [None, True]}
@@ -81,46 +55,81 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     back = read_state(tmp_path / "a.safetensors", digest)
     assert same(state, back) and type(back["betas"]) is tuple
     assert back["state"][0]["x"].stride() == channels_last.stride()
+    assert write_state(back, tmp_path / "again.safetensors") == digest
     with pytest.raises(TypeError):
         write_state({"lambda": len}, tmp_path / "b.safetensors")
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        nn.Conv2d(8, 4, 1).weight,  # with an axis of one place its strides say more than its layout
+        torch.randn(4, 1, 3, 3),
+        torch.randn(1, 8, 1, 1),
+        torch.randn(2, 3, 4, 5),
+    ],
+)
+def test_the_layout_comes_back_too(tmp_path, x):
+    x = x.detach().to(memory_format=torch.channels_last)
+    for kept in (x, x.clone(memory_format=torch.contiguous_format), x.transpose(0, 1)):
+        digest = write_state({"x": kept}, tmp_path / "a.safetensors")
+        back = read_state(tmp_path / "a.safetensors", digest)["x"]
+        assert back.stride() == kept.stride() and torch.equal(back, kept)
+    for odd in (x.expand(2, *x.shape), x[..., :1, :1], x[:, ::2]):  # these share memory, or leave some out
+        digest = write_state({"x": odd}, tmp_path / "a.safetensors")
+        assert torch.equal(read_state(tmp_path / "a.safetensors", digest)["x"], odd)
+
+
 @pytest.mark.parametrize("name", ["custom_checkpoint_0.pkl", "optimizer.bin", "scheduler.bin", "random_states_0.pkl"])
-def test_a_tampered_run_runs_no_command(again, whole, tmp_path, name):
-    """The files that a checkpoint consisted of, and beside those of which it consists now."""
+def test_pickles_beside_a_checkpoint_are_not_even_opened(again, whole, tmp_path, name):
+    """The files of which accelerate's own checkpoints consist."""
     recipe, run = again
-    mark, watch = tmp_path / "it-ran", Said()
-    for folder, old in zip(checkpoints(run), (False, True), strict=True):
-        if old:
-            old_format(folder, 4)
-        (folder / name).write_bytes(pickle.dumps(Command(mark)))
+    watch = Said()
+    for folder in checkpoints(run):
+        (folder / name).write_bytes(pickle.dumps(Command(tmp_path / "it-ran")))
+    train(recipe.model_copy(update={"steps": 6}), resume=True, watch=watch)
+    assert not (tmp_path / "it-ran").exists()
+    assert "cannot be used" not in str(watch) and checkpoints(run)[-1].name == "step-00000006"
+
+
+@pytest.mark.parametrize("pickled", [pickle.dumps, lambda value: torch_bytes(value)], ids=["pickle", "torch"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.safetensors", "average.safetensors", "checkpoint.json"]
+)
+def test_a_tampered_run_runs_no_command(again, whole, tmp_path, name, pickled):
+    """A pickle in the place of a file, with its hash in the list: the checkpoint before is taken."""
+    recipe, run = again
+    watch, file = Said(), checkpoints(run)[-1] / name
+    file.write_bytes(pickled(Command(tmp_path / "it-ran")))
+    if name != "checkpoint.json":
+        contents = json.loads((file.parent / "checkpoint.json").read_text())
+        contents["parts"][file.stem] = on_disk(file)
+        (file.parent / "checkpoint.json").write_text(json.dumps(contents))
     train(recipe, resume=True, watch=watch)
-    assert not mark.exists()
+    assert not (tmp_path / "it-ran").exists()
     assert same(read_parts(checkpoints(run)[-1]), whole[2])
-    if name in ("custom_checkpoint_0.pkl", "optimizer.bin"):
-        assert f"{run}/checkpoints/step-00000004/{name} holds more than numbers" in str(watch)
-        assert "going on from step-00000002" in str(watch)
-    else:  # not even opened
-        assert str(watch) == ""
+    assert str(watch).startswith(str(file)) and str(watch).endswith("; going on from step-00000002.")
+    assert str(watch).count("\n") == 0
 
 
-def test_the_files_of_before_are_refused_where_there_is_nothing_else(again, tmp_path):
+def torch_bytes(value):
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def test_a_foreign_run_is_one_sentence(again, tmp_path):
+    """No checkpoint of it can be used: nothing of it runs, and nothing is set aside for nothing."""
     recipe, run = again
     for folder in checkpoints(run):
-        old_format(folder, 4)
+        for file in folder.iterdir():
+            file.unlink()
         torch.save(Command(tmp_path / "it-ran"), folder / "optimizer.bin")
-    with pytest.raises(UserError, match=r"step-00000004/optimizer\.bin holds more than numbers.*begin again") as caught:
+    sentence = r"step-00000004/checkpoint\.json is missing or cannot be read, and there is no other.*begin again"
+    with pytest.raises(UserError, match=sentence) as caught:
         train(recipe, resume=True)
     assert "\n" not in str(caught.value) and not (tmp_path / "it-ran").exists()
-    assert len(checkpoints(run)) == 2  # nothing is set aside for nothing
-
-
-def test_a_run_begun_before_goes_on_exactly(again, whole):
-    recipe, run = again
-    shutil.rmtree(checkpoints(run)[1])
-    old_format(checkpoints(run)[0], 2)
-    train(recipe, resume=True)
-    assert same(read_parts(checkpoints(run)[-1]), whole[2])
+    assert len(checkpoints(run)) == 2
 
 
 DAMAGES = {
@@ -185,41 +194,83 @@ def test_the_discriminator_goes_on_too(tmp_path):
     assert same(read_parts(last), unbroken)
 
 
-def test_a_full_disk_at_a_checkpoint_is_one_sentence(whole, tmp_path, monkeypatch):
-    """The one before stays, the training goes on and tries again."""
-    full, write = [4], saved_state.save_file
+class FullDisk(Said):
+    """While steps of `full` are made the system refuses every byte that this process writes."""
 
-    def on_a_disk(tensors, file, metadata):
-        write(tensors, file, metadata)
-        if int(file.parent.name.removeprefix("partial-")) in full and file.name == "optimizer.safetensors":
-            file.write_bytes(b"cut")
-            raise SafetensorError("I/O error: No space left on device (os error 28)")
+    def __init__(self, full):
+        super().__init__()
+        self.full, self.limits = full, resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    monkeypatch.setattr(saved_state, "save_file", on_a_disk)
-    recipe, watch = recipe_of(whole[0], output=str(tmp_path), steps=6), Said()
-    train(recipe, watch=watch)
-    assert str(watch).startswith("The checkpoint of step 4 was not written to ") and str(watch).count("\n") == 0
-    assert "No space left on device" in str(watch) and str(watch).endswith("the training goes on.")
-    left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert left == ["step-00000002", "step-00000006"]
+    def step(self, step):
+        self.fill(step in self.full)
+
+    def fill(self, full):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, self.limits[1]) if full else self.limits)
 
 
-def test_a_full_disk_at_the_end_is_one_sentence(again, monkeypatch):
+def test_on_a_full_disk_a_run_goes_on_and_tries_again(whole, tmp_path, capfd):
+    """One sentence a checkpoint; the one before stays; samples and log are said once and go on too."""
+    changes = {"steps": 8, "sample_every": 1, "log_every": 1}
+    recipe, watch = recipe_of(whole[0], output=str(tmp_path), **changes), FullDisk(range(3, 6))
+    try:
+        train(recipe, watch=watch)
+    finally:
+        watch.fill(False)
+    end = f"was not written to {tmp_path} (File too large): free some space; the training goes on."
+    said = [f"The log of step 3 {end}", f"The samples of step 3 {end}", f"The checkpoint of step 4 {end}"]
+    assert str(watch).replace("were", "was").splitlines() == said
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000006", "step-00000008"]
+    samples = sorted(int(path.stem[-1]) for path in (tmp_path / "samples").iterdir())
+    assert samples == [1, 2, 6, 7, 8] and not list(tmp_path.rglob("*partial*"))
+    assert len(list((tmp_path / "logs").rglob("events*"))) == 2  # another one after the checkpoint of step 6
+    assert "Traceback" not in capfd.readouterr().err
+    assert (tmp_path / "final" / "super_resolution_low" / "config.json").is_file()
+
+
+def test_the_last_good_checkpoint_of_a_full_disk_goes_on_to_the_same_bits(whole, tmp_path):
+    recipe, watch = recipe_of(whole[0], output=str(tmp_path)), FullDisk(range(3, 6))
+    try:
+        with pytest.raises(UserError, match=r"final cannot be written \(File too large\): free .* and --resume"):
+            train(recipe, watch=watch)
+    finally:
+        watch.fill(False)
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000002"]
+    assert not (tmp_path / "final").exists() and not list(tmp_path.rglob("*partial*"))
+    train(recipe, resume=True)
+    assert same(read_parts(checkpoints(tmp_path)[-1]), whole[2])
+
+
+def test_an_export_of_before_stays_where_a_new_one_cannot_be_written(again):
     recipe, run = again
+    before = {path: path.read_bytes() for path in (run / "final").rglob("*") if path.is_file()}
+    watch = FullDisk(())
+    watch.log = lambda *_: watch.fill(True)  # of the last step, after which nothing but the export is written
+    try:
+        with pytest.raises(UserError, match="final cannot be written"):
+            train(recipe.model_copy(update={"steps": 5, "log_every": 5, "checkpoint_steps": 99}), True, watch)
+    finally:
+        watch.fill(False)
+    assert {path: path.read_bytes() for path in (run / "final").rglob("*") if path.is_file()} == before
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("makeavideo.training.checkpoints.forget_places", full)
-    with pytest.raises(UserError, match=r"final cannot be written \(No space left on device\): free some space"):
-        train(recipe, resume=True)
-    assert (run / "final").is_dir() and not (run / "final.partial").exists()  # the export of before
+def test_where_nothing_can_be_written_a_run_does_not_begin(whole, tmp_path):
+    watch = FullDisk(())
+    watch.fill(True)
+    try:
+        with pytest.raises(UserError, match=r"cannot be written \(File too large\): free some space or choose another"):
+            train(recipe_of(whole[0], output=str(tmp_path / "run")), watch=watch)
+    finally:
+        watch.fill(False)
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_what_a_killed_run_had_begun_to_write_is_removed(again):
     recipe, run = again
-    for name in ("checkpoints/partial-00000003", "final.partial"):
+    for name in ("checkpoints/partial-00000003", "final.partial", "crops.partial"):
         (run / name).mkdir()
+    (run / "samples").mkdir(exist_ok=True)
+    for name in ("recipe.yaml", "skipped.txt", "samples/step-00000002.png", "final.partial/config.json"):
+        (run / f"{name}.partial").write_text("half")
     train(recipe, resume=True)
     assert not list(run.rglob("*partial*"))
 

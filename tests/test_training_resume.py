@@ -72,6 +72,8 @@ def test_a_killed_run_continues_bit_for_bit(training_data, tmp_path):
     for step in (4, 6):
         one, other = (tmp_path / run / "checkpoints" / f"step-{step:08d}" for run in ("unbroken", "killed"))
         assert same(load_file(one / "model.safetensors"), load_file(other / "model.safetensors"))
+        hashes = [(folder / "checkpoint.json").read_text() for folder in (one, other)]
+        assert hashes[0] == hashes[1]  # the layout in memory too
         parts = [read_parts(folder) for folder in (one, other)]
         assert parts[0].keys() == {"model", "optimizer", "average"}
         assert all(same(*(part[name] for part in parts)) for name in parts[0])

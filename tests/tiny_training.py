@@ -8,9 +8,11 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image, ImageDraw
+from rich.console import Console
 
 from conftest import tiny_decoder, tiny_image_encoder, tiny_text_encoder
 from makeavideo.inflation import inflate
+from makeavideo.training.progress import Watch
 from makeavideo.training.recipe import Recipe, load_recipe
 from makeavideo.training.trainer import train
 
@@ -261,3 +263,15 @@ def same(a, b) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
+
+
+class Said(Watch):
+    """Keeps what a run says."""
+
+    def __init__(self):
+        super().__init__()
+        self.console = Console(file=io.StringIO(), width=1000)
+
+    def __str__(self):
+        lines = self.console.file.getvalue().splitlines()
+        return "\n".join(line for line in lines if not line.startswith("Skipped"))  # the data has a broken picture

@@ -1,7 +1,8 @@
-"""What diffusers and transformers say while they read and write networks: no bars, no tables, and errors as errors."""
+"""What libraries say while they read and write networks and logs: no bars, no tables, and errors as errors."""
 
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,3 +51,19 @@ def quiet_libraries() -> Iterator[None]:
             library.enable_progress_bar()
     if lacking:
         raise ValueError(f"it lacks weights, {lacking[0]} for one")
+
+
+@contextmanager
+def quiet_event_writer() -> Iterator[None]:
+    """TensorBoard's thread prints the error of a full disk, which it also raises where the next line is logged."""
+    before = threading.excepthook
+
+    def in_the_caller(args: threading.ExceptHookArgs) -> None:
+        if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
+            before(args)
+
+    threading.excepthook = in_the_caller
+    try:
+        yield
+    finally:
+        threading.excepthook = before

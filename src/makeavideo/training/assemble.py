@@ -1,6 +1,5 @@
 """From a folder of trained stages to a pipeline folder."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ import torch
 from ..encoders import TextProjection, load_text_encoder
 from ..inflation import VideoUNet
 from ..pipeline import MakeAVideoPipeline
-from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
 from ..wordings import WordingTable
-from .networks import forget_places, load_folder
+from .networks import load_folder, written_whole
 from .stages import decoder, interpolator, super_resolution
 
 PIXEL_NETWORKS = {
@@ -44,7 +42,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
     Written under a temporary name and renamed when whole. `last`: the run of each stage to take, where a plan says so.
 
     Raises:
-        UserError: a stage has not been trained yet.
+        UserError: a stage has not been trained yet, or the pipeline cannot be written.
     """
     from diffusers.models.transformers.prior_transformer import PriorTransformer
     from transformers import CLIPVisionModelWithProjection
@@ -69,11 +67,6 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
             module.half()
     tokenizer, text = load_text_encoder(text_encoder)
     pipe: Any = MakeAVideoPipeline(tokenizer, text.half(), **modules)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with quiet_libraries():
+    with written_whole(folder, "free some space and assemble again") as partial:
         pipe.save_pretrained(partial, safe_serialization=True)
-    forget_places(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
     return folder

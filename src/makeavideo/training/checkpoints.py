@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,10 @@ import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import UserError
-from ..quiet import quiet_libraries
-from .networks import forget_places
+from .networks import why, written_whole
 from .recipe import Recipe
 from .saved_state import Damaged, on_disk, read_state, write_state
 from .stages import Stage
@@ -146,13 +146,13 @@ def save_checkpoint(accelerator: Accelerator, output: Path, kept: Kept, step: in
     The first process writes: all have the same weights. OSError, in all of them: it could not be written, and those
     before it are as they were.
     """
-    problem = [None]
+    problem: list[str | None] = [None]
     if accelerator.is_main_process:
         try:
             write_checkpoint(output, kept, step)
         except OSError as error:
             remove_partial(output)
-            problem = [error.strerror or str(error)]
+            problem = [why(error)]
     if accelerator.num_processes > 1:
         broadcast_object_list(problem)
     if problem[0] is not None:
@@ -175,8 +175,23 @@ def write_checkpoint(output: Path, kept: Kept, step: int) -> None:
 
 def remove_partial(output: Path) -> None:
     """What a killed run had begun to write."""
-    for half in (output / "checkpoints").glob("partial-*"):
-        shutil.rmtree(half, ignore_errors=True)
+    for pattern in ("checkpoints/partial-*", "*.partial", "samples/*.partial"):
+        for half in output.glob(pattern):
+            if half.is_dir():
+                shutil.rmtree(half, ignore_errors=True)
+            else:
+                half.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary name to write to: it takes the place of `file` when whole, and is removed otherwise."""
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(accelerator: Accelerator, output: Path, kept: Kept) -> tuple[int, list[str]]:
@@ -219,15 +234,14 @@ def read_parts(folder: Path) -> dict[str, Any]:
 
 def keep_recipe(recipe: Recipe, output: Path) -> None:
     """The recipe beside its run, whole or not at all; UserError if the folder cannot be written."""
-    partial = output / "recipe.yaml.partial"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        partial.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-        os.replace(partial, output / "recipe.yaml")
+        with replacing(output / "recipe.yaml") as partial:
+            partial.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise UserError(f"{output} cannot be written ({reason}): free some space or choose another output.") from None
+        raise UserError(
+            f"{output} cannot be written ({why(error)}): free some space or choose another output."
+        ) from None
 
 
 def export(stage: Stage, average: Averaged, output: Path) -> None:
@@ -237,15 +251,5 @@ def export(stage: Stage, average: Averaged, output: Path) -> None:
         UserError: they cannot be written; an export of before is as it was.
     """
     average.ema.copy_to(average.parameters)
-    partial, final = output / "final.partial", output / "final"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with quiet_libraries():
-            stage.export(partial)
-        forget_places(partial)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{final} cannot be written ({reason}): free some space and --resume.") from None
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
+    with written_whole(output / "final", "free some space and --resume") as partial:
+        stage.export(partial)

@@ -2,6 +2,11 @@
 
 import inspect
 import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +124,34 @@ def save_network(network: Any, component: str, shift: float, folder: Path) -> No
     """
     network.half().save_pretrained(folder / component)
     make_scheduler(shift).save_pretrained(folder / f"{component}_scheduler")
+
+
+@contextmanager
+def written_whole(folder: Path, remedy: str) -> Iterator[Path]:
+    """A temporary folder to save networks into; it takes the place of `folder` when whole.
+
+    remedy: what to do if it cannot be written.
+
+    Raises:
+        UserError: it cannot be written; what was in `folder` before is as it was.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with quiet_libraries():
+            yield partial
+        forget_places(partial)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{folder} cannot be written ({why(error)}): {remedy}.") from None
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def why(error: OSError | SafetensorError) -> str:
+    """The system's reason why a file cannot be written; safetensors hides it in its text."""
+    hidden = re.search(r"I/O error: (.*) \(os error", str(error))
+    return hidden[1] if hidden else getattr(error, "strerror", None) or str(error)
 
 
 def forget_places(folder: Path) -> None:

@@ -16,6 +16,7 @@ from accelerate.utils import ProjectConfiguration, gather_object
 
 from ..data.reader import SkipReport
 from ..errors import UserError
+from ..quiet import quiet_event_writer
 from .batches import StepKeys, fold_seed, make_loader, on_device
 from .checkpoints import (
     Averaged,
@@ -25,12 +26,17 @@ from .checkpoints import (
     keep_recipe,
     load_checkpoint,
     remove_partial,
+    replacing,
     save_checkpoint,
 )
+from .networks import why
 from .optimizer import make_optimizer, make_schedule, tell_jump
 from .progress import Watch
 from .recipe import Recipe, load_recipe
 from .stages import make_stage
+
+SKIPPED = "skipped.txt"
+"""In a run's folder: what of the data is not used, or not as it is."""
 
 
 class Run:
@@ -68,6 +74,7 @@ class Run:
         self.step = 0
         self.report = SkipReport()
         self.report.add(getattr(stage.dataset, "passed_by", []))
+        self.take_skipped()
         self.told: set[str] = set()
         self.losses: list[torch.Tensor] = []
         self.mean_loss = 0.0
@@ -89,8 +96,23 @@ class Run:
             if begun is not None and (jump := tell_jump(begun, self.recipe, self.step)):
                 self.say(jump)
         self.accelerator.wait_for_everyone()
-        self.accelerator.init_trackers("train")
+        self.begin_log()
         self.tell_skipped()
+
+    def begin_log(self) -> None:
+        """Open the log, at the start and when there is space again."""
+        if not self.accelerator.trackers:
+            with self.on_a_full_disk("The log was not written"), self.log_writer():
+                self.accelerator.init_trackers("train")
+
+    @contextmanager
+    def log_writer(self) -> Iterator[None]:
+        """Around what writes the log: its writer ends with its first error, and is of no use after it."""
+        try:
+            yield
+        except OSError:
+            self.accelerator.trackers.clear()
+            raise
 
     def say(self, sentence: str) -> None:
         """A line about the run, by its first process."""
@@ -101,7 +123,7 @@ class Run:
     def watched(self) -> Iterator[None]:
         """While this lasts the progress is shown, and Ctrl-C asks for a stop."""
         self.saved = self.logged = time.monotonic()
-        with self.watch.follow(self.recipe, self.step, self.accelerator.is_local_main_process):
+        with quiet_event_writer(), self.watch.follow(self.recipe, self.step, self.accelerator.is_local_main_process):
             yield
 
     def batches(self) -> Iterator[tuple[int, dict]]:
@@ -132,8 +154,7 @@ class Run:
                 self.schedule.step()
                 self.average.update()
             self.optimizer.zero_grad()
-        self.report.add(self.stage.skipped)
-        self.stage.skipped.clear()
+        self.take_skipped()
         epoch = max(1, len(self.stage.dataset) // (self.recipe.batch_size * accelerator.num_processes))
         if (micro_step + 1) % epoch == 0:
             self.tell_skipped()
@@ -174,7 +195,7 @@ class Run:
         rate = len(self.losses) * self.recipe.batch_size * self.accelerator.num_processes / (now - self.logged)
         self.losses, self.logged = [], now
         rates = {"loss": self.mean_loss, "samples/s": rate, "learning rate": self.schedule.get_last_lr()[0]}
-        with self.on_a_full_disk(f"The log of step {self.step} was not written"):
+        with self.on_a_full_disk(f"The log of step {self.step} was not written"), self.log_writer():
             self.accelerator.log({**rates, "gradient norm": float(self.norm)}, step=self.step)
         self.watch.log(self.step, self.mean_loss, rate)
 
@@ -191,11 +212,10 @@ class Run:
         try:
             yield
         except OSError as error:
-            reason = error.strerror or str(error)
             what = lost.partition(" of step")[0]
             if what not in self.told or "checkpoint" in what:
                 self.told.add(what)
-                self.say(f"{lost} to {self.output} ({reason}): free some space; the training goes on.")
+                self.say(f"{lost} to {self.output} ({why(error)}): free some space; the training goes on.")
 
     def checkpoint(self) -> bool:
         """Whether it could be written; if not it is tried again when the next one is due."""
@@ -203,6 +223,7 @@ class Run:
         with self.not_training(), self.on_a_full_disk(f"The checkpoint of step {self.step} was not written"):
             save_checkpoint(self.accelerator, self.output, self.kept, self.step)
             written = True
+            self.begin_log()
         self.saved = time.monotonic()
         return written
 
@@ -218,23 +239,38 @@ class Run:
                     with self.on_a_full_disk(f"The samples of step {self.step} were not written"):
                         path = self.output / "samples" / f"step-{self.step:08d}.png"
                         path.parent.mkdir(parents=True, exist_ok=True)
-                        sheet.save(path)
+                        with replacing(path) as partial:
+                            sheet.save(partial, format="PNG")
             self.accelerator.wait_for_everyone()
 
+    def take_skipped(self) -> None:
+        """What the stage read by itself, without a batch."""
+        self.report.add(self.stage.skipped)
+        self.stage.skipped.clear()
+
     def tell_skipped(self, again: bool = False) -> None:
-        """Name the files that could not be read, of all processes; only if there are new ones, or `again`."""
+        """Name what is not used, or not as it is, of all processes; only if there is something new, or `again`."""
         if self.accelerator.num_processes > 1:
             self.report.add(gather_object(list(self.report)))
         if (self.report.fresh or again) and len(self.report):
+            file = self.output / SKIPPED
             self.say(self.report.text())
             if self.accelerator.is_main_process:
-                with self.on_a_full_disk("The list of skipped files was not written"):
-                    self.report.write(self.output / "skipped.txt")
+                with self.on_a_full_disk("The list of skipped files was not written"), replacing(file) as partial:
+                    self.report.write(partial)
 
     def finish(self) -> Path:
         """Export the averaged weights."""
         if self.accelerator.is_main_process:
             export(self.stage, self.average, self.output)
         self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
+        self.end()
         return self.output / "final"
+
+    def end(self) -> None:
+        """Close the log, and the group of processes."""
+        with self.on_a_full_disk("The end of the log was not written"), self.log_writer():
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+        self.accelerator.trackers.clear()
+        self.accelerator.end_training()

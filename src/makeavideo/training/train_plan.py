@@ -9,9 +9,9 @@ takes beyond them, is shared among those after it.
 
 import gc
 import json
-import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 
 from ..errors import UserError
 from .assemble import assemble, missing_stages
-from .checkpoints import checkpoints
+from .checkpoints import checkpoints, replacing
 from .plan import Job, Jobs, Wishes, check, is_plan, load_jobs
 from .progress import PlanTable, Watch
 from .recipe import Recipe, load_recipe
@@ -141,10 +141,10 @@ class Clock:
 
     def __init__(self, file: Path):
         self.file = file
-        try:
-            self.used: dict[str, float] = json.loads(file.read_text())
-        except (OSError, ValueError):
-            self.used = {}
+        self.used: dict[str, float] = {}
+        with suppress(OSError, ValueError, RecursionError, AttributeError):
+            used = json.loads(file.read_text()).items()
+            self.used = {name: float(seconds) for name, seconds in used if isinstance(seconds, int | float)}
 
     def start(self, name: str) -> None:
         self.name, self.before, self.began = name, self.used.get(name, 0.0), time.monotonic()
@@ -152,9 +152,8 @@ class Clock:
     def stop(self, write: bool) -> None:
         self.used[self.name] = self.before + time.monotonic() - self.began
         if write:
-            partial = self.file.with_suffix(".partial")
-            partial.write_text(json.dumps(self.used))
-            os.replace(partial, self.file)
+            with suppress(OSError), replacing(self.file) as partial:  # on a full disk the run itself has said so
+                partial.write_text(json.dumps(self.used))
 
 
 def seconds_for(job: Job, selected: list[Job], hours: float, clock: Clock) -> float:

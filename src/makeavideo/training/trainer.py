@@ -50,7 +50,7 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
                 run.log()
             written = run.checkpoint() if due else False
             if stop and run.step < recipe.steps:
-                run.accelerator.end_training()
+                run.end()
                 if not written:
                     raise Stopped(f"Stopped at step {run.step} of {recipe.steps}, without a checkpoint of it.")
                 raise Stopped(f"Stopped at step {run.step} of {recipe.steps}: add --resume to go on.")
