@@ -9,7 +9,7 @@ from PIL import Image
 from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
-from makeavideo.data.reader import SkipReport
+from makeavideo.data.report import SkipReport
 from tiny_clips import cut_file, picture, same, write_animation, write_audio, write_video
 
 

@@ -1,15 +1,19 @@
 """Nothing is passed over in silence: what can be used is used, the rest is named."""
 
+import os
 import tarfile
 
+import av
 import pytest
 from PIL import Image
 
+from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
+from makeavideo.data.curriculum import FrameRateCurriculum
 from makeavideo.data.images import CaptionedImages
-from makeavideo.data.index import CLIPS, PICTURES, list_items
-from makeavideo.data.reader import SkipReport
-from tiny_clips import picture, write_animation
+from makeavideo.data.index import CLIPS, PICTURES, SAME_NAME, SAME_STEM, list_items
+from makeavideo.data.report import SkipReport
+from tiny_clips import picture, write_animation, write_video
 
 
 def test_names_with_dots_are_clips_in_a_shard_too(tmp_path):
@@ -35,6 +39,27 @@ def test_kinds_that_the_decoder_knows_are_taken_and_others_named(tmp_path):
     assert reasons["g.jpg"] == "a picture beside clips" and reasons["i.psd"] == "a file of another kind, .psd"
     assert "save it as jpg or png" in reasons["h.heic"] and len(reasons) == 3
     assert [item.media.extension for item in list_items(tmp_path, PICTURES)[0]] == ["jpg", "avif"]
+
+
+KINDS = {
+    "a.ts": ("mpeg2video", (176, 144)),
+    "a.mts": ("mpeg2video", (176, 144)),
+    "a.wmv": ("wmv2", (176, 144)),
+    "a.3gp": ("h263", (176, 144)),
+    "a.mpg": ("mpeg1video", (176, 144)),
+    "a.flv": ("flv", (176, 144)),
+    "a.ogv": ("libtheora", (176, 144)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_clips_of_every_kind_that_is_taken_can_be_read(tmp_path, name):
+    codec, size = KINDS[name]
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    write_video(tmp_path / name, 25, 25, codec, size=size)
+    sample = UnlabelledClips(tmp_path, 16, num_frames=8, fps=25.0)[0, 0]
+    assert sample["pixels"].shape == (8, 3, 16, 16) and not sample["skipped"]
 
 
 def test_captions_without_a_picture_and_names_twice_in_a_shard(tmp_path):
@@ -67,14 +92,94 @@ def test_captions_in_another_encoding_are_read_and_named(tmp_path, encoding, odd
 
 
 def test_short_clips_are_counted(tmp_path):
-    for number in range(4):
-        write_animation(tmp_path / f"{number}.webp", 40 if number == 0 else 4, 40)
+    for number in range(20):
+        write_animation(tmp_path / f"{number:02}.webp", 40 if number < 2 else 4, 40)
     clips = UnlabelledClips(tmp_path, 8, num_frames=16, fps=24.0, short="skip")
     report = SkipReport()
-    for number in range(8):
-        report.add(clips[number % 4, number]["skipped"])
-    assert len(report) == 3
-    assert report.text(limit=2).startswith("Skipped 3 files (3 too short for 16 frames at 24 a second): ")
+    for number in range(40):
+        report.add(clips[number % 20, number]["skipped"])
+    assert len(report) == 18
+    sentence = "18 of 20 clips were never used (18 too short for 16 frames at 24 a second): "
+    text = report.text(clips.files, "clips", limit=2)
+    assert text.startswith(sentence) and text.endswith(
+        "/03.webp (too short for 16 frames at 24 a second); and 16 more."
+    )
     report.write(tmp_path / "skipped.txt")
     lines = (tmp_path / "skipped.txt").read_text().splitlines()
-    assert lines[0] == f"too short for 16 frames at 24 a second\t{tmp_path}/1.webp" and len(lines) == 3
+    assert lines[0] == f"too short for 16 frames at 24 a second\t{tmp_path}/02.webp" and len(lines) == 18
+    again = SkipReport()
+    again.read(tmp_path / "skipped.txt")
+    assert again.reasons == report.reasons
+
+
+def test_a_clip_too_short_for_some_of_the_rates_is_not_called_unused(tmp_path):
+    write_animation(tmp_path / "long.webp", 60, 50)
+    write_animation(tmp_path / "middle.webp", 20, 50)
+    write_animation(tmp_path / "short.webp", 4, 50)
+    rates = FrameRateCurriculum(2.0, 20.0, (1.0, 1.0), (1.0, 1.0))
+    clips = UnlabelledClips(tmp_path, 8, num_frames=6, fps=rates, short="skip")
+    report = SkipReport()
+    for number in range(30):
+        report.add(clips[number % 3, number]["skipped"])
+    assert report.text(clips.files, "clips") == (
+        f"1 of 3 clips was never used: {tmp_path}/short.webp (too short for 6 frames at 20 a second). "
+        f"Used 1 file all the same: {tmp_path}/middle.webp (too short for some of the rates)."
+    )
+
+
+def test_one_name_in_two_folders_or_shards_is_named_and_both_are_used(tmp_path):
+    for folder, words in (("one", "a cat"), ("two", "a rocket")):
+        (tmp_path / folder).mkdir()
+        picture(tmp_path / folder / "0001.png", caption=words)
+        with tarfile.open(tmp_path / f"{folder}.tar", "w") as tar:
+            for path in sorted((tmp_path / folder).iterdir()):
+                tar.add(path, arcname=path.name)
+    picture(tmp_path / "one" / "0001.jpg", caption="a cat")
+    for roots in ([tmp_path / "one", tmp_path / "two"], [tmp_path / "one.tar", tmp_path / "two.tar"]):
+        images = CaptionedImages(roots, 8)
+        place = tmp_path / ("two/0001.png" if roots[0].is_dir() else "two.tar/0001.png")
+        assert (str(place), SAME_NAME) in images.passed_by
+        assert images.captions(len(images) - 1) == ["a rocket"] and images.captions(0) == ["a cat"]
+        assert images.wordings(0).group != images.wordings(len(images) - 1).group
+        report = SkipReport()
+        report.add(images.passed_by)
+        assert report.text(images.files, "pictures").startswith("Used ")
+    assert (str(tmp_path / "one/0001.png"), SAME_STEM) in CaptionedImages(tmp_path / "one", 8).passed_by
+
+
+def test_a_folder_given_twice_is_read_once(tmp_path):
+    picture(tmp_path / "a.png")
+    images = CaptionedImages([tmp_path, tmp_path / "a.png", tmp_path / "a.txt"], 8)
+    assert len(images) == 1 and len(images.passed_by) == 2
+    assert {reason for _, reason in images.passed_by} == {"a file of a folder or shard that is given twice"}
+
+
+def test_names_without_an_ending_and_links_to_nothing_are_named(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "IMG_0001").write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with tarfile.open(tmp_path / "c.tar", "w") as tar:
+        tar.add(tmp_path / "IMG_0001", arcname="IMG_0002")
+    reasons = {path.rpartition("/")[2]: reason for path, reason in CaptionedImages(tmp_path, 8).passed_by}
+    assert reasons == {
+        "IMG_0001": "a file whose name has no ending",
+        "IMG_0002": "a file whose name has no ending",
+        "b.png": "a link to nothing",
+        "pipe.png": "not a regular file",
+    }
+
+
+def test_where_nothing_is_usable_the_sentence_says_what_there_is(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.heic").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"no usable file \(3 HEIC, which cannot be read here: save it as jpg or png\)"):
+        CaptionedImages(tmp_path, 8)
+
+
+def test_names_that_no_terminal_can_print_do_not_end_a_run(tmp_path):
+    report = SkipReport()
+    report.add([("bär\n\udcff.png", "empty file")])
+    assert report.text() == "Skipped 1 file: bär\\n\\udcff.png (empty file)."
+    report.write(tmp_path / "skipped.txt")
+    assert len((tmp_path / "skipped.txt").read_text("utf-8").splitlines()) == 1

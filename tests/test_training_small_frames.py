@@ -1,13 +1,16 @@
 """What super-resolution in one step learns from, and the discriminator that it learns against."""
 
 import json
+import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from makeavideo import UserError
 from makeavideo.data.images import CaptionedImages
 from makeavideo.data.reader import to_pixels
 from makeavideo.sampling import to_uint8
@@ -35,7 +38,7 @@ def test_small_and_large_crops_show_the_same_place(data, tmp_path):
         return [255 - frames, frames]
 
     pack(reader, tmp_path / "crops", 4, 16, 3, clean, {"a": 1})
-    crops = PackedCrops(tmp_path / "crops", 0.5)
+    crops = PackedCrops(tmp_path / "crops", 0.5, reader.files)
     assert len(crops) == 15 and crops.small.shape == (15, 3, 1, 4, 4, 3)
     for index in range(3 * 4):
         large = crops.large[index, 0]
@@ -50,7 +53,47 @@ def test_small_and_large_crops_show_the_same_place(data, tmp_path):
         cuts = [shrink(whole[n], 4)[0, top // 4 : top // 4 + 4, left // 4 : left // 4 + 4] for n, top, left in found]
         assert any(np.array_equal(cut, small) for cut in cuts)
         assert np.array_equal(crops.small[index, 1, 0], 255 - small)
-    assert any("broken" in path for path, _ in crops[(0, 0)]["skipped"]) and not crops[(0, 0)]["skipped"]
+    assert any("broken" in path for path, _ in crops.passed_by) and not crops[(0, 0)]["skipped"]
+
+
+def test_damaged_crops_are_one_sentence_and_run_nothing(data, tmp_path):
+    reader = CaptionedImages(data / "images", 48, need_captions=False)
+    folder = tmp_path / "crops"
+    pack(reader, folder, 4, 16, 1, None, {"a": 1})
+
+    class Command:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "it-ran"),)
+
+    for name, damage in (
+        ("large.npy", lambda file: np.save(file, np.array([Command()], object), allow_pickle=True)),
+        ("small.npy", lambda file: file.write_bytes(file.read_bytes()[:200])),
+        ("skipped.json", lambda file: file.write_text("[" * 100_000)),
+    ):
+        kept = (folder / name).read_bytes()
+        damage(folder / name)
+        with pytest.raises(UserError, match="crops is damaged: delete it") as caught:
+            PackedCrops(folder, 0.5, [])
+        assert "\n" not in str(caught.value) and not (tmp_path / "it-ran").exists()
+        (folder / name).write_bytes(kept)
+    (folder / "note.json").write_text("[" * 100_000)  # cut anew
+    pack(reader, folder, 4, 16, 1, None, {"a": 1})
+    assert json.loads((folder / "note.json").read_text()) == {"a": 1}
+
+
+def test_crops_that_find_no_space_are_one_sentence(data, tmp_path):
+    """Written through a map of the file, a full disk would end the process without a word."""
+    reader, limits = (
+        CaptionedImages(data / "images", 48, need_captions=False),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"crops cannot be written \(File too large\): free some space"):
+            pack(reader, tmp_path / "crops", 4, 32, 9, None, {"a": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_crops_are_cut_once_and_again_after_a_change(data, tmp_path):
@@ -67,7 +110,7 @@ def test_crops_are_cut_once_and_again_after_a_change(data, tmp_path):
 def test_a_sample_is_a_function_of_its_key_and_small_frames_are_turned_as_large_ones(data, tmp_path):
     reader = CaptionedImages(data / "images", 48, need_captions=False)
     pack(reader, tmp_path / "crops", 4, 32, 2, lambda frames, seed: [frames // 2], {})
-    crops = PackedCrops(tmp_path / "crops", 0.5)
+    crops = PackedCrops(tmp_path / "crops", 0.5, reader.files)
     again = pickle.loads(pickle.dumps(crops))
     kinds = set()
     for seed in range(12):

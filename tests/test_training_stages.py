@@ -172,7 +172,19 @@ def test_a_caption_is_right_for_every_picture_that_its_words_are_said_of(cascade
         "words": ["pet", "dog\npet", "rocket"],
         "pixels": torch.zeros(3, 1, 3, SIZE, SIZE),
     }
-    assert stage.right_texts(batch).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    same, right = stage.alike(batch)
+    assert same.tolist() == torch.eye(3).tolist() and right.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+
+
+def test_pictures_of_one_name_are_one_thing_only_if_something_is_said_of_both(cascade, training_data):
+    """Twins of two folders, and two pictures that are both called 0001."""
+    stage = STAGES["clip"](recipe_of(settings(cascade[0], training_data, "clip-finish")), CPU)
+    said = [("cat", {"cat", "pet"}), ("cat", {"cat"}), ("0001", {"rocket"}), ("0001", {"boat"})]
+    stage.dataset.wordings = lambda index: type("Said", (), {"all": said[index][1]})
+    words = ["pet", "cat", "rocket", "boat"]
+    batch = {"key": [key for key, _ in said], "index": torch.arange(4), "words": words, "pixels": torch.zeros(4)}
+    twins = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert [x.tolist() for x in stage.alike(batch)] == [twins, twins]
 
 
 def test_attention_alone(cascade, training_data, tmp_path):

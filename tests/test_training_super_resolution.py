@@ -74,7 +74,7 @@ def test_it_learns_more_than_bicubic_upsampling(data, tmp_path):
         )
     )
     network = load_super_resolution(output / "super_resolution_low", "network").float()
-    crops = PackedCrops(tmp_path / "run" / "crops", 0)
+    crops = PackedCrops(tmp_path / "run" / "crops", 0, [])
     errors = [[], []]
     for index in range(len(crops)):
         sample = crops[(index, 0)]

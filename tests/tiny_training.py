@@ -274,4 +274,4 @@ class Said(Watch):
 
     def __str__(self):
         lines = self.console.file.getvalue().splitlines()
-        return "\n".join(line for line in lines if not line.startswith("Skipped"))  # the data has a broken picture
+        return "\n".join(line for line in lines if "never used" not in line)  # the data has a broken picture

@@ -15,6 +15,10 @@ from .curriculum import FrameRateCurriculum
 from .decode import Decoded, clip_clock, decode_clip, decode_frames
 from .index import CLIPS, PILLOW_CLIPS, Include
 from .reader import DEFAULT_CACHE, ItemReader, Unfit
+from .report import NOT_AT_EVERY_RATE
+
+SLACK = 1e-3
+"""Seconds that a clip may be too short by."""
 
 KEPT_WHOLE = 256
 """Frames of a clip that is decoded once and kept. A longer one is decoded for each sample as far as that needs: it
@@ -76,15 +80,15 @@ class UnlabelledClips(ItemReader, Dataset):
 
     def _choose(self, clock: Clock, fps: float, start: float) -> np.ndarray:
         """Frame indices (num_frames,). start: 0..1, where in the clip."""
-        span = (self.num_frames - 1) / fps
-        # The last frame shown counts until the sample's own last frame would end.
-        room = max(float(clock.times[-1]), clock.duration - 1 / fps) - span
+        room = room_of(clock, self.num_frames, fps)
         steps = np.arange(self.num_frames) / fps
-        if room >= -1e-3:
+        if room >= -SLACK:
             return clock.nearest(start * max(room, 0.0) + steps, wrap=False)
         if self.short == "skip":
-            rate = f"{fps:g} a second" if self.fps.low == self.fps.high else "a rate that was drawn"
-            raise Unfit(f"too short for {self.num_frames} frames at {rate}")
+            fastest = self.fps.high / self.frame_skip[0]
+            if room_of(clock, self.num_frames, fastest) >= -SLACK:
+                raise Unfit(NOT_AT_EVERY_RATE)
+            raise Unfit(f"too short for {self.num_frames} frames at {fastest:g} a second")
         return clock.nearest((start * clock.duration + steps) % clock.duration, wrap=True)
 
     def _clock(self, index: int) -> Clock:
@@ -109,3 +113,9 @@ class UnlabelledClips(ItemReader, Dataset):
         # Only the frames of this sample, from the key frame before them
         unique, inverse = np.unique(chosen, return_inverse=True)
         return decode_frames(self.items[index].media, clock, unique.tolist(), self.size, self.background)[inverse]
+
+
+def room_of(clock: Clock, num_frames: int, fps: float) -> float:
+    """Seconds in which a sample may begin; below 0 the clip is too short for it."""
+    # The last frame shown counts until the sample's own last frame would end.
+    return max(float(clock.times[-1]), clock.duration - 1 / fps) - (num_frames - 1) / fps

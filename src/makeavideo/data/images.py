@@ -61,7 +61,7 @@ class CaptionedImages(ItemReader, Dataset):
     def wordings(self, index: int) -> Wordings:
         """All that is said of a picture."""
         if index not in self._wordings:
-            self._wordings[index] = read_wordings(self.items[index].captions, self.keys[index])
+            self._wordings[index] = read_wordings(self.items[index].captions, str(self.items[index].media))
         return self._wordings[index]
 
     def captions(self, index: int) -> list[str]:

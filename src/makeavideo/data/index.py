@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi", "ts", "mts", "m2ts", "wmv
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
 HEIC = {"heic", "heif", "hif"}
-SHARD_PROBLEMS = ("truncated shard", "not a plain tar shard")
+SAME_NAME = "a name that another folder or shard has too"
+SAME_STEM = "a name that its folder has with another ending too"
 
 Include = Container[str] | Callable[[str], bool] | None  # the stems to keep, or a test of a stem
 
@@ -34,7 +36,7 @@ class Source:
 
     @property
     def extension(self) -> str:
-        return self.name.rpartition(".")[2].lower()
+        return os.path.splitext(self.name)[1][1:].lower()
 
     def __str__(self) -> str:
         return self.path if self.size is None else f"{self.path}/{self.name}"
@@ -77,7 +79,7 @@ class Item:
 def list_items(
     root: str | Path | Sequence[str | Path], extensions: set[str], include: Include = None
 ) -> tuple[list[Item], list[tuple[str, str]]]:
-    """(items in a fixed order, [(path, reason)] of shards that are damaged and of files that are passed by).
+    """(items in a fixed order, [(path, reason)] of damaged shards, of files passed by and of names given twice).
 
     root: folders (searched recursively; .tar files in them are shards), .tar paths, or single files. Files belong
     together when they differ only in what follows the last dot (in a shard: the first dot of the name, as webdataset
@@ -87,37 +89,44 @@ def list_items(
     roots = [Path(r).expanduser() for r in ([root] if isinstance(root, (str, Path)) else root)]
     if not roots:
         raise UserError("No data folder was given; name at least one folder or tar shard.")
-    items: list[Item] = []
+    sources: list[Named] = []
     skipped: list[tuple[str, str]] = []
     for path in roots:
         if not path.exists():
             raise UserError(f"The data folder {path} does not exist; give an existing folder or tar shard.")
-        sources: list[tuple[str, str, Source]] = []  # (stem with folder, extension, source)
-        for file in [path] if path.is_file() else _walk(path):
-            if file.suffix.lower() == ".tar":
+        for file in _walk(path) if path.is_dir() else [path]:
+            if not file.is_file():  # opening a pipe or a device could block for ever
+                skipped.append((str(file), "a link to nothing" if file.is_symlink() else "not a regular file"))
+            elif file.suffix.lower() == ".tar":
                 members, problem = index_tar(file)
                 sources += members
                 skipped += [(str(file), problem)] if problem else []
             else:
                 source = Source(os.path.abspath(file), file.name)
                 sources.append((os.path.abspath(file.with_suffix("")), source.extension, source))
-        captions: dict[str, list[Source]] = {}
-        sources, twice = each_once(sources)
-        skipped += twice + passed_by(sources, extensions)
-        for stem, extension, source in sources:
-            if extension in CAPTIONS:
-                captions.setdefault(stem, []).append(source)
-        for stem, extension, source in sources:
-            key = stem.rpartition("/")[2] if source.size is not None else os.path.basename(stem)
-            if extension in extensions and wanted(key):
-                # .txt before .json whatever the order on disk, so that the captions' order is fixed.
-                items.append(Item(key, source, sorted(captions.get(stem, []), key=lambda s: s.extension, reverse=True)))
+    sources, twice = each_once(sources)
+    skipped += twice + passed_by(sources, extensions)
+    captions: dict[str, list[Source]] = {}
+    for stem, extension, source in sources:
+        if extension in CAPTIONS:
+            captions.setdefault(stem, []).append(source)
+    items: list[Item] = []
+    stems: list[str] = []
+    for stem, extension, source in sources:
+        key = stem.rpartition("/")[2] if source.size is not None else os.path.basename(stem)
+        if extension in extensions and wanted(key):
+            # .txt before .json whatever the order on disk, so that the captions' order is fixed.
+            items.append(Item(key, source, sorted(captions.get(stem, []), key=lambda s: s.extension, reverse=True)))
+            stems.append(stem)
+    skipped += namesakes(items, stems)
     if not items:
         where = ", ".join(str(r) for r in roots)
         kinds = " ".join("." + e for e in sorted(extensions))
         if include is not None:
             raise UserError(f"{where} holds none of the files to include (as {kinds}, or in .tar shards).")
-        raise UserError(f"{where} holds no usable file: put {kinds} files or .tar shards of them there.")
+        counts = Counter(reason for _, reason in skipped).most_common(3)
+        there = f" ({', '.join(f'{count} {reason}' for reason, count in counts)})" if counts else ""
+        raise UserError(f"{where} holds no usable file{there}: put {kinds} files or .tar shards of them there.")
     return items, skipped
 
 
@@ -131,10 +140,25 @@ def each_once(sources: list[Named]) -> tuple[list[Named], list[tuple[str, str]]]
     twice = []
     for stem, extension, source in sources:
         name = (source.path, "") if source.size is None else (stem, extension)
-        if name in kept:
+        first = kept.setdefault(name, (stem, extension, source))[2]
+        if first is source:
+            continue
+        if (first.path, first.offset) == (source.path, source.offset):
+            twice.append((str(source), "a file of a folder or shard that is given twice"))
+        else:
             twice.append((f"{source} at byte {source.offset}", "a name that its shard holds twice"))
-        kept.setdefault(name, (stem, extension, source))
     return list(kept.values()), twice
+
+
+def namesakes(items: list[Item], stems: list[str]) -> list[tuple[str, str]]:
+    """(path, reason) of the items whose key an earlier one has: both are used, and a split holds out both."""
+    first: dict[str, str] = {}
+    told = []
+    for item, stem in zip(items, stems, strict=True):
+        if item.key in first:
+            told.append((str(item.media), SAME_STEM if first[item.key] == stem else SAME_NAME))
+        first.setdefault(item.key, stem)
+    return told
 
 
 def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str]]:
@@ -149,7 +173,8 @@ def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str
         elif extension in PICTURES | CLIPS:
             told.append((str(source), "a clip beside pictures" if extension in CLIPS else "a picture beside clips"))
         elif extension not in CAPTIONS:
-            told.append((str(source), f"a file of another kind, .{extension}"))
+            kind = f"a file of another kind, .{extension}" if extension else "a file whose name has no ending"
+            told.append((str(source), kind))
         elif extensions & PICTURES - CLIPS and stem not in media:
             told.append((str(source), "a caption without a picture"))
     return told
@@ -159,10 +184,8 @@ def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(names):
-            path = Path(parent, name)
-            # Regular files only: opening a pipe or a device could block for ever.
-            if not name.startswith(".") and path.suffix and path.is_file():
-                yield path
+            if not name.startswith("."):
+                yield Path(parent, name)
 
 
 def index_tar(path: Path) -> tuple[list[tuple[str, str, Source]], str | None]:
@@ -182,8 +205,8 @@ def index_tar(path: Path) -> tuple[list[tuple[str, str, Source]], str | None]:
                     stem, _, extension = name.partition(".")
                     if extension.lower() not in PICTURES | CLIPS | CAPTIONS | HEIC:  # clip.v2.mp4
                         stem, _, extension = name.rpartition(".")
-                    if not stem:  # no ending: as in a folder
-                        continue
+                    if not stem:  # no ending
+                        stem, extension = extension, ""
                     source = Source(os.path.abspath(path), info.name, info.offset_data, info.size)
                     members.append((f"{os.path.abspath(path)}/{folder}/{stem}", extension.lower(), source))
                 else:

@@ -28,7 +28,7 @@ from ..errors import UserError
 from ..media.pictures import Unreadable, open_image, parse_background
 from .decode import decode, decode_picture
 from .index import CLIPS, PICTURES, Item, Source, list_items
-from .reader import SkipReport
+from .report import RENAMED, SkipReport
 
 QUALITY = 80
 SHARD_BYTES = 32 * 2**20
@@ -138,9 +138,11 @@ def _pack_folder(members: list[Item], folder: Path, run, encode, tick) -> tuple[
         if isinstance(part, str):
             skipped.append((str(item.media), part))
             continue
-        key = item.key.replace(".", "_")  # in a shard the key ends at the first dot
+        key = item.key
         while key in names:
             key += "_"
+        if key != item.key:
+            skipped.append((str(item.media), RENAMED))
         names.add(key)
         shards.add(key, files)
         packed += part

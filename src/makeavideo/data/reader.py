@@ -1,10 +1,10 @@
-"""What the two data sets share: samples by key, the frame cache, a replacement for what cannot be read, the report."""
+"""What the two data sets share: samples by key, the frame cache, a replacement for what cannot be read."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,47 +13,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..media.pictures import Unreadable, parse_background
-from .index import SHARD_PROBLEMS, Include, list_items
+from .index import Include, list_items
 
 DEFAULT_CACHE = 4 * 2**30
-
-
-class SkipReport:
-    """Collects (path, reason) pairs, each path once, for one paragraph at the end of an epoch."""
-
-    def __init__(self) -> None:
-        self.reasons: dict[str, str] = {}
-        self.fresh = False  # something was added since the last text()
-
-    def add(self, skipped: Iterable[tuple[str, str]]) -> None:
-        for path, reason in skipped:
-            if str(path) not in self.reasons:
-                self.reasons[str(path)] = str(reason)
-                self.fresh = True
-
-    def __len__(self) -> int:
-        return len(self.reasons)
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(sorted(self.reasons.items()))
-
-    def text(self, limit: int = 20) -> str:
-        """One paragraph that names at most `limit` files; the empty string if nothing was skipped."""
-        self.fresh = False
-        if not self.reasons:
-            return ""
-        named = [f"{path} ({reason})" for path, reason in list(self)[:limit]]
-        more = f"; and {len(self) - limit} more" if len(self) > limit else ""
-        counts = Counter(self.reasons.values()).most_common()
-        kinds = f" ({', '.join(f'{count} {reason}' for reason, count in counts)})" if more else ""
-        return f"Skipped {len(self)} file{'s' if len(self) > 1 else ''}{kinds}: {'; '.join(named)}{more}."
-
-    def write(self, file: Path) -> None:
-        """All of it, a line each: the reason, a tab, the path."""
-        lines = sorted(f"{reason}\t{path}\n" for path, reason in self.reasons.items())
-        file.write_text("".join(lines), "utf-8", errors="surrogateescape")
-
-    __str__ = text
 
 
 class FrameCache:
@@ -110,15 +72,18 @@ class ItemReader:
         self.size, self.crop = size, crop
         self.background = parse_background(background)
         self.root = root
-        self.items, told = list_items(root, extensions, include)
-        self.damaged_shards = [one for one in told if one[1] in SHARD_PROBLEMS]
-        self.passed_by = [one for one in told if one[1] not in SHARD_PROBLEMS]
+        self.items, self.passed_by = list_items(root, extensions, include)
         self.keys = [item.key for item in self.items]
         self.cache = FrameCache(cache_bytes)
         self.bad: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def files(self) -> list[str]:
+        """The path of every item, as reports name it."""
+        return [str(item.media) for item in self.items]
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
         """The sample of this item, "pixels" as uint8 (n, height, width, 3); Unreadable or Unfit."""
@@ -144,7 +109,7 @@ class ItemReader:
             raise IndexError(index)
         index %= len(self)
         rng, draw = random.Random(f"{int(seed)}"), None
-        skipped = dict(self.damaged_shards)
+        skipped: dict[str, str] = {}
         tried: set[int] = set()
         while True:
             try:

@@ -14,6 +14,8 @@ from .index import Source
 
 NAMED, KEYWORD = 0.4, 0.4
 """Shares of captions that are a label, phrase or name, and one keyword; the others are pairs."""
+IN_UTF16 = "a caption in UTF-16, read as that"
+IN_CP1252 = "a caption that is not UTF-8, read as Windows-1252"
 TEMPLATES = ("{}", "{}", "a picture of {}", "an image of {}", "a drawing of {}", "a video of {}", "an animation of {}")
 
 
@@ -48,11 +50,11 @@ def _texts(data: dict[str, Any], *keys: str) -> list[str]:
 def as_text(data: bytes) -> tuple[str, str | None]:
     """The text of a caption's file, and how it was read where that is not UTF-8."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace"), "a caption in UTF-16, read as that"
+        return data.decode("utf-16", errors="replace"), IN_UTF16
     try:
         return data.decode("utf-8-sig"), None
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace"), "a caption that is not UTF-8, read as Windows-1252"
+        return data.decode("cp1252", errors="replace"), IN_CP1252
 
 
 def remarks(sources: Sequence[Source]) -> list[tuple[str, str]]:
@@ -73,8 +75,8 @@ def remarks(sources: Sequence[Source]) -> list[tuple[str, str]]:
     return told
 
 
-def read_wordings(sources: Sequence[Source], key: str) -> Wordings:
-    """From the .txt (one caption a line) and the .json beside a picture; `key` is the group where none is given.
+def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
+    """From the .txt (one caption a line) and the .json beside a picture; `own` is the group where none is given.
 
     Keys of the .json, each a text or a list of texts: "captions" or "caption", "label", "phrase" or "phrases", "names",
     "keywords"; and "group".
@@ -82,7 +84,7 @@ def read_wordings(sources: Sequence[Source], key: str) -> Wordings:
     phrases: list[str] = []
     names: list[str] = []
     keywords: list[str] = []
-    group = key
+    group = own
     for source in sources:
         try:
             text = as_text(source.read())[0]

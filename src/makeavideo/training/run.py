@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, gather_object
 
-from ..data.reader import SkipReport
+from ..data.report import LIMIT, SkipReport
 from ..errors import UserError
 from ..quiet import quiet_event_writer
 from .batches import StepKeys, fold_seed, make_loader, on_device
@@ -73,7 +73,7 @@ class Run:
         self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
         self.step = 0
         self.report = SkipReport()
-        self.report.add(getattr(stage.dataset, "passed_by", []))
+        self.report.add(stage.dataset.passed_by)
         self.take_skipped()
         self.told: set[str] = set()
         self.losses: list[torch.Tensor] = []
@@ -91,6 +91,7 @@ class Run:
             keep_recipe(self.recipe, self.output)
         if resume and checkpoints(self.output):
             self.step, problems = load_checkpoint(self.accelerator, self.output, self.kept)
+            self.report.read(self.output / SKIPPED)
             for problem in problems:
                 self.say(problem)
             if begun is not None and (jump := tell_jump(begun, self.recipe, self.step)):
@@ -253,8 +254,9 @@ class Run:
         if self.accelerator.num_processes > 1:
             self.report.add(gather_object(list(self.report)))
         if (self.report.fresh or again) and len(self.report):
+            text = self.report.text(self.stage.dataset.files, "clips" if self.recipe.video else "pictures")
             file = self.output / SKIPPED
-            self.say(self.report.text())
+            self.say(f"{text} All of them: {file}" if len(self.report) > LIMIT else text)
             if self.accelerator.is_main_process:
                 with self.on_a_full_disk("The list of skipped files was not written"), replacing(file) as partial:
                     self.report.write(partial)

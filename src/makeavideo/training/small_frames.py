@@ -6,8 +6,10 @@ faults, and still show what the crop shows.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.reader import ItemReader
+from ..errors import UserError
+from .networks import why
 
 Clean = Callable[[np.ndarray, int], list[np.ndarray]]
 """(small frames (frames, h, w, 3), seed) -> the same frames as D cleans them, several times."""
@@ -35,10 +39,26 @@ def pack(reader: ItemReader, folder: Path, factor: int, crop: int, crops: int, c
     Writes large.npy (n, frames, crop, crop, 3) and small.npy (n, kinds, frames, crop / factor, crop / factor, 3),
     uint8; small[:, 0] is made by Lanczos, the other kinds by `clean`. The folder is written under a temporary name and
     renamed when whole; one that is there already with the same `note` stays.
+
+    Raises:
+        UserError: it cannot be written.
     """
-    if (folder / "note.json").is_file() and json.loads((folder / "note.json").read_text()) == note:
-        return
+    with suppress(OSError, ValueError, RecursionError):
+        if json.loads((folder / "note.json").read_text()) == note:
+            return
     partial = folder.with_name(folder.name + ".partial")
+    try:
+        cut_all(reader, partial, factor, crop, crops, clean)
+        (partial / "note.json").write_text(json.dumps(note))
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{folder} cannot be written ({why(error)}): free some space or change output.") from None
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def cut_all(reader: ItemReader, partial: Path, factor: int, crop: int, crops: int, clean: Clean | None) -> None:
+    """As `pack`, but for the folder's name and its note."""
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     side = crop // factor
@@ -57,14 +77,15 @@ def pack(reader: ItemReader, folder: Path, factor: int, crop: int, crops: int, c
     large.flush()
     small.flush()
     (partial / "skipped.json").write_text(json.dumps(list(skipped.items())))
-    (partial / "note.json").write_text(json.dumps(note))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def new_array(file: Path, shape: tuple[int, ...]) -> np.memmap:
-    """An uint8 array on disk."""
-    return np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    """An uint8 array on disk; OSError if there is no space for it."""
+    array = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # else a full disk ends the process when a page of the map is written (SIGBUS)
+        with file.open("rb+") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return array
 
 
 def views(reader: ItemReader, factor: int, crops: int, clean: Clean | None, skipped: dict) -> Iterator[tuple]:
@@ -89,19 +110,24 @@ def cut(frames: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
 class PackedCrops(torch.utils.data.Dataset):
     """What `pack` wrote. A sample is asked for with (index, seed, progress) and depends on nothing else:
     {"pixels": uint8 (frames, crop, crop, 3), "small": uint8 (frames, crop / factor, crop / factor, 3), "cleaned": 1.0
-    where D made the small frames, "index", "skipped"}; mirrored and turned at random.
+    where D made the small frames, "index", "skipped": []}; mirrored and turned at random.
 
     cleaned: share of the samples whose small frames are D's, where there are any.
+    files: those that the crops were cut from. passed_by: (path, reason) of all that was skipped while cutting.
     """
 
-    def __init__(self, folder: Path, cleaned: float):
-        self.folder, self.cleaned = folder, cleaned
-        self.large = np.load(folder / "large.npy", mmap_mode="r")
-        self.small = np.load(folder / "small.npy", mmap_mode="r")
-        self.skipped = [tuple(item) for item in json.loads((folder / "skipped.json").read_text())]
+    def __init__(self, folder: Path, cleaned: float, files: list[str]):
+        self.folder, self.cleaned, self.files = folder, cleaned, files
+        try:
+            self.large = np.load(folder / "large.npy", mmap_mode="r")
+            self.small = np.load(folder / "small.npy", mmap_mode="r")
+            told = json.loads((folder / "skipped.json").read_text())
+            self.passed_by = [(str(path), str(reason)) for path, reason in told]
+        except (OSError, ValueError, TypeError, RecursionError):
+            raise UserError(f"{folder} is damaged: delete it, and the crops are cut anew.") from None
 
     def __reduce__(self):  # the data loader's processes open the arrays themselves
-        return PackedCrops, (self.folder, self.cleaned)
+        return PackedCrops, (self.folder, self.cleaned, self.files)
 
     def __len__(self) -> int:
         return len(self.large)
@@ -117,9 +143,8 @@ class PackedCrops(torch.utils.data.Dataset):
         for frames in (self.large[index], self.small[index, kind]):
             frames = frames[:, :, ::-1] if flip else frames
             views.append(np.array(frames.transpose(0, 2, 1, 3) if turn else frames, order="C"))
-        skipped, self.skipped = self.skipped, []  # told once
         pixels, small = views
-        return {"pixels": pixels, "small": small, "cleaned": float(by_decoder), "index": index, "skipped": skipped}
+        return {"pixels": pixels, "small": small, "cleaned": float(by_decoder), "index": index, "skipped": []}
 
 
 def degrade(pixels: Tensor, small: Tensor, cleaned: Tensor, blur: float, noise: float, generator) -> Tensor:

@@ -71,25 +71,31 @@ class ClipStage:
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
         """Picture against text, and one view of a picture against another (SLIP): few captions tell twins apart."""
         pixels, text = batch["pixels"][:, 0], self.embed_text(batch["caption"])
+        same, right = self.alike(batch)
         if self.recipe.train == "text":
             image, text, scale = network(pixels, text)
-            return contrast(scale * image @ text.T, self.right_texts(batch))
+            return contrast(scale * image @ text.T, right)
         image, text, scale = network(torch.cat([augment(pixels, generator) for _ in range(2)]), text)
         one, other = image.chunk(2)
-        keys = batch["key"]
-        same = torch.tensor([[a == b for b in keys] for a in keys], device=image.device).float()
-        return contrast(scale * one @ text.T, self.right_texts(batch)) + contrast(
-            one @ other.T / VIEW_TEMPERATURE, same
-        )
+        return contrast(scale * one @ text.T, right) + contrast(one @ other.T / VIEW_TEMPERATURE, same)
 
-    def right_texts(self, batch: dict) -> Tensor:
-        """(pictures, captions) 1 where the caption is right: its own, and what is made of words said of the picture."""
+    def alike(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """(1 where two pictures show one thing, 1 where a caption is right for a picture), (pictures, pictures) each.
+
+        Two pictures show one thing if they have one name, as twins in two folders, and something is said of both: 0001
+        of another folder is another picture. Right are the captions of the same thing, and what is made of words said
+        of the picture.
+        """
         said = [set(self.dataset.wordings(int(index)).all) for index in batch["index"]]
+        named = list(zip(batch["key"], said, strict=True))
         drawn = [set(words.split("\n")) for words in batch["words"]]
-        pictures = list(zip(batch["key"], said, strict=True))
-        captions = list(zip(batch["key"], drawn, strict=True))
-        right = [[float(key == other or words <= known) for other, words in captions] for key, known in pictures]
-        return torch.tensor(right, device=batch["pixels"].device)
+        same = [[key == other and not known.isdisjoint(its) for other, its in named] for key, known in named]
+        right = [
+            [one or words <= known for one, words in zip(row, drawn, strict=True)]
+            for row, known in zip(same, said, strict=True)
+        ]
+        device = batch["pixels"].device
+        return torch.tensor(same, device=device).float(), torch.tensor(right, device=device).float()
 
     def contact_sheet(self, network) -> None:
         return None

@@ -74,7 +74,7 @@ class OneStepStage:
         clean = network_before(recipe, self.factor, self.device)
         with PartialState().local_main_process_first():
             pack(reader, folder, self.factor, crop, self.settings.crops, clean, note)
-        return PackedCrops(folder, self.settings.cleaned)
+        return PackedCrops(folder, self.settings.cleaned, reader.files)
 
     def parameter_groups(self) -> list[dict]:
         return (temporal_and_spatial if self.recipe.video else all_parameters)(self.network, self.recipe)

@@ -28,10 +28,10 @@ class EmbeddedImages(torch.utils.data.Dataset):
     """(caption, y_e) pairs: the pictures are embedded once, since the prior never sees pixels."""
 
     def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
-        self.images, self.passed_by = images, images.passed_by
+        self.images, self.files = images, images.files
         self.embeds: list[Tensor] = []
         self.indices: list[int] = []
-        self.skipped: list[tuple[str, str]] = []
+        self.passed_by = list(images.passed_by)
         device = next(image_encoder.parameters()).device
         starts = range(0, len(images), 64)
         shown = sys.stderr.isatty() and len(starts) > 1
@@ -42,7 +42,7 @@ class EmbeddedImages(torch.utils.data.Dataset):
                 self.embeds.extend(embed_images(image_encoder, pixels).cpu())
             # a picture that could not be read was replaced by another one: its caption is that one's
             self.indices.extend(s["index"] for s in samples)
-            self.skipped.extend(item for s in samples for item in s["skipped"])
+            self.passed_by.extend(item for s in samples for item in s["skipped"])
 
     def __len__(self) -> int:
         return len(self.embeds)
@@ -50,7 +50,7 @@ class EmbeddedImages(torch.utils.data.Dataset):
     def __getitem__(self, key):
         index, seed = key[:2]
         caption, _ = self.images.draw_caption(self.indices[index], random.Random(seed))
-        return {"caption": caption, "embeds": self.embeds[index], "skipped": self.skipped}
+        return {"caption": caption, "embeds": self.embeds[index], "skipped": []}
 
     def table(self, embed: Callable) -> WordingTable:
         """What is said of the pictures, as P's table of known wordings."""
