@@ -108,7 +108,7 @@ class Tab:
         }
 
 
-def build_tab(use: str, sizes: tuple[int, int, int], knows_motion: bool) -> Tab:
+def build_tab(use: str, sizes: tuple[int, ...], knows_motion: bool) -> Tab:
     """Inside `gr.Tab`: the components from top to bottom.
 
     sizes: the cascade's, pixels a side. knows_motion: whether it takes a strength of motion.
