@@ -119,9 +119,9 @@ def build_tab(use: str, sizes: tuple[int, ...], knows_motion: bool) -> Tab:
     if use in ("generate", "animate", "extend"):
         _add_prompt(tab)
     _add_length(tab)
-    names = [f"{sizes[0]} (quick)", str(sizes[1]), f"{sizes[2]} (slow)"]
+    names = [f"{size} {note}".strip() for size, note in zip(sizes, ("(quick)", "", "(slow)"), strict=False)]
     tab.fields["size"] = gr.Radio(
-        list(zip(names, sizes, strict=True)), value=sizes[1], label="Size in pixels", elem_classes="sizes"
+        list(zip(names, sizes, strict=True)), value=sizes[:2][-1], label="Size in pixels", elem_classes="sizes"
     )
     _add_seed_and_loop(tab)
     with gr.Accordion("More", open=False, elem_id=f"{use}-more"):
