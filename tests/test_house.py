@@ -66,6 +66,13 @@ def test_every_public_function_of_the_core_is_documented():
     assert not silent
 
 
+def test_the_reference_is_of_this_code(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import api
+
+    assert (ROOT / "docs" / "api.md").read_text() == api.page(), "run python docs/api.py"
+
+
 def test_the_picture_of_the_imports_is_of_this_code(monkeypatch):
     pytest.importorskip("grimp")
     monkeypatch.syspath_prepend(ROOT / "docs")
