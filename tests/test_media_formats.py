@@ -233,3 +233,19 @@ for ending in (".gif", ".webp", ".mp4"):
     assert len(grown) == 3 and max(grown.values()) < 8, (
         grown
     )  # MiB; 250 frames are 18 MiB, 24 as FFmpeg's gif holds them
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm", ".webp"])
+def test_quality_is_the_encoders(tmp_path, ending):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    files = [write_video(tmp_path / f"{quality}{ending}", noise, 24, quality=quality) for quality in (5, 50, 95)]
+    assert files[0].stat().st_size < files[1].stat().st_size < files[2].stat().st_size
+    errors = [np.abs(read_video(file).frames.astype(int) - noise).mean() for file in files]
+    assert errors[0] > errors[1] > errors[2]
+
+
+@pytest.mark.parametrize(("name", "quality"), [("a.gif", 50), ("a.png", 50), ("a", 50), ("a.mp4", 0), ("a.webp", 101)])
+def test_a_quality_that_is_none_is_refused(tmp_path, name, quality):
+    with pytest.raises(UserError, match="quality"):
+        write_video(tmp_path / name, CLIP[:1], 24, quality=quality)
+    assert not list(tmp_path.iterdir())

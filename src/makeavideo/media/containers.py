@@ -24,6 +24,7 @@ _ENCODERS: dict[str, list[tuple[str, dict[str, str]]]] = {
         ("libsvtav1", {"crf": "28", "preset": "9"}),
     ],
 }
+_WORST = {"libx264": 51, "libvpx-vp9": 63, "libsvtav1": 63}  # crf, of which 0 is the best
 # The file grows by whole pieces of a second, each flushed when it is done: it can be cut after any of them.
 _CONTAINERS = {
     ".mp4": ("mp4", {"movflags": "+frag_keyframe+empty_moov+default_base_moof+delay_moov", "flush_packets": "1"}),
@@ -47,6 +48,8 @@ class ContainerSink:
         )
         if name is None:
             raise UserError(f"this PyAV cannot write {ending}: install the av package from PyPI, or use .gif or .webp")
+        if target.quality is not None:
+            options = {**options, "crf": str(round(_WORST[name] * (1 - target.quality / 100)))}
         if name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # it prints its settings to stderr otherwise
         muxer, muxer_options = _CONTAINERS[ending]

@@ -64,6 +64,8 @@ class Target:
     recipe: str | None
     """JSON in ASCII."""
     reserve: Reserve
+    quality: int | None = None
+    """1 to 100; None: the format's usual one."""
 
 
 class Output:

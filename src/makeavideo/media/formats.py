@@ -33,12 +33,24 @@ ONE_PICTURE = (
 )
 
 
+def check_quality(quality: int | None, ending: str) -> None:
+    """Raises UserError for a number that is none, and for a format that loses nothing or cannot choose."""
+    if quality is None:
+        return
+    if ending not in (".mp4", ".webm", ".webp"):
+        kind = "a folder of pictures" if ending == "" else f"a {ending}"
+        raise UserError(f"{kind} has no quality to choose: leave out --quality, or write .mp4, .webm or .webp")
+    if not 1 <= quality <= 100:
+        raise UserError(f"--quality {quality} is not possible: choose from 1 (smallest file) to 100 (best)")
+
+
 def check_writable(
     path: str | os.PathLike[str],
     *,
     fps: float | None = None,
     size: tuple[int, int] | None = None,
     num_frames: int | None = None,
+    quality: int | None = None,
 ) -> Path:
     """Make sure, before any work is done, that a clip can be written to `path`; missing folders are created.
 
@@ -47,6 +59,7 @@ def check_writable(
         fps: the frame rate, if known already.
         size: (height, width) in pixels, if known already.
         num_frames: how many frames there will be, if known already.
+        quality: of the encoder, see `writer.write_video`.
 
     Returns:
         The absolute path that will be written, links resolved.
@@ -59,6 +72,7 @@ def check_writable(
     if not text or "\0" in text:
         raise UserError(f"the output path {text!r} is not a file name: give one such as video.mp4")
     ending = ending_of(text)
+    check_quality(quality, ending)
     if fps is not None:
         frame_rate(fps, ending)
     if size is not None:

@@ -21,9 +21,11 @@ class WebpSink:
     """
 
     _QUALITY = 90
+    """Pillow's, where none is asked for."""
 
     def __init__(self, target: Target) -> None:
         self._rate, self._recipe = target.rate, target.recipe
+        self._quality = target.quality or self._QUALITY
         self._count = 0
         self._before: np.ndarray | None = None
         height, width = target.size
@@ -42,7 +44,7 @@ class WebpSink:
         top, left, bottom, right = _changed(self._before, frame)
         top, left = top & ~1, left & ~1  # the container counts offsets in twos
         picture = io.BytesIO()
-        Image.fromarray(frame[top:bottom, left:right]).save(picture, "WEBP", quality=self._QUALITY, method=2)
+        Image.fromarray(frame[top:bottom, left:right]).save(picture, "WEBP", quality=self._quality, method=2)
         duration = self._time(self._count + 1) - self._time(self._count)
         place = _int24(left // 2) + _int24(top // 2) + _int24(right - left - 1) + _int24(bottom - top - 1)
         # 0x02: replace what is there. A single picture is RIFF, size, WEBP (12 bytes), then the chunk that is wanted.

@@ -41,6 +41,7 @@ def write_video(
     frames: Iterable[Any],
     fps: float,
     recipe: dict[str, Any] | None = None,
+    quality: int | None = None,
 ) -> Path:
     """Write frames to a file whose ending names the format (see `FORMATS`).
 
@@ -53,6 +54,7 @@ def write_video(
             picture in memory (`media.memory`), such as the frames that a pipeline gives.
         fps: frames a second. A gif keeps time in 1/100 s and a webp in 1/1000 s, right on average.
         recipe: what made the clip; any dict that JSON can hold.
+        quality: of mp4, webm and webp, 1 (smallest file) to 100 (best); None: hardly to be told from the frames.
 
     Returns:
         The absolute path that was written.
@@ -61,7 +63,7 @@ def write_video(
         UserError: see `check_writable`; also when the disk is full, or a frame is no picture (`memory.array_of`).
         ValueError: no frames, or a frame that is not of the first one's size.
     """
-    with VideoWriter(path, fps, recipe, keep_partial=False) as writer:
+    with VideoWriter(path, fps, recipe, keep_partial=False, quality=quality) as writer:
         for frame in frames:
             writer.write(frame)
     return writer.path
@@ -104,7 +106,7 @@ class VideoWriter:
     is ever lost halfway.
 
     Args:
-        path, fps, recipe: see `write_video`. The path is checked here, before any frame is made.
+        path, fps, recipe, quality: see `write_video`. The path is checked here, before any frame is made.
         keep_partial: finish the file, not remove it, when it is stopped or the disk is full.
 
     Attributes:
@@ -119,9 +121,11 @@ class VideoWriter:
         recipe: dict[str, Any] | None = None,
         *,
         keep_partial: bool = True,
+        quality: int | None = None,
     ) -> None:
-        self.path = check_writable(path, fps=fps)
+        self.path = check_writable(path, fps=fps, quality=quality)
         self.fps = fps
+        self._quality = quality
         self.num_frames = 0
         self.keep_partial = keep_partial
         self._shown = os.fspath(path)
@@ -220,7 +224,7 @@ class VideoWriter:
             # An encoder holds back two or three seconds: 60 frames of two bits a pixel, more than most need
             self._reserve = Reserve(place, max(16 * size[0] * size[1], 2**18))
         rate = frame_rate(self.fps, self._ending)
-        return _sink_of(self._ending, Target(self._temporary, size, rate, self._recipe, self._reserve))
+        return _sink_of(self._ending, Target(self._temporary, size, rate, self._recipe, self._reserve, self._quality))
 
     def _finish_if_any(self) -> None:
         if self.num_frames:
