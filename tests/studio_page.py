@@ -1,6 +1,7 @@
 """A studio that runs, and people who use its page in a real browser; the fixtures are in conftest."""
 
 import contextlib
+import functools
 import json
 import re
 import time
@@ -171,10 +172,18 @@ def get(url: str, **kwargs) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
+@functools.cache
+def token_header(url: str) -> dict[str, str]:
+    """What programs send to change things: the token, here from the cookie that a browser gets with the page."""
+    with urllib.request.urlopen(url) as reply:
+        cookie = reply.headers["Set-Cookie"]
+    return {"Authorization": "Bearer " + re.match(r"makeavideo-\d+=([^;]+)", cookie)[1]}
+
+
 def begin(url: str, endpoint: str, *data) -> str:
     """The event of a call to the API."""
     body = json.dumps({"data": data}).encode()
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **token_header(url)}
     status, reply = get(f"{url}gradio_api/call/{endpoint}", data=body, headers=headers)
     assert status == 200, reply
     return json.loads(reply)["event_id"]

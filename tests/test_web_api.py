@@ -18,7 +18,7 @@ from makeavideo.media.reader import read_recipe
 from makeavideo.web.uploads import (
     MAX_BYTES,
 )
-from studio_page import DOCS, ROOT, begin, call, get, quick, real_weights, told, told_all
+from studio_page import DOCS, ROOT, begin, call, get, quick, real_weights, token_header, told, told_all
 
 
 @quick
@@ -31,7 +31,10 @@ def test_a_client_of_the_api_leaves_room_for_others(quick_site):
     assert "event: error" in refused and "2 videos of yours are waiting already" in refused
     others = http.client.HTTPConnection(*url[7:-1].split(":"), source_address=("127.0.0.2", 0))
     others.request(
-        "POST", "/gradio_api/call/generate", json.dumps({"data": wish}), {"Content-Type": "application/json"}
+        "POST",
+        "/gradio_api/call/generate",
+        json.dumps({"data": wish}),
+        {"Content-Type": "application/json", **token_header(url)},
     )
     tokens.append(told(url, "generate", json.loads(others.getresponse().read())["event_id"])["job"])
     assert json.loads(call(url, "status").split("data: ")[1])[0] == {"waiting": 3, "limit": 4}
@@ -46,9 +49,45 @@ def test_too_large_an_upload_is_refused_while_it_arrives(quick_site):
     before = set((folder / "uploads" / "incoming").rglob("*"))
     body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
     body += bytes(MAX_BYTES + 1) + b"\r\n--x--\r\n"
-    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    headers = {"Content-Type": "multipart/form-data; boundary=x", **token_header(url)}
     assert get(f"{url}gradio_api/upload", data=body, headers=headers)[0] == 413
     assert set((folder / "uploads" / "incoming").rglob("*")) == before
+
+
+@quick
+def test_other_sites_and_clients_without_the_token_change_nothing(quick_site):
+    url, folder = quick_site
+    before = sorted(folder.rglob("*"))
+    wish = json.dumps({"data": ["a cat", 1, 2, 8, 16, False, 1.0, 1, ""]}).encode()
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nabc\r\n--x--\r\n'
+    kinds = ("application/json", "application/json", "multipart/form-data; boundary=x")
+    token, evil = token_header(url), url[7:-1].replace("127.0.0.1", "evil.example")
+    paths = ("call/generate", "queue/join", "upload")
+    for path, body, kind in zip(paths, (wish, wish, form), kinds, strict=True):
+        for headers in ({}, {"Authorization": "Bearer x"}, {"Host": evil, "Origin": f"http://{evil}", **token}):
+            assert get(f"{url}gradio_api/{path}", data=body, headers={"Content-Type": kind, **headers})[0] == 403, path
+        assert get(f"{url}gradio_api/{path}", data=body, headers={"Origin": f"http://{evil}", **token})[0] == 403
+    for path in ("", "config", "gradio_api/info", "gradio_api/call/gallery/x", "media/gallery/x.mp4"):
+        assert get(url + path, headers={"Host": evil})[0] == 403
+    assert sorted(folder.rglob("*")) == before
+
+
+@quick
+def test_settings_of_a_wrong_type_get_one_sentence(quick_site):
+    url, _ = quick_site
+    right = ["a cat", 1, 2, 8, 16, False, 1.0, 1, "", None]
+    wrong = ((0, 5), (0, ["a"]), (1, "x"), (1, 1.5), (2, True), (3, "8"), (4, {}), (5, "no"), (6, []), (8, 7), (9, "x"))
+    for place, value in wrong:
+        said = call(url, "generate", *right[:place], value, *right[place + 1 :])
+        assert "event: error" in said and re.search(r"is .*: give (a|true)", said), (place, value, said)
+    for value in (5, True, ["x"], {"path": 7}, {"path": {"a": 1}}, {"path": "x", "orig_name": 9}):
+        said = call(url, "animate", value)
+        assert "event: error" in said and re.search(r"(give|choose) an? (uploaded )?file|not valid", said), (
+            value,
+            said,
+        )
+    for job in (5, ["x"], {"a": 1}):
+        assert "There is no such job" in call(url, "stop", job)
 
 
 @quick
@@ -103,7 +142,8 @@ def test_nothing_outside_the_gallery_can_be_read(quick_site, tmp_path):
         for path in (str(picture), f"{folder}/link.mp4", "http://127.0.0.1:1/x.png", "https://example.com/x.png"):
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
             body = json.dumps({"data": [file], "fn_index": one["id"], "session_hash": "sly"}).encode()
-            status, reply = get(f"{url}gradio_api/run/predict", data=body, headers={"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", **token_header(url)}
+            status, reply = get(f"{url}gradio_api/run/predict", data=body, headers=headers)
             assert status >= 400, (path, reply)
     for link in (folder / "link.mp4", folder / "uploads" / "incoming" / "link.txt", folder / "uploads" / ("b" * 32)):
         link.unlink()
@@ -117,6 +157,7 @@ def test_the_documented_examples_run(site, tmp_path):
     Image.new("RGB", (64, 64), "orange").save(tmp_path / "picture.png")
     for program, code in (("sh", blocks["sh"]), ("python", blocks["python"])):
         code = code.replace("http://127.0.0.1:7860/", url)
+        code = code.replace("TOKEN", token_header(url)["Authorization"].removeprefix("Bearer "))
         command = ["bash", "-euc", code] if program == "sh" else [sys.executable, "-c", code]
         run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
         assert run.returncode == 0, f"{shlex.join(command[:1])}: {run.stdout}{run.stderr}"

@@ -1,7 +1,10 @@
 """The studio's gallery and uploads: files of people, of which nothing is believed."""
 
+import json
 import os
 import re
+import struct
+import time
 
 import numpy as np
 import pytest
@@ -9,9 +12,12 @@ from PIL import Image
 
 from makeavideo.errors import UserError
 from makeavideo.media.reader import probe, read_recipe
+from makeavideo.web import gallery as gallery_module
+from makeavideo.web import html
 from makeavideo.web import uploads as uploads_module
 from makeavideo.web.gallery import Gallery
 from makeavideo.web.uploads import (
+    INCOMING_SECONDS,
     KEPT_PIXELS,
     MAX_BYTES,
     Source,
@@ -131,3 +137,101 @@ def test_the_oldest_uploads_make_room(uploads, monkeypatch):
     monkeypatch.setattr(uploads_module, "MAX_TOTAL_BYTES", 2 * uploads.path(dots[0]).stat().st_size + 20)
     last = uploads.keep_frame(np.full((8, 8, 3), 9, np.uint8), "9.png")
     assert [uploads.has(dot) for dot in (*dots, last)] == [False, False, True, True]
+
+
+def test_what_waits_is_bounded_in_size_and_age(uploads, tmp_path, monkeypatch):
+    def wait_for(name: str, age: float, size: int = 10):
+        """As Gradio keeps an upload."""
+        file = uploads.incoming / f"folder-{name}" / name
+        file.parent.mkdir()
+        file.write_bytes(bytes(size))
+        for one in (file, file.parent):
+            os.utime(one, (time.time() - age, time.time() - age))
+        return file
+
+    secret = tmp_path / "secret"
+    secret.write_text("kept")
+    late = wait_for("late", INCOMING_SECONDS + 9)
+    files = [wait_for(str(age), age) for age in (300, 200, 100)]
+    (uploads.incoming / "link").symlink_to(secret)
+    monkeypatch.setattr(uploads_module, "MAX_INCOMING_BYTES", 25 + len(str(secret)))
+    uploads.tidy_incoming()
+    assert [one.exists() for one in (late, *files)] == [False, False, True, True]
+    uploads.tidy_incoming()  # an empty folder goes when it has been one for as long
+    assert files[1].exists() and secret.read_text() == "kept"
+    uploads.incoming.rename(tmp_path / "elsewhere")
+    uploads.tidy_incoming()
+
+
+def test_an_animation_is_bounded_by_all_its_frames_and_by_time(uploads, monkeypatch):
+    bomb = uploads.incoming / "bomb.gif"  # a large screen, on which every frame is one dot
+    dot = b"\x2c" + struct.pack("<4HB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    bomb.write_bytes(b"GIF89a" + struct.pack("<2H3B", 8000, 8000, 0x80, 0, 0) + bytes(6) + 32 * dot + b";")
+    with pytest.raises(UserError, match=r"bomb\.gif has more than 2000 megapixels"):
+        uploads.accept(bomb, "video")
+    small = uploads.incoming / "small.webp"
+    clip(small)
+    content = small.read_bytes()
+    monkeypatch.setattr(uploads_module, "LOOK_SECONDS", -1.0)
+    with pytest.raises(UserError, match=r"small\.webp takes too long to read"):
+        uploads.accept(small, "video")
+    monkeypatch.undo()
+    monkeypatch.setattr("makeavideo.media.animations.MAX_ANIMATION_SECONDS", -1.0)
+    with pytest.raises(UserError, match=r"small\.webp takes too long to read"):
+        uploads.accept(small, "video")
+    monkeypatch.undo()
+    small.write_bytes(content)
+    assert uploads.accept(small, "video").shown == "small.webp"
+
+
+def deep(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+HOSTILE = {
+    "deep": deep(100_000),
+    "less-deep": deep(900),
+    "lists": '{"a": ' + "[" * 5000 + "]" * 5000 + "}",
+    "long": json.dumps({"prompt": "x" * 2**20}),
+    "digits": '{"seed": ' + "9" * 10_000 + "}",
+    "wide": '{"seed": 99999999999999999999, "fps": NaN, "prompt": "half \\ud800", "size": [1], "\\udfff": 1e999}',
+    "wrong": '{"use": ["generate"], "prompt": 5, "seed": {"a": 1}, "num_frames": "many", "loop": []}',
+}
+"""What somebody may write where a recipe belongs."""
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webm", "gif", "webp", "png"])
+def test_metadata_is_read_with_a_bound_on_its_depth_and_size(ending, tmp_path, monkeypatch):
+    for name, text in HOSTILE.items():
+        monkeypatch.setattr("makeavideo.media.writer.json.dumps", lambda *_, text=text, **__: text)
+        file = clip(tmp_path / f"{name}.{ending}", 1 if ending == "png" else 2, recipe={"x": 1})
+        monkeypatch.undo()
+        found = probe(file)
+        assert found.width == 64 and (found.recipe is None) == (name not in ("wide", "wrong")), name
+        assert read_recipe(file) == found.recipe or name == "wide"
+
+
+def test_one_bad_file_never_hides_the_others(gallery, monkeypatch):
+    good = clip(gallery.new_path("good"), recipe={"use": "generate", "prompt": "good"})
+    for name, text in HOSTILE.items():
+        monkeypatch.setattr("makeavideo.media.writer.json.dumps", lambda *_, text=text, **__: text)
+        clip(gallery.folder / f"{name}.mp4", 2, recipe={"x": 1})
+        monkeypatch.undo()
+    clip(gallery.folder / "moved.gif").rename(gallery.folder / "animation.mp4")
+    (gallery.folder / "folder.mp4").mkdir()
+    read = gallery_module.probe
+
+    def probe_or_fail(path):
+        if path.name == "worst.mp4":
+            raise MemoryError
+        return read(path)
+
+    monkeypatch.setattr(gallery_module, "probe", probe_or_fail)
+    clip(gallery.folder / "worst.mp4")
+    items = {item.name: item for item in gallery.items()}
+    assert items.keys() == {good.name, "animation.mp4", *(f"{name}.mp4" for name in HOSTILE)}
+    page = html.gallery(list(items.values()), 12)
+    assert page.encode() and page.count("<article") == len(items)
+    # what is sent to clients is what JSON can hold
+    sent = json.dumps([item.recipe for item in items.values()], allow_nan=False, ensure_ascii=False).encode()
+    assert json.loads(sent) and items["wide.mp4"].recipe["seed"] == "99999999999999999999"

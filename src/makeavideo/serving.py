@@ -1,8 +1,9 @@
-"""What both pages, web/ and votes/, stand on: an address to listen on, a server that Ctrl-C ends, a guard over files
-that clients name, words without markup."""
+"""What both pages, web/ and votes/, stand on: an address to listen on, a server that Ctrl-C ends and that waits for
+nobody for ever, a guard over files that clients name, words without markup."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import html
 import socket
@@ -66,11 +67,47 @@ def address(listener: socket.socket, host: str) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}/"
 
 
-def run_app(app: Any, listener: socket.socket) -> None:
-    """Serve until Ctrl-C."""
-    import uvicorn
+def run_app(app: Any, listener: socket.socket, head_seconds: float = 20.0) -> None:
+    """Serve until Ctrl-C.
 
-    # open pages never let go of their connection, so Ctrl-C does not wait for them
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    head_seconds: how long a connection may take to say what it wants.
+    """
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Impatient(H11Protocol):
+        """uvicorn bounds the time between two requests, but neither that before the first nor that of a head."""
+
+        waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.wait()
+
+        def wait(self) -> None:
+            asked = self.cycle is not None and not self.cycle.response_complete
+            if self.waiting is not None and asked:
+                self.waiting.cancel()
+                self.waiting = None
+            elif self.waiting is None and not asked:
+                self.waiting = self.loop.call_later(head_seconds, self.give_up)
+
+        def give_up(self) -> None:
+            self.waiting = None
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        http=Impatient,
+        ws="none",
+        limit_concurrency=500,  # fewer than the files that a process may have open
+        timeout_graceful_shutdown=1,  # open pages never let go of their connection, so Ctrl-C does not wait for them
+    )
     with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])

@@ -14,7 +14,7 @@ from .. import __version__
 from ..errors import UserError
 from ..included import default_model
 from . import data, evaluate, training, uses, votes
-from .options import Model
+from .options import AllowHost, Model
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,11 +51,12 @@ def web(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
     model: Model = None,
     gallery: Annotated[Path, typer.Option(help="Folder of what was made.")] = Path("gallery"),
+    allow_host: AllowHost = None,
 ) -> None:
     """Open the studio: a page to make, animate, join, vary and continue videos."""
     from ..web import serve
 
-    serve(host, port, model or default_model(), gallery)
+    serve(host, port, model or default_model(), gallery, allow_host or ())
 
 
 @app.command()

@@ -21,6 +21,9 @@ Motion = Annotated[float | None, typer.Option(help="How much moves: 0 (still) to
 Loop = Annotated[bool, typer.Option("--loop", help="The last frame passes into the first one.")]
 Fast = Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
+AllowHost = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="A further name to open the page under, such as a proxy's.")
+]
 Prompt = Annotated[str | None, typer.Option(help="Mix the meaning of these words into the picture's.")]
 PromptWeight = Annotated[float, typer.Option(help="How much of the prompt to mix in, 0 to 1.")]
 FitOption = Annotated[str, typer.Option("--fit", help="Pictures that are not square: crop (cut the centre) or pad.")]

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import UserError
+from .options import AllowHost
 
 
 class _ServeByDefault(TyperGroup):
@@ -36,6 +37,7 @@ def serve(
     raters: Annotated[int, typer.Option(help="People who see each pair; odd.")] = 5,
     seed: Annotated[int, typer.Option(help="Decides which video is on the left.")] = 0,
     prompts: Annotated[Path | None, typer.Option(help="CSV with columns id (the files' stem) and prompt.")] = None,
+    allow_host: AllowHost = None,
 ) -> None:
     """Serve a page that shows two videos for a prompt and asks which is better; Ctrl-C ends it."""
     from ..votes.pairs import find_pairs
@@ -45,7 +47,7 @@ def serve(
     store = Store.create(db, pairs, raters, seed)
     from ..votes.page import run  # after what is refused quickly: Gradio takes seconds
 
-    run(store, pairs, host, port)
+    run(store, pairs, host, port, allow_host or ())
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .clip import Clock, Colour, VideoInfo, interrupt, parse_recipe
-from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, open_image, to_rgb
+from .clip import TOO_LONG, Clock, Colour, VideoInfo, interrupt, parse_recipe
+from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, Unreadable, open_image, to_rgb
 
-MAX_ANIMATION_PIXELS = 8_000_000_000  # of all frames: an animation can only be decoded from its start
+# Of all frames: an animation can only be decoded from its start, and two kilobytes can hold a hundred large frames.
+MAX_ANIMATION_PIXELS = 2_000_000_000
+MAX_ANIMATION_SECONDS = 30.0  # of this thread's work on decoding
 
 
 class Animation:
@@ -39,10 +42,15 @@ class Animation:
         # The still picture of an animated png that is not part of the animation
         first = 1 if count > 1 and image.info.get("default_image") else 0
         self._delays, self._all_read = [], False
+        worked = 0.0
         for index in range(first, count):
             interrupt.get()()
+            worked -= time.thread_time()
             image.seek(index)
             image.load()
+            worked += time.thread_time()
+            if worked > MAX_ANIMATION_SECONDS:
+                raise Unreadable(TOO_LONG)
             delay = round(image.info.get("duration", 0) or 0)
             self._delays.append(delay if delay > 10 or count == 1 else 100)  # as browsers play it
             self._all_read = index == count - 1

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ interrupt: ContextVar[Callable[[], None]] = ContextVar("interrupt", default=lamb
 """Called at every step through a file that is read, which can take long: what it raises ends the reading."""
 
 Colour = tuple[int, int, int]
+
+MAX_RECIPE, MAX_DEPTH = 2**20, 32
+"""Characters of a recipe, and objects and lists in each other."""
+TOO_LONG = "takes too long to read"
 
 
 class VideoInfo(NamedTuple):
@@ -151,10 +156,41 @@ def _ebml_length(file: BinaryIO) -> tuple[int, bool]:
     return value, bool(first) and value != (1 << 7 * (extra + 1)) - 1
 
 
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Reading ends as `Unreadable` after so much work of this thread; a busy machine takes nothing away from it."""
+    before, end = interrupt.get(), time.thread_time() + seconds
+
+    def check() -> None:
+        before()
+        if time.thread_time() > end:
+            raise Unreadable(TOO_LONG)
+
+    token = interrupt.set(check)
+    try:
+        yield
+    finally:
+        interrupt.reset(token)
+
+
 def parse_recipe(text: str | bytes | None) -> dict[str, Any] | None:
-    """A comment that is a JSON object is a recipe; any other comment is somebody else's."""
+    """A comment that is a JSON object is a recipe; any other comment is somebody else's.
+
+    So is one that no recipe could be: of more than a megabyte, or of objects in objects without end.
+    """
+    if len(text or "") > MAX_RECIPE:
+        return None
     try:
         value = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and _is_shallow(value) else None
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether everything that will go through it by recursion can."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [one for group in level for one in (group.values() if isinstance(group, dict) else group)]
+        level = [one for one in level if isinstance(one, dict | list)]
+    return not level

@@ -13,7 +13,7 @@ from PIL import UnidentifiedImageError
 
 from ..errors import UserError
 from .animations import Folder
-from .clip import Clip, VideoInfo, open_by_content
+from .clip import TOO_LONG, Clip, VideoInfo, open_by_content
 from .disk import reason
 from .pictures import TooManyPixels, Unreadable, parse_background
 
@@ -78,6 +78,7 @@ _SENTENCES = {
     "no video track": "has no video stream, nothing but sound: give a file with moving pictures",
     "unknown codec": "is coded in a way that FFmpeg does not know: convert it to mp4 first",
     "no frames": "holds no frames",
+    TOO_LONG: "takes too long to read: make it smaller or shorter first",
 }
 
 

@@ -10,9 +10,11 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
 from ..media.reader import read_video
 from ..media.writer import write_video
@@ -160,7 +162,7 @@ def media(path: Path) -> tuple[bytes, str]:
         return moved.read_bytes(), "video/mp4"
 
 
-def make_app(store: Store, pairs: list[Pair]) -> Any:
+def make_app(store: Store, pairs: list[Pair], site: Site) -> Any:
     """The page as an ASGI application (FastAPI)."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     try:
@@ -171,7 +173,8 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
         raise UserError("The page needs Gradio: run `pip install makeavideo[web]`.") from None
 
     by_name = {pair.name: pair for pair in pairs}
-    app = FastAPI(openapi_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(Doorkeeper, site=site)
     _add_media(app, store, by_name)
     with gr.Blocks(title="Which video is better?", analytics_enabled=False) as blocks:
         Page(store, by_name).wire(blocks)
@@ -183,7 +186,7 @@ def make_app(store: Store, pairs: list[Pair]) -> Any:
         path="/",
         theme=Base(**FONTS),
         css=_CSS,
-        head=_JS,
+        head=_JS + KEEP_TOKEN,
         **PLAIN_PAGE,
     )
 
@@ -292,14 +295,17 @@ def no_files(path: Any) -> None:
     raise PermissionError(f"not a file of this page: {path}")
 
 
-def run(store: Store, pairs: list[Pair], host: str, port: int) -> None:
+def run(store: Store, pairs: list[Pair], host: str, port: int, allow_hosts: Sequence[str] = ()) -> None:
     """Serve until Ctrl-C.
+
+    allow_hosts: further names under which the page may be opened, such as a proxy's.
 
     Raises:
         UserError: Gradio is missing, or the address cannot be listened on.
     """
+    site = Site.at(host, allow_hosts)
     with listen(host, port) as listener:
-        app = make_app(store, pairs)
+        app = make_app(store, pairs, site)
         print(f"{len(pairs)} pairs, votes in {store.path}")
         print(f"Rate at {address(listener, host)} (Ctrl-C ends)", flush=True)
         run_app(app, listener)

@@ -1,5 +1,6 @@
 """The five uses over HTTP: named endpoints of Gradio's API, for curl and gradio_client. See docs/web.md."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from gradio.events import api as api_endpoint
 
 from ..errors import UserError
 from .jobs import Job
-from .requests import INPUTS, Request, as_written
+from .requests import INPUTS, Request, as_written, typed
 from .studio import Studio, new_seed
 from .uploads import Kind, Source
 
@@ -20,6 +21,8 @@ _COMMON = ("num_frames", "fps", "size", "loop", "motion", "num_inference_steps")
 
 def source_of(studio: Studio, value: Any, kind: Kind) -> Source | None:
     """An input as a client gives it: an uploaded file (gradio_client's `handle_file`) or the name of a gallery item."""
+    if value is not None and not isinstance(value, dict | str):
+        raise UserError(f"The {kind} is {str(value)[:40]!r}: give an uploaded file, or the name of a gallery item.")
     if isinstance(value, dict):
         name = value.get("orig_name")
         return studio.uploads.accept(value.get("path"), kind, name if isinstance(name, str) else None)
@@ -63,23 +66,33 @@ class Api:
         self, caller: gr.Request, use: str, inputs: dict[str, Any], seed: int | None, **settings: Any
     ) -> AsyncIterator[dict]:
         try:
-            found = {name: source_of(self.studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
-            sources = {name: source for name, source in found.items() if source is not None}
-            if use == "extend" and not settings["fps"]:
-                settings["fps"] = self.studio.rate(sources["video"]) if "video" in sources else 24.0
-            settings["size"] = settings["size"] or None
-            request = as_written(Request(use, new_seed() if seed is None else seed, sources, **settings))
+            # in a thread: a file may take seconds to look at, in which everybody else is to be served
+            request = await asyncio.to_thread(self.asked, use, inputs, seed, settings)
             job = self.studio.submit(request, caller.client.host)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        except (TypeError, ValueError, OverflowError, AttributeError):
-            raise gr.Error("A setting has the wrong type: see docs/web.md.", print_exception=False) from None
         async for place, _ in self.studio.watch(job):
             if not job.over:
                 yield self.told(job, place)
         if job.error:
             raise gr.Error(job.error, print_exception=False)
         yield self.told(job)
+
+    def asked(self, use: str, inputs: dict[str, Any], seed: int | None, settings: dict[str, Any]) -> Request:
+        """What a client wants, of which nothing is believed.
+
+        Raises:
+            UserError: something is of the wrong type, or no input.
+        """
+        optional = ("motion", "size")
+        settings = {k: None if v is None and k in optional else typed(k, v) for k, v in settings.items()}
+        seed = new_seed() if seed is None else typed("seed", seed)
+        found = {name: source_of(self.studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
+        sources = {name: source for name, source in found.items() if source is not None}
+        if use == "extend" and not settings["fps"]:
+            settings["fps"] = self.studio.rate(sources["video"]) if "video" in sources else 24.0
+        settings["size"] = settings["size"] or None
+        return as_written(Request(use, seed, sources, **settings))
 
     async def generate(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import os
 import re
 import secrets
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..media.clip import VideoInfo
+from ..media.clip import VideoInfo, within
 from ..media.inputs import open_video
 from ..media.reader import probe
 from ..media.writer import VideoWriter
@@ -24,6 +26,8 @@ DOWNLOADS = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif", "webp
 """Ending -> media type of what can be downloaded."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,120}\.mp4")
+LOOK_SECONDS = 5.0
+"""Of work on finding out what one file is."""
 _FASTEST = {"gif": 50.0, "webp": 90.0}
 
 
@@ -34,16 +38,34 @@ class Item:
     name: str
     info: VideoInfo
 
-    @property
+    @functools.cached_property
     def recipe(self) -> dict[str, Any]:
-        return self.info.recipe or {}
+        """As far as it can be sent and shown; {} where there is none."""
+        return _plain(self.info.recipe or {})
+
+
+def _plain(value: Any) -> Any:
+    """What anybody may have written into a file, without what no answer could hold.
+
+    Halves of characters, numbers that are none, whole numbers of more than 64 bits.
+    """
+    if isinstance(value, dict):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, int) and abs(value) >= 2**63 else value
 
 
 @functools.lru_cache(maxsize=4096)
 def _look(path: Path, changed: int) -> VideoInfo | None:
     try:
-        return probe(path)
-    except UserError:  # a file that somebody put there
+        with within(LOOK_SECONDS):
+            return probe(path)
+    except Exception:  # a file that somebody put there: whatever is wrong with it, the others are shown
         return None
 
 
@@ -71,8 +93,9 @@ class Gallery:
         found = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    found.append((entry.stat().st_mtime_ns, entry.name))
+                with contextlib.suppress(OSError):  # it is gone meanwhile
+                    if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                        found.append((entry.stat().st_mtime_ns, entry.name))
         looked = ((name, _look(self.folder / name, changed)) for changed, name in sorted(found, reverse=True))
         return [Item(name, info) for name, info in looked if info is not None]
 

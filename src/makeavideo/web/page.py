@@ -1,5 +1,6 @@
 """The page: five tabs, one a use, the video in the making beside them, and the gallery."""
 
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,7 +27,7 @@ Updates = dict[Any, Any]
 
 def make_page(studio: Studio) -> gr.Blocks:
     """The page and the API."""
-    with gr.Blocks(title="Make-A-Video", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as blocks:
+    with gr.Blocks(title="Make-A-Video", analytics_enabled=False) as blocks:
         page = Page(studio)
         add_endpoints(studio)
         for tab in page.built.values():
@@ -240,14 +241,15 @@ class Page:
 
     def on_pick(self, event: gr.EventData) -> Updates:
         """A button of a video: its settings again, or the video, or a frame of it, as an input."""
-        data = event._data or {}
+        data = event._data if isinstance(event._data, dict) else {}
         pick, name, when = data.get("pick"), data.get("name"), data.get("time")
+        when = float(when) if isinstance(when, int | float) and math.isfinite(when) else 0.0
         try:
             item = self.studio.gallery.find(name)
             if pick == "restore":
                 return self.restored(*self.studio.restore(self.studio.gallery.path(item.name), item.name))
             if pick == "animate":
-                source = self.studio.frame(item.name, float(when) if isinstance(when, int | float) else 0.0)
+                source = self.studio.frame(item.name, when)
                 news = self.built["animate"].chosen("image", source)
             elif pick in ("extend", "vary"):
                 source = Source("gallery", item.name, one_line(item.recipe.get("prompt")) or item.name)

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import UserError
 from .uploads import Kind, Source, Uploads
 
-__all__ = ["INPUTS", "USES", "Request", "as_written", "from_recipe", "one_line", "written"]
+__all__ = ["INPUTS", "USES", "Request", "as_written", "from_recipe", "one_line", "typed", "written"]
 
 USES = ("generate", "animate", "interpolate", "vary", "extend")
 
@@ -23,6 +23,22 @@ INPUTS: dict[str, dict[str, Kind]] = {
     "extend": {"video": "video"},
 }
 """Use -> name of the input in recipes -> what it is."""
+
+_SETTINGS: dict[str, type] = {
+    "seed": int,
+    "prompt": str,
+    "negative_prompt": str,
+    "prompt_weight": float,
+    "fit": str,
+    "num_frames": int,
+    "fps": float,
+    "size": int,
+    "num_inference_steps": int,
+    "guidance_scale": float,
+    "motion": float,
+    "loop": bool,
+}
+_KINDS = {int: "a whole number", str: "a text", float: "a number", bool: "true or false"}
 
 Story = tuple[tuple[str, float], ...]
 """(prompt, seconds) each; one passes into the next."""
@@ -170,6 +186,22 @@ class Request:
         return recipe
 
 
+def typed(name: str, value: Any) -> Any:
+    """A setting that somebody wrote, as the type that it has in `Request`.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    kind = _SETTINGS[name]
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer() and abs(value) < 2**53:
+        return int(value)  # JSON knows one kind of number
+    if type(value) is not kind:
+        raise UserError(f"{name} is {str(value)[:40]!r}: give {_KINDS[kind]}.")
+    return value
+
+
 def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Request, list[str]]:
     """The request that makes a file again, and the names of its inputs that are not in this studio.
 
@@ -185,28 +217,14 @@ def from_recipe(recipe: dict[str, Any] | None, uploads: Uploads) -> tuple[Reques
     if use == "generate" and isinstance(recipe.get("prompt"), list):
         request = replace(request, prompt=_story_of(recipe["prompt"]))
         recipe = {**recipe, "prompt": None}
-    for name, kind in (
-        ("seed", int),
-        ("prompt", str),
-        ("negative_prompt", str),
-        ("prompt_weight", float),
-        ("fit", str),
-        ("num_frames", int),
-        ("fps", float),
-        ("size", int),
-        ("num_inference_steps", int),
-        ("guidance_scale", float),
-        ("motion", float),
-        ("loop", bool),
-    ):
+    for name in _SETTINGS:
         value = recipe.get(name)
         if value is None:
             continue
-        if kind is float and type(value) is int and abs(value) < 2**53:
-            value = float(value)
-        if type(value) is not kind:
-            raise UserError(f"The settings in this file are damaged ({name}): choose another file.")
-        changed: dict[str, Any] = {name: value}
+        try:
+            changed: dict[str, Any] = {name: typed(name, value)}
+        except UserError:
+            raise UserError(f"The settings in this file are damaged ({name}): choose another file.") from None
         request = replace(request, **changed)
     inputs, missing = {}, []
     studio = recipe.get("studio")

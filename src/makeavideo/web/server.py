@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
+from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
 from ..serving import FONTS, PLAIN_PAGE, address, guard_files, listen, run_app
 from .gallery import DOWNLOADS
@@ -15,20 +17,6 @@ from .uploads import MAX_BYTES
 
 __all__ = ["make_app", "serve"]
 
-# Gradio can do much that this page does not need; what could fetch from elsewhere or run a program is not reachable.
-_CLOSED = (
-    "/gradio_api/proxy=",
-    "/gradio_api/file=http",
-    "/gradio_api/file/http",
-    "/gradio_api/vibe",
-    "/gradio_api/undo-vibe",
-    "/gradio_api/process_recording",
-    "/gradio_api/component_server",
-    "/gradio_api/custom_component",
-    "/gradio_api/stream",
-    "/gradio_api/deep_link",
-    "/gradio_api/dev",
-)
 # Whatever finds its way into the page, the browser asks no other host.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
@@ -60,7 +48,7 @@ _COLOURS: dict[str, Any] = {
 
 
 class Guard:
-    """ASGI middleware: closed addresses are not found, and all answers carry the browser's orders."""
+    """ASGI middleware: all answers carry the browser's orders."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -69,11 +57,6 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = "/" + unquote(scope["path"]).lower().replace("\\", "/").lstrip("/")
-        if path.startswith(_CLOSED):
-            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"Not found"})
-            return
 
         async def send_on(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -81,7 +64,7 @@ class Guard:
                     *message["headers"],
                     (b"content-security-policy", _POLICY.encode()),
                     (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
+                    (b"referrer-policy", b"same-origin"),
                 ]
             await send(message)
 
@@ -100,7 +83,7 @@ def _import_gradio(incoming: Path) -> Any:
     return gradio
 
 
-def make_app(studio: Studio) -> Any:
+def make_app(studio: Studio, site: Site) -> Any:
     """The page, the API and the videos as an ASGI application (FastAPI)."""
     gr = _import_gradio(studio.uploads.incoming)
     from fastapi import FastAPI
@@ -110,6 +93,7 @@ def make_app(studio: Studio) -> Any:
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Guard)
+    app.add_middleware(Doorkeeper, site=site, max_upload=MAX_BYTES, after_upload=studio.uploads.tidy_incoming)
     _add_media(app, studio)
     page = make_page(studio)
 
@@ -130,7 +114,7 @@ def make_app(studio: Studio) -> Any:
         path="/",
         theme=gr.themes.Base(primary_hue="blue", **FONTS).set(**_COLOURS),
         css=CSS,
-        head=HEAD,
+        head=HEAD + KEEP_TOKEN,
         allowed_paths=[],
         max_file_size=MAX_BYTES,
         **PLAIN_PAGE,
@@ -175,15 +159,22 @@ def serve(
     model: str | Path = "models/emoji",
     gallery: str | Path = "gallery",
     queue: int = QUEUE,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Open the studio and serve it until Ctrl-C. Port 0 takes a free one.
+
+    allow_hosts: further names under which the page may be opened, such as a proxy's.
 
     Raises:
         UserError: no model, no Gradio, a gallery that cannot be written, an address that cannot be listened on.
     """
+    site = Site.at(host, allow_hosts)
     with listen(host, port) as listener:
         _import_gradio(Path(gallery).resolve() / "uploads" / "incoming")
-        app = make_app(Studio(Path(model), Path(gallery), queue))
+        studio = Studio(Path(model), Path(gallery), queue)
+        app = make_app(studio, site)
+        threading.Thread(target=studio.uploads.keep_tidy, daemon=True).start()
         print(f"The studio is at {address(listener, host)} (Ctrl-C ends)")
+        print(f"Programs send the header Authorization: Bearer {site.token}")
         print(f"What is made is kept in {Path(gallery).resolve()}", flush=True)
         run_app(app, listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -10,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..media.clip import within
 from ..media.inputs import open_video, read_picture, sample_frames
 from ..media.reader import probe
 from ..media.writer import write_video
@@ -28,6 +31,13 @@ __all__ = ["MAX_BYTES", "Source", "Uploads"]
 MAX_BYTES = 50 * 2**20
 MAX_TOTAL_BYTES = 2 * 2**30
 """Of all uploads together; the oldest go first."""
+MAX_INCOMING_BYTES = 256 * 2**20
+"""Of files that were received and that nobody has used yet; the oldest go first."""
+INCOMING_SECONDS = 3600.0
+"""How long such a file waits."""
+_TIDY_SECONDS = 60.0
+LOOK_SECONDS = 20.0
+"""Of work on looking at one upload."""
 MAX_SECONDS = 60.0
 MAX_FRAMES = 3600
 MAX_VIDEO_PIXELS = 1920 * 1200
@@ -75,7 +85,8 @@ class Uploads:
         file = self.received(path)
         shown = _shown(name or file.name)
         try:
-            source = self._keep_picture(file, shown) if kind == "picture" else self._keep_video(file, shown)
+            with within(LOOK_SECONDS):
+                source = self._keep_picture(file, shown) if kind == "picture" else self._keep_video(file, shown)
         except UserError as error:
             raise UserError(str(error).replace(str(file), shown)) from None
         file.unlink(missing_ok=True)
@@ -93,6 +104,29 @@ class Uploads:
         if file.stat().st_size > MAX_BYTES:
             raise UserError(f"The file is larger than {MAX_BYTES // 2**20} MB: choose a smaller one.")
         return file
+
+    def tidy_incoming(self) -> None:
+        """Remove what has waited too long, and the oldest while there is too much; called after every upload."""
+        kept = []
+        for folder, _, names in os.walk(self.incoming, topdown=False):
+            for path in (os.path.join(folder, name) for name in names):
+                with contextlib.suppress(OSError):  # it is gone meanwhile
+                    kept.append((os.lstat(path), path))
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(folder).st_mtime > INCOMING_SECONDS and folder != str(self.incoming):
+                    os.rmdir(folder)  # only if it is empty
+        total = sum(stat.st_size for stat, _ in kept)
+        for stat, path in sorted(kept, key=lambda one: one[0].st_mtime_ns):
+            if total > MAX_INCOMING_BYTES or time.time() - stat.st_mtime > INCOMING_SECONDS:
+                Path(path).unlink(missing_ok=True)
+                total -= stat.st_size
+
+    def keep_tidy(self) -> None:
+        """For ever, in a thread: what nobody comes back for goes too."""
+        while True:
+            with contextlib.suppress(OSError):
+                self.tidy_incoming()
+            time.sleep(_TIDY_SECONDS)
 
     def _keep_picture(self, file: Path, shown: str) -> Source:
         picture = Image.fromarray(read_picture(file))
