@@ -36,7 +36,7 @@ MAX_INCOMING_BYTES = 256 * 2**20
 INCOMING_SECONDS = 3600.0
 """How long such a file waits."""
 _TIDY_SECONDS = 60.0
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 10.0
 """Of work on looking at one upload."""
 MAX_SECONDS = 60.0
 MAX_FRAMES = 3600
