@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from makeavideo.cli import main as cli
 from makeavideo.errors import UserError
-from makeavideo.media.clip import interrupt
 from makeavideo.media.inputs import open_video
+from makeavideo.media.patience import interrupt
 from makeavideo.media.reader import probe, read_recipe, read_video
 from makeavideo.web.gallery import Gallery
 from makeavideo.web.jobs import Job, Jobs, Stopped

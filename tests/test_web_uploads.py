@@ -176,12 +176,29 @@ def test_an_animation_is_bounded_by_all_its_frames_and_by_time(uploads, monkeypa
     with pytest.raises(UserError, match=r"small\.webp takes too long to read"):
         uploads.accept(small, "video")
     monkeypatch.undo()
-    monkeypatch.setattr("makeavideo.media.animations.MAX_ANIMATION_SECONDS", -1.0)
+    monkeypatch.setattr("makeavideo.media.animations.MAX_SECONDS", -1.0)
     with pytest.raises(UserError, match=r"small\.webp takes too long to read"):
         uploads.accept(small, "video")
     monkeypatch.undo()
     small.write_bytes(content)
     assert uploads.accept(small, "video").shown == "small.webp"
+
+
+DOT = b"\x2c" + struct.pack("<4HB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+PIECES = b"\x21\xfe" + 4000 * (b"\xff" + 255 * b"a") + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [("picture", PIECES + DOT), ("video", PIECES + DOT), ("video", DOT + PIECES + DOT), ("video", 20_000 * DOT)],
+    ids=["comment of a picture", "comment", "comment between frames", "frames"],
+)
+def test_a_look_at_a_gif_can_end_wherever_it_is(kind, content, uploads, monkeypatch):
+    slow = uploads.incoming / "slow.gif"
+    slow.write_bytes(b"GIF89a" + struct.pack("<2H3B", 1, 1, 0x80, 0, 0) + bytes(6) + content + b";")
+    monkeypatch.setattr(uploads_module, "LOOK_SECONDS", 0.001)
+    with pytest.raises(UserError, match=r"slow\.gif takes too long to read"):
+        uploads.accept(slow, kind)
 
 
 def deep(depth: int) -> str:

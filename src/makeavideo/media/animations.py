@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .clip import TOO_LONG, Clock, Colour, VideoInfo, interrupt, parse_recipe
-from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, Unreadable, open_image, to_rgb
+from .clip import Clock, Colour, VideoInfo, parse_recipe
+from .patience import MAX_SECONDS, interrupt, within
+from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, open_image, to_rgb
 
 # Of all frames: an animation can only be decoded from its start, and two kilobytes can hold a hundred large frames.
 MAX_ANIMATION_PIXELS = 2_000_000_000
-MAX_ANIMATION_SECONDS = 30.0  # of this thread's work on decoding
 
 
 class Animation:
@@ -36,7 +35,8 @@ class Animation:
     def _steps(self) -> Iterator[Image.Image]:
         """Every frame, loaded; its delay is appended to self._delays."""
         image = self._image
-        count: int = getattr(image, "n_frames", 1)
+        with within(MAX_SECONDS):
+            count: int = getattr(image, "n_frames", 1)
         if image.width * image.height * count > MAX_ANIMATION_PIXELS:
             raise TooManyPixels(MAX_ANIMATION_PIXELS)
         # The still picture of an animated png that is not part of the animation
@@ -44,13 +44,12 @@ class Animation:
         self._delays, self._all_read = [], False
         worked = 0.0
         for index in range(first, count):
-            interrupt.get()()
-            worked -= time.thread_time()
-            image.seek(index)
-            image.load()
-            worked += time.thread_time()
-            if worked > MAX_ANIMATION_SECONDS:
-                raise Unreadable(TOO_LONG)
+            begun = time.thread_time()
+            with within(MAX_SECONDS - worked):
+                interrupt.get()()
+                image.seek(index)
+                image.load()
+            worked += time.thread_time() - begun
             delay = round(image.info.get("duration", 0) or 0)
             self._delays.append(delay if delay > 10 or count == 1 else 100)  # as browsers play it
             self._all_read = index == count - 1
@@ -123,7 +122,7 @@ class Folder:
         self._size, self._fps, self._comment = (0, 0), 24.0, None
         if not self._pictures:
             return
-        with open_image(os.fspath(self._pictures[0])) as image:
+        with open(self._pictures[0], "rb") as file, open_image(file) as image:
             image.load()
             self._size, text = image.size, getattr(image, "text", {})
         self._comment = text.get("Comment")
@@ -138,7 +137,7 @@ class Folder:
 
     def _picture(self, index: int, background: Colour) -> np.ndarray:
         interrupt.get()()
-        with open_image(os.fspath(self._pictures[index])) as image:
+        with open(self._pictures[index], "rb") as file, open_image(file) as image:
             return np.asarray(to_rgb(image, background))
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:

@@ -6,24 +6,19 @@ import contextlib
 import json
 import os
 import struct
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
+from .patience import MAX_SECONDS, within
 from .pictures import Unreadable
-
-interrupt: ContextVar[Callable[[], None]] = ContextVar("interrupt", default=lambda: None)
-"""Called at every step through a file that is read, which can take long: what it raises ends the reading."""
 
 Colour = tuple[int, int, int]
 
 MAX_RECIPE, MAX_DEPTH = 2**20, 32
 """Characters of a recipe, and objects and lists in each other."""
-TOO_LONG = "takes too long to read"
 
 
 class VideoInfo(NamedTuple):
@@ -106,7 +101,9 @@ def open_by_content(file: BinaryIO, threads: int = 0) -> Iterator[Clip]:
         from .pictures import open_image
 
         file.seek(0)
-        with open_image(file) as image:
+        with within(MAX_SECONDS):
+            image = open_image(file)
+        with image:
             yield Animation(image)
         return
     size = file.seek(0, os.SEEK_END)
@@ -154,23 +151,6 @@ def _ebml_length(file: BinaryIO) -> tuple[int, bool]:
     extra = 8 - first.bit_length()
     value = int.from_bytes(bytes([first & (0x7F >> extra)]) + file.read(extra), "big") if first else 0
     return value, bool(first) and value != (1 << 7 * (extra + 1)) - 1
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Reading ends as `Unreadable` after so much work of this thread; a busy machine takes nothing away from it."""
-    before, end = interrupt.get(), time.thread_time() + seconds
-
-    def check() -> None:
-        before()
-        if time.thread_time() > end:
-            raise Unreadable(TOO_LONG)
-
-    token = interrupt.set(check)
-    try:
-        yield
-    finally:
-        interrupt.reset(token)
 
 
 def parse_recipe(text: str | bytes | None) -> dict[str, Any] | None:

@@ -14,7 +14,8 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from .clip import Clock, Colour, VideoInfo, interrupt, parse_recipe
+from .clip import Clock, Colour, VideoInfo, parse_recipe
+from .patience import interrupt
 from .pictures import MAX_PIXELS, TooManyPixels, Unreadable, to_rgb
 from .shown import as_shown
 

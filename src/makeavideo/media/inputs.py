@@ -74,6 +74,8 @@ def _picture_problem(text: str, reason: str) -> str:
     """One sentence: what is wrong with this file and what to do."""
     if reason == "truncated":
         return f"the picture {text} is cut off: its end is missing, copy or download it again"
+    if reason.startswith("takes too long"):
+        return f"the picture {text} {reason}: make it smaller first"
     if reason.startswith("more than"):
         return f"the picture {text} has {reason}: make it smaller first"
     if reason != "not a picture":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
+from .patience import MAX_SECONDS, TooSlow, Watched, within
 
 __all__ = [
     "MAX_PIXELS",
@@ -47,7 +48,7 @@ def unreadable(error: Exception) -> Unreadable:
         return error
     if isinstance(error, UnidentifiedImageError):
         return Unreadable("not a picture")
-    if isinstance(error, TooManyPixels):
+    if isinstance(error, TooManyPixels | TooSlow):
         return Unreadable(str(error))
     text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     return Unreadable("truncated" if "truncated" in text else f"damaged: {text[:80]}")
@@ -68,12 +69,15 @@ class TooManyPixels(Exception):
         super().__init__(f"more than {limit // 1_000_000} megapixels")
 
 
-def open_image(file: str | BinaryIO) -> Image.Image:
-    """Pillow's Image.open, which decodes nothing yet; TooManyPixels from what the header says."""
+def open_image(file: BinaryIO) -> Image.Image:
+    """Pillow's Image.open, which decodes nothing yet; TooManyPixels from what the header says.
+
+    Reading can be ended as `patience` says.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
         try:
-            image = Image.open(file)
+            image = Image.open(cast(BinaryIO, Watched(file)))
         except Image.DecompressionBombError as error:
             raise TooManyPixels from error
     if image.width * image.height > MAX_PIXELS:
@@ -110,7 +114,7 @@ def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int |
     Unreadable for anything that is not a whole picture of at most 64 megapixels.
     """
     try:
-        with open_image(file) as image:
+        with within(MAX_SECONDS), open_image(file) as image:
             if image.format == "EPS":  # Pillow would start Ghostscript, which runs the file's program
                 raise Unreadable("not a picture")
             if detail is not None and image.format == "JPEG":

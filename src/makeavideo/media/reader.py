@@ -13,8 +13,9 @@ from PIL import UnidentifiedImageError
 
 from ..errors import UserError
 from .animations import Folder
-from .clip import TOO_LONG, Clip, VideoInfo, open_by_content
+from .clip import Clip, VideoInfo, open_by_content
 from .disk import reason
+from .patience import TooSlow
 from .pictures import TooManyPixels, Unreadable, parse_background
 
 __all__ = ["Video", "probe", "read_recipe", "read_video"]
@@ -78,7 +79,6 @@ _SENTENCES = {
     "no video track": "has no video stream, nothing but sound: give a file with moving pictures",
     "unknown codec": "is coded in a way that FFmpeg does not know: convert it to mp4 first",
     "no frames": "holds no frames",
-    TOO_LONG: "takes too long to read: make it smaller or shorter first",
 }
 
 
@@ -113,6 +113,8 @@ def open_clip(path: str | os.PathLike[str]) -> Iterator[Clip]:
         raise
     except TooManyPixels as error:
         raise UserError(f"{text} has {error}: make it smaller first") from error
+    except TooSlow as error:
+        raise UserError(f"{text} {error}: make it smaller or shorter first") from error
     except Unreadable as error:
         raise UserError(f"{text} {_SENTENCES.get(str(error), _NO_VIDEO)}") from error
     except _errors_of_content() as error:

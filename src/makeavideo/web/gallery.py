@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..media.clip import VideoInfo, within
+from ..media.clip import VideoInfo
 from ..media.inputs import open_video
+from ..media.patience import within
 from ..media.reader import probe
 from ..media.writer import VideoWriter
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..loading import weights_hash
-from ..media.clip import interrupt
+from ..media.patience import interrupt
 from ..media.writer import VideoWriter, write_video
 from ..sampling import to_uint8
 from ..settings import Settings

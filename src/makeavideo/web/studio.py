@@ -11,13 +11,14 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.inputs import open_video
+from ..media.patience import within
 from ..media.reader import probe, read_recipe
 from .examples import Examples
 from .gallery import Gallery, Item
 from .jobs import Job, Jobs
 from .maker import Maker
 from .requests import Request, from_recipe
-from .uploads import Source, Uploads
+from .uploads import LOOK_SECONDS, Source, Uploads
 
 __all__ = ["QUEUE", "Studio", "new_seed"]
 
@@ -94,7 +95,8 @@ class Studio:
             UserError: none, or none that can be followed.
         """
         try:
-            recipe = read_recipe(file)
+            with within(LOOK_SECONDS):
+                recipe = read_recipe(file)
         except UserError:
             raise UserError(f"{shown} is not a video that was made here: drop an mp4, webm, gif or webp.") from None
         request, missing = from_recipe(recipe, self.uploads)

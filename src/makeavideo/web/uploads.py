@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..media.clip import within
 from ..media.inputs import open_video, read_picture, sample_frames
+from ..media.patience import within
 from ..media.reader import probe
 from ..media.writer import write_video
 from .gallery import Gallery
