@@ -16,10 +16,12 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Echo:
-    """An ASGI application that reads the whole request and answers with its length."""
+    """An ASGI application that reads the whole request and answers with its length, or with much."""
 
     def __init__(self) -> None:
         self.heard: list[int] = []
+        self.gone = threading.Event()
+        """Somebody has left before he had all of it."""
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http":
@@ -32,17 +34,22 @@ class Echo:
             heard, more = heard + len(message.get("body", b"")), message.get("more_body", False)
         self.heard.append(heard)
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": str(heard).encode()})
+        if scope["path"] == "/much":
+            await send({"type": "http.response.body", "body": bytes(2**26), "more_body": True})
+            assert (await receive())["type"] == "http.disconnect"
+            self.gone.set()
+        else:
+            await send({"type": "http.response.body", "body": str(heard).encode()})
 
 
 @contextlib.contextmanager
-def open_page(host: str = "127.0.0.1", allow=(), head_seconds: float = 20.0, **bounds):
+def open_page(host: str = "127.0.0.1", allow=(), head_seconds: float = 20.0, stuck_seconds: float = 60.0, **bounds):
     """A page that is served: its port, its site, and what heard the requests."""
     echo, site, listener = Echo(), Site.at(host, allow), listen(host, 0)
     listener.listen()  # who comes before the server does waits for it
     app = Doorkeeper(echo, site, **bounds)
     # a thread of the process: it ends with it
-    threading.Thread(target=run_app, args=(app, listener, head_seconds), daemon=True).start()
+    threading.Thread(target=run_app, args=(app, listener, head_seconds, stuck_seconds), daemon=True).start()
     yield listener.getsockname()[1], site, echo
 
 
@@ -187,3 +194,11 @@ def test_slow_sockets_are_let_go():
             assert closed_after(one) < 55, start
             one.close()
         assert ask(port)[0] == 200 and set(echo.heard) == {0}
+
+
+def test_who_does_not_take_his_answer_is_let_go():
+    with open_page(stuck_seconds=0.5) as (port, _, echo):
+        with socket.create_connection(("127.0.0.1", port)) as one:
+            one.sendall(b"GET /much HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert echo.gone.wait(55)
+        assert ask(port)[0] == 200

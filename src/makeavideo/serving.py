@@ -67,18 +67,15 @@ def address(listener: socket.socket, host: str) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}/"
 
 
-def run_app(app: Any, listener: socket.socket, head_seconds: float = 20.0) -> None:
-    """Serve until Ctrl-C.
-
-    head_seconds: how long a connection may take to say what it wants.
-    """
-    import uvicorn
+def _impatient(head_seconds: float, stuck_seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's own protocol with the bounds of `run_app`."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Impatient(H11Protocol):
-        """uvicorn bounds the time between two requests, but neither that before the first nor that of a head."""
+        """uvicorn bounds the time between two requests, but not that before the first, of a head, or of an answer."""
 
         waiting: asyncio.TimerHandle | None = None
+        stuck: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -99,12 +96,42 @@ def run_app(app: Any, listener: socket.socket, head_seconds: float = 20.0) -> No
         def give_up(self) -> None:
             self.waiting = None
             if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
+                self.transport.abort()  # which waits for nobody to take what is left of an answer
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self.wait()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.stuck = self.loop.call_later(stuck_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.stuck is not None:
+                self.stuck.cancel()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            for timer in (self.waiting, self.stuck):
+                if timer is not None:
+                    timer.cancel()
+
+    return Impatient
+
+
+def run_app(app: Any, listener: socket.socket, head_seconds: float = 20.0, stuck_seconds: float = 120.0) -> None:
+    """Serve until Ctrl-C.
+
+    head_seconds: how long a connection may take to say what it wants.
+    stuck_seconds: how long it may take up nothing of an answer that is ready for it.
+    """
+    import uvicorn
 
     config = uvicorn.Config(
         app,
         log_level="warning",
-        http=Impatient,
+        http=_impatient(head_seconds, stuck_seconds),
         ws="none",
         limit_concurrency=500,  # fewer than the files that a process may have open
         timeout_graceful_shutdown=1,  # open pages never let go of their connection, so Ctrl-C does not wait for them
