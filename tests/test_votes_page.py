@@ -6,8 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from browser import free_port, outside, record_requests, serve
+from makeavideo.doors import Site
+from makeavideo.votes.page import Page, make_app
+from makeavideo.votes.pairs import find_pairs
 from makeavideo.votes.store import QUESTIONS, Store
 from tiny_votes import BOTH_LEFT, MARKUP, clip
 
@@ -156,6 +160,36 @@ def test_people_rate_pairs_by_mouse_and_by_keyboard(browser, folders, tmp_path):
     assert {vote.left for vote in Store(db).votes()} == {"A", "B"}, "sides are shuffled"
     assert errors == []
     assert len(requests) > 20 and outside(requests, port) == []
+
+
+def test_other_sites_and_clients_without_the_token_change_nothing(folders, tmp_path):
+    pairs = find_pairs(*folders)
+    store, site = Store.create(tmp_path / "v.sqlite", pairs), Site.at("127.0.0.1")
+    ask = TestClient(make_app(store, pairs, site), "http://127.0.0.1:7860")
+    start = {"data": ["Ada"], "fn_index": 1, "session_hash": "x"}
+    token = {"Authorization": f"Bearer {site.token}"}
+    for path in ("/", "/config", "/media/x/left"):
+        assert ask.get(path, headers={"Host": "evil.example:7860"}).status_code == 403
+    for path in ("/gradio_api/queue/join", "/gradio_api/run/predict"):
+        for headers in ({}, {"Host": "evil.example", **token}, {"Origin": "http://evil.example", **token}):
+            assert ask.post(path, json=start, headers=headers).status_code == 403, (path, headers)
+    assert ask.post("/gradio_api/upload", files={"files": b"x"}, headers=token).status_code == 404
+    assert ask.post("/gradio_api/queue/join", json=start, headers=token).status_code == 200
+
+
+def test_names_of_a_wrong_type_or_length_are_nobodys(folders, tmp_path):
+    import gradio as gr
+
+    pairs = find_pairs(*folders)
+    store = Store.create(tmp_path / "v.sqlite", pairs)
+    with gr.Blocks():
+        page = Page(store, {pair.name: pair for pair in pairs})
+    for wrong in (5, None, ["Ada"], {"a": 1}, "", "  "):
+        assert page.on_load(wrong)[page.saved] == page.on_save(wrong, wrong, "left", "left")[page.saved] == ""
+        assert page.on_save("Ada", wrong, "left", "left")[page.saved] == "Ada"
+        assert page.on_start(wrong)[page.saved].startswith("rater-")
+    assert page.on_load("half \ud800 " + 100 * "x")[page.saved] == "half ? " + 73 * "x"
+    assert store.votes() == []
 
 
 def test_the_page_gives_nothing_away_and_keeps_in_step(browser, folders, tmp_path):

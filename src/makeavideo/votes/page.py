@@ -275,19 +275,29 @@ class Page:
             **{radio: None for radio in self.radios},
         }
 
-    def on_load(self, rater: str) -> dict[Any, Any]:
+    def on_load(self, saved: Any) -> dict[Any, Any]:
+        rater = name_of(saved)
         return self.show_next(rater) if rater else self.ask_name()
 
-    def on_start(self, typed: str) -> dict[Any, Any]:
-        return self.show_next(" ".join(typed.split())[:80] or f"rater-{secrets.token_hex(4)}")
+    def on_start(self, typed: Any) -> dict[Any, Any]:
+        return self.show_next(name_of(typed) or f"rater-{secrets.token_hex(4)}")
 
-    def on_save(self, rater: str, held: str, *answers: str | None) -> dict[Any, Any]:
+    def on_save(self, saved: Any, held: Any, *answers: str | None) -> dict[Any, Any]:
+        rater, held = name_of(saved), name_of(held)
+        if not rater:
+            return self.ask_name()
         given = [answer for answer in answers if answer is not None]
         if len(given) < len(QUESTIONS):
             return {self.message: status("Please answer both questions.")}
         if self.store.vote(held, dict(zip(QUESTIONS, given, strict=True))):
             return self.show_next(rater)
         return self.show_next(rater, "That pair is no longer yours to rate, here is another one. ")
+
+
+def name_of(given: Any) -> str:
+    """What a browser says that somebody, or a pair in his hands, is called: one line of at most 80 characters; "" for
+    anything but a text."""
+    return " ".join(given.encode("utf-8", "replace").decode().split())[:80] if isinstance(given, str) else ""
 
 
 def no_files(path: Any) -> None:
