@@ -86,13 +86,13 @@ class Api:
         """
         optional = ("motion", "size")
         settings = {k: None if v is None and k in optional else typed(k, v) for k, v in settings.items()}
-        seed = new_seed() if seed is None else typed("seed", seed)
+        chosen: int = new_seed() if seed is None else typed("seed", seed)
         found = {name: source_of(self.studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
         sources = {name: source for name, source in found.items() if source is not None}
         if use == "extend" and not settings["fps"]:
             settings["fps"] = self.studio.rate(sources["video"]) if "video" in sources else 24.0
         settings["size"] = settings["size"] or None
-        return as_written(Request(use, seed, sources, **settings))
+        return as_written(Request(use, chosen, sources, **settings))
 
     async def generate(
         self,
