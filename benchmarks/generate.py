@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from long_video import fresh
 from makeavideo.evaluation.results import machine, one_sentence, save_benchmark
+from makeavideo.figures import MAX_FRAMES
 from makeavideo.included import default_model
 from makeavideo.loading import weights_hash
-from makeavideo.timeline import MAX_FRAMES
 from makeavideo.work import WatchedPipeline
 
 BARS = {"--fast": (1000, 3), "--size 256": (3000, 0), "--size 768": (4500, 0)}

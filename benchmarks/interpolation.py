@@ -23,6 +23,7 @@ from makeavideo.decoding import Decoding
 from makeavideo.emoji.concepts import split
 from makeavideo.encoders import embed_images
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.figures import FRAME_SKIP, KEY_FRAMES
 from makeavideo.flow import Flow
 from makeavideo.included import default_model
 from makeavideo.inflation import VideoUNet
@@ -30,7 +31,6 @@ from makeavideo.loading import weights_hash
 from makeavideo.media.contact_sheet import contact_sheet
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
-from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES
 from makeavideo.training.networks import load_folder
 
 STEPS = 16

@@ -20,11 +20,11 @@ import torch
 
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
+from makeavideo.figures import FRAME_SKIP, KEY_FRAMES, MAX_FRAMES
 from makeavideo.included import default_model
 from makeavideo.loading import weights_hash
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
-from makeavideo.timeline import FRAME_SKIP, KEY_FRAMES, MAX_FRAMES
 
 PROMPTS = ["dog face", "rocket", "red apple", "sun with face", "ghost", "frog", "birthday cake", "blue heart"]
 

@@ -15,9 +15,10 @@ from torch import Tensor
 from .cascade import Cascade
 from .chunks import in_no_grad, take
 from .decoding import Decoding
+from .figures import KEY_FRAMES
 from .sampling import Anchor, add_details, copied, forked, from_uint8
 from .settings import Settings, VideoOptions, settle
-from .timeline import KEY_FRAMES, Segment, Windows, frame_skip, key_frames
+from .timeline import Segment, Windows, frame_skip, key_frames
 
 
 @dataclass

@@ -18,17 +18,16 @@ from .decoding import Decoding, Start
 from .encoders import TextProjection, embed_images, embed_text
 from .enlarger import Enlarger, enlarge_stretches
 from .errors import UserError
+from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS
 from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import load_pipeline
-from .sampling import TIMESTEPS, Generators, check_scheduler, frame_noise, guide
+from .sampling import Generators, check_scheduler, frame_noise, guide
 from .sampling_config import SamplingConfig
 from .steps import SteppedPipeline
 from .super_resolution import SuperResolver
-from .timeline import FRAME_SKIP, spans
+from .timeline import spans
 from .wordings import WordingTable
-
-SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 
 
 class Cascade(SteppedPipeline):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from .chunks import in_stretches
+from .figures import TIMESTEPS
 from .inflation import VideoUNet
-from .sampling import TIMESTEPS, Generators, OnStep, frame_noise, sample, upsample
+from .sampling import Generators, OnStep, frame_noise, sample, upsample
 from .super_resolution import SuperResolver
 
 

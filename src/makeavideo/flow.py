@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .figures import FRAME_SKIP
 from .sampling import cross_fade
-from .timeline import FRAME_SKIP
 
 NEAR = FRAME_SKIP + FRAME_SKIP // 2
 """Largest distance of two given frames that flow leads between; the last gap of a loop can be the longest."""

@@ -1,13 +1,18 @@
 """A pipeline's folder: checked and loaded for the machine at hand, and told apart from others by its weights."""
 
 import hashlib
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from .errors import UserError
+from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
 from .quiet import quiet_libraries
 
 Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
@@ -26,27 +31,132 @@ def load_pipeline(kind: type[Pipeline], folder: str | Path) -> Pipeline:
     """`from_pretrained` from a folder on disk, on the best device and in the precision that it is fast in.
 
     Raises:
-        UserError: no such folder, no pipeline in it, weights missing or pickled, an impossible number in its config.
+        UserError: no such folder, no pipeline in it, a file that is missing, damaged or of something else, weights
+            that are pickled, not those of the network, or no numbers; an impossible number in its config.
     """
     folder = Path(folder)
-    if not (folder / "model_index.json").is_file():
-        raise UserError(
-            f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline."
-        )
-    pickles = [p for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.rglob(ending)]
-    if pickles and not any(folder.rglob("*.safetensors")):
-        raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
+    index = check_model(folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
     exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
+    components = load_components(folder, index, {"default": fast, **exact})
     try:
         with quiet_libraries():
-            pipe = kind.from_pretrained(folder, dtype={"default": fast, **exact}, use_safetensors=True)
+            pipe = kind.from_pretrained(folder, **components)
     except UserError as error:
         raise UserError(f"The model at {folder} cannot be run: {error}") from None
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"The model at {folder} cannot be loaded ({reason}): download it again.") from None
     for network in (pipe.decoder, pipe.interpolator, pipe.super_resolution_low, pipe.super_resolution_high):
         network.to(memory_format=torch.channels_last)
     return pipe.to(device)
+
+
+def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
+    """The components of a folder that `check_model` has looked at, each by its library.
+
+    Args:
+        dtypes: of the networks, by name; "default" of the others.
+
+    Raises:
+        UserError: a component that its files do not give whole: it never gets random numbers in place of weights.
+    """
+    components: dict[str, Any] = {}
+    for name, entry in index.items():
+        if entry is None:
+            continue
+        component = class_of(folder, name, *entry)
+        dtype = dtypes.get(name, dtypes["default"])
+        try:
+            components[name] = load_component(component, folder / name, dtype)
+        except UserError as error:
+            if str(folder) in str(error):
+                raise
+            fails(folder / name, error)
+        except Exception as error:  # whatever it is that a library stumbles over in a damaged file
+            fails(folder / name, error)
+    if "tokenizer" in components and "text_encoder" in components:
+        words, known = len(components["tokenizer"]), components["text_encoder"].config.vocab_size
+        if not known - 128 < words <= known:  # some are padded to a round number
+            damaged(folder / "tokenizer", f"it has {words} words, but the text encoder knows {known}")
+    return components
+
+
+def fails(folder: Path, error: Exception) -> NoReturn:
+    """Raises the sentence of a component that a library cannot make of its files."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    config = "scheduler_config.json" if folder.name in SCHEDULERS else "config.json"
+    file = folder if folder.name == "tokenizer" else folder / config
+    try:
+        damaged(file, reason.rstrip("."))
+    except UserError as sentence:
+        raise sentence from error
+
+
+def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
+    """The class of a component, one of those that can stand there."""
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    bases: tuple[type, ...] = (ModelMixin, PreTrainedModel)
+    if name in SCHEDULERS:
+        bases = (SchedulerMixin,)
+    elif name == "tokenizer":
+        bases = (PreTrainedTokenizerBase,)
+    found = getattr(import_module(library), kind, None)
+    if not isinstance(found, type) or not issubclass(found, bases):
+        damaged(folder / "model_index.json", f"{library} has no {kind} that can be the {name}")
+    return found
+
+
+def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One component. Raises UserError, and whatever its library raises."""
+    if issubclass(component, SchedulerMixin):
+        return component.from_pretrained(folder)
+    if not hasattr(component, "state_dict"):
+        return component.from_pretrained(folder, local_files_only=True)
+    check_tensors(component, folder)
+    with quiet_libraries():
+        network, told = component.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
+        )
+        missing, unexpected = (
+            sorted(key for key in told[kind] or () if not (folder.name == "text_encoder" and "pooler" in key))
+            for kind in ("missing_keys", "unexpected_keys")  # a pooling layer is not used
+        )
+        compare(weights_of(folder), missing, unexpected)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            damaged(weights_of(folder), f"{name} holds numbers that are none (NaN or infinite)")
+    return network
+
+
+def check_tensors(component: Any, folder: Path) -> None:
+    """The network that the config describes has the tensors that the file holds, and no others.
+
+    It is made without memory for its weights: a config of absurd sizes costs nothing. transformers gives some tensors
+    other names while it reads, so of its networks the shapes alone are compared here.
+    """
+    with quiet_libraries(), torch.device("meta"):
+        if issubclass(component, ModelMixin):
+            network = component.from_config(read_json(folder / "config.json"))
+        else:
+            network = component(component.config_class.from_pretrained(folder, local_files_only=True))
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = tensors_of(folder)
+    if issubclass(component, ModelMixin):
+        compare(weights_of(folder), sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys()))
+    for name in sorted(wanted.keys() & found.keys()):
+        if wanted[name] != found[name]:
+            damaged(weights_of(folder), f"its weights have another shape than its config.json says, {name} for one")
+
+
+def compare(file: Path, missing: list[str], unexpected: list[str]) -> None:
+    """Raises UserError where weights are not those of their network."""
+    if missing:
+        damaged(file, f"it lacks weights, {missing[0]} for one")
+    if unexpected:
+        damaged(file, f"it has weights that its config.json has no place for, {unexpected[0]} for one")
+
+
+def weights_of(folder: Path) -> Path:
+    """The file to name in a sentence about a component's weights."""
+    files = sorted(folder.glob("*.safetensors"))
+    return files[0] if len(files) == 1 else folder

@@ -22,11 +22,12 @@ from torch import Tensor
 from .assembly import Assembly, MakeAVideoOutput
 from .chunks import take, without_first, without_first_frame
 from .errors import UserError
+from .figures import KEY_FRAMES, MAX_FRAMES
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames
 from .media.pictures import Fit
 from .sampling import Anchor, Generators
 from .settings import Settings, VideoOptions, takes_options
-from .timeline import KEY_FRAMES, MAX_FRAMES, Segment, frame_skip, key_frames
+from .timeline import Segment, frame_skip, key_frames
 
 
 class MakeAVideoPipeline(Assembly):

@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import UserError
-
-TIMESTEPS = 1000
-"""Networks are told the noise level as `t * TIMESTEPS`, the range that diffusers' time embeddings are made for."""
+from .figures import TIMESTEPS
 
 DETAIL_TOLERANCE = 0.15
 """Change of a small frame's pixel, of the range -1 to 1, at which nothing is left of a given picture's detail."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from .errors import UserError
-from .timeline import KEY_FRAMES
+from .figures import KEY_FRAMES
 
 LIMITS = {
     "candidates": (1, 1024),

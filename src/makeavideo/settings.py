@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from .errors import UserError
-from .sampling import CALLBACK_TENSORS, TIMESTEPS, Generators
-from .timeline import KEY_FRAMES, MAX_FRAMES
+from .figures import KEY_FRAMES, MAX_FRAMES, TIMESTEPS
+from .sampling import CALLBACK_TENSORS, Generators
 
 OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
 

@@ -11,12 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-KEY_FRAMES = 16
-"""Frames that D_t makes, and the window that F-up works on."""
-FRAME_SKIP = 5
-"""F-up puts FRAME_SKIP - 1 new frames between two key frames: 16 -> 76."""
-MAX_FRAMES = (KEY_FRAMES - 1) * FRAME_SKIP + 1
-"""Frames of a video that D_t covers with one window: the shape of the paper."""
+from .figures import FRAME_SKIP, KEY_FRAMES
 
 
 def frame_skip(num_frames: int, fps: float) -> int:

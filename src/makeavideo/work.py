@@ -6,9 +6,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .cascade import Cascade
+from .figures import KEY_FRAMES
 from .pipeline import MakeAVideoPipeline
 from .settings import Settings
-from .timeline import KEY_FRAMES, frame_skip
+from .timeline import frame_skip
 
 __all__ = ["WatchedPipeline", "Watcher", "Work"]
 

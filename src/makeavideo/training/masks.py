@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..timeline import FRAME_SKIP
+from ..figures import FRAME_SKIP
 
 
 def draw_masks(batch: int, num_frames: int, generator: torch.Generator, every_fifth: float = 0.0) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 
 from ...encoders import embed_images
 from ...errors import UserError
+from ...figures import TIMESTEPS
 from ...inflation import VideoUNet
-from ...sampling import TIMESTEPS, add_noise, from_uint8, to_uint8
+from ...sampling import add_noise, from_uint8, to_uint8
 from ...super_resolution import SuperResolver
 from ..networks import load_folder
 from ..recipe import Recipe

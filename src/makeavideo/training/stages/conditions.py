@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ...encoders import embed_images
+from ...figures import TIMESTEPS
 from ...motion import clip_strength
-from ...sampling import TIMESTEPS
 from ..networks import load_folder
 from ..recipe import Recipe
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ...data.images import CaptionedImages
 from ...encoders import embed_images
 from ...errors import UserError
-from ...sampling import TIMESTEPS, add_noise, frame_noise
+from ...figures import TIMESTEPS
+from ...sampling import add_noise, frame_noise
 from ...wordings import WordingTable
 from ..datasets import captioned_images
 from ..losses import draw_levels, weighted_loss

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...figures import TIMESTEPS
 from ...inflation import VideoUNet
-from ...sampling import TIMESTEPS, add_noise, frame_noise, make_scheduler, sample, to_uint8, upsample
+from ...sampling import add_noise, frame_noise, make_scheduler, sample, to_uint8, upsample
 from ...super_resolution import SuperResolver
 from ..datasets import captioned_images, unlabelled_clips
 from ..losses import diffuse, weighted_loss

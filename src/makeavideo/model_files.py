@@ -1,0 +1,282 @@
+"""A model's folder as files: what can be seen of damage, and of what the model can do, before anything heavy is loaded.
+
+Every json is parsed, with a bound on its size and depth, and every safetensors header is read and held against the
+length of its file. It takes milliseconds, and neither torch nor diffusers.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import UserError
+from .figures import SR_HIGH_FACTOR, SR_LOW_FACTOR
+
+NETWORKS = (
+    "text_projection",
+    "image_encoder",
+    "prior",
+    "decoder",
+    "interpolator",
+    "super_resolution_low",
+    "super_resolution_high",
+)
+SCHEDULERS = tuple(f"{name}_scheduler" for name in NETWORKS[2:])
+OPTIONAL = ("tokenizer", "text_encoder", "wordings")
+"""Without the first two the packaged text encoder is taken."""
+LIBRARIES = (
+    "diffusers",
+    "transformers",
+    *(f"makeavideo.{module}" for module in ("encoders", "inflation", "super_resolution", "wordings")),
+)
+"""Where a component's class may come from: nothing else is imported because a file says so."""
+
+DEPTH = 64
+"""Levels of nested json that are read: real files have less than ten."""
+JSON_BYTES, HEADER_BYTES = 64 * 2**20, 100 * 2**20
+LARGEST = 2**31
+"""Numbers in a config beyond it are no sizes of a network."""
+TRAIN_TIMESTEPS = 100_000
+"""A scheduler keeps a few numbers for each."""
+PICTURE = 4096
+"""Pixels a side that D_t may make."""
+BITS = {"BOOL": 8, "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8}
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+
+Index = dict[str, tuple[str, str] | None]
+"""Component -> library and class, of model_index.json; None: there is none."""
+Tensors = dict[str, tuple[int, ...]]
+"""Name -> shape."""
+
+
+def damaged(file: Path, fault: str, remedy: str = "download it again") -> NoReturn:
+    """Raises the sentence of a file of a model that cannot be used."""
+    raise UserError(f"The model cannot be loaded ({file}: {fault}): {remedy}.")
+
+
+def check_model(folder: Path) -> Index:
+    """Looks at every file of a pipeline's folder, and says what components it has.
+
+    Raises:
+        UserError: no such folder, no pipeline in it, pickled weights, a file that is missing or damaged.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise UserError(
+            f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline, such as "
+            "models/emoji of the project's repository, or train one with `make-a-video train`."
+        )
+    pickles = [p for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.rglob(ending)]
+    if pickles and not any(folder.rglob("*.safetensors")):
+        raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
+    index = read_index(folder / "model_index.json")
+    for name, entry in index.items():
+        if entry is not None:
+            check_component(folder / name)
+    if index["tokenizer"] is not None and not any(any((folder / "tokenizer").glob(name)) for name in VOCABULARIES):
+        damaged(folder / "tokenizer" / "tokenizer.json", "the file is missing")
+    sizes_of(folder)
+    return index
+
+
+def read_index(file: Path) -> Index:
+    """model_index.json. Raises UserError where a component lacks, or is of a library that has none of ours."""
+    values = read_config(file)
+    if not isinstance(values.get("_class_name"), str):
+        damaged(file, "it names no class of a pipeline")
+    if not isinstance(values.get("sampling", {}), dict | None):
+        damaged(file, "`sampling` is no table of names and numbers")
+    index: Index = {}
+    for name in (*NETWORKS, *SCHEDULERS, *OPTIONAL):
+        entry = values.get(name)
+        if entry is None or entry == [None, None]:
+            if name not in OPTIONAL:
+                damaged(file, f"it has no {name}", "give the folder of a MakeAVideoPipeline, or download it again")
+            index[name] = None
+            continue
+        if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(part, str) for part in entry):
+            damaged(file, f"{name} is no pair of library and class")
+        if entry[0] not in LIBRARIES:
+            damaged(file, f"{name} is of {entry[0]!r}, from which nothing is loaded", "use a model that you trust")
+        index[name] = (entry[0], entry[1])
+    if (index["tokenizer"] is None) != (index["text_encoder"] is None):
+        damaged(file, "of tokenizer and text_encoder it has one, without the other")
+    return index
+
+
+def check_component(folder: Path) -> None:
+    """All files of a component that will be read: config, weights, words."""
+    name = folder.name
+    scheduler, tokenizer = name in SCHEDULERS, name == "tokenizer"
+    config = folder / (
+        "scheduler_config.json" if scheduler else "tokenizer_config.json" if tokenizer else "config.json"
+    )
+    if not config.is_file():
+        damaged(config, "the file is missing")
+    for file in sorted(folder.glob("*.json")):
+        read_json(file)
+    for file in sorted(folder.glob("*.txt")):
+        read_text(file)
+    values = read_config(config)
+    if scheduler:
+        steps = values.get("num_train_timesteps", 1000)
+        if not is_whole(steps) or not 1 <= steps <= TRAIN_TIMESTEPS:
+            damaged(config, f"num_train_timesteps is {str(steps)[:40]}, not a number from 1 to {TRAIN_TIMESTEPS:,}")
+    elif not tokenizer:
+        check_numbers(config, values, len(tensors_of(folder)))
+
+
+def check_numbers(config: Path, values: dict[str, Any], tensors: int) -> None:
+    """A network of n layers has n tensors at least: a config with more of them would be built for hours."""
+    for key, value in numbers_in(values):
+        if abs(value) > LARGEST or (not isinstance(value, int) and not math.isfinite(value)):
+            damaged(config, f"{key} is {str(value)[:40]}, which is no size of a network")
+        if ("layers" in key or key == "depth") and value > tensors:
+            damaged(config, f"{key} is {value}, but the weights are {tensors} tensors")
+
+
+def numbers_in(values: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
+    """All numbers of a json, each with the name that it stands under."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from numbers_in(value, name)
+    elif isinstance(values, list):
+        for value in values:
+            yield from numbers_in(value, key)
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        yield key, values
+
+
+def sizes_of(folder: Path) -> tuple[int, int, int]:
+    """Pixels a side after D_t, after SR_l_t and after SR_h, as `Cascade.sizes`. Raises UserError."""
+    file = folder / "decoder" / "config.json"
+    values = read_config(file)
+    unet = values.get("unet_config")
+    sample_size = unet.get("sample_size") if isinstance(unet, dict) else None
+    patch = values.get("space_to_depth", 1)
+    if not is_whole(sample_size) or not is_whole(patch) or min(sample_size, patch) < 1:
+        damaged(file, "unet_config.sample_size and space_to_depth are no whole numbers from 1 up")
+    base = sample_size * patch
+    if base > PICTURE:
+        damaged(file, f"it asks for pictures of {base} pixels a side, more than {PICTURE}")
+    return base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR
+
+
+def knows_motion(folder: Path) -> bool:
+    """Whether D_t was trained with a strength of motion. Raises UserError."""
+    return read_config(folder / "decoder" / "config.json").get("motion") is not None
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def read_bytes(file: Path, most: int, of: str) -> bytes:
+    """A small file. Raises UserError where it is missing, empty, too large, or a pointer of Git LFS."""
+    try:
+        size = file.stat().st_size
+        with open(file, "rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        damaged(file, f"it cannot be read, {error.strerror or error}")
+    if data.startswith(b"version https://git-lfs"):
+        damaged(file, "it is a pointer of Git LFS, not the file itself", "fetch the files with `git lfs pull`")
+    if not data.strip():
+        damaged(file, "the file is empty")
+    if size > most:
+        damaged(file, f"{size:,} bytes are too many for {of}")
+    return data
+
+
+def read_text(file: Path) -> str:
+    """A text in UTF-8. Raises UserError."""
+    try:
+        return read_bytes(file, JSON_BYTES, "a list of words").decode()
+    except UnicodeDecodeError:
+        damaged(file, "it is no text in UTF-8")
+
+
+def read_json(file: Path) -> Any:
+    """A json of bounded size and depth. Raises UserError."""
+    return parsed(file, read_bytes(file, JSON_BYTES, "a json"))
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A json with names and values. Raises UserError."""
+    values = read_json(file)
+    if not isinstance(values, dict):
+        damaged(file, "it is no json of names and values")
+    return values
+
+
+def parsed(file: Path, data: bytes) -> Any:
+    """The json that a file holds."""
+    try:
+        values = json.loads(data)
+    except RecursionError:
+        damaged(file, f"it is nested more than {DEPTH} levels deep")
+    except ValueError:  # no json, no UTF-8, a number of thousands of digits
+        damaged(file, "it is no json, or cut off")
+    level = [values]
+    for _ in range(DEPTH):
+        level = [inner for value in level if isinstance(value, dict | list) for inner in members(value)]
+        if not level:
+            return values
+    damaged(file, f"it is nested more than {DEPTH} levels deep")
+
+
+def members(value: dict | list) -> Any:
+    return value.values() if isinstance(value, dict) else value
+
+
+def tensors_of(folder: Path) -> Tensors:
+    """Names and shapes of the tensors of all safetensors files in a component's folder. Raises UserError."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        damaged(folder, "its weights, a file .safetensors, are missing")
+    found: Tensors = {}
+    for file in files:
+        found |= header_of(file)
+    return found
+
+
+def header_of(file: Path) -> Tensors:
+    """Names and shapes of the tensors of a safetensors file, which is as long as its header says. Raises UserError."""
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(HEADER_BYTES, size - 8):
+            read_bytes(file, size, "weights")  # empty, or a pointer: said so
+            damaged(file, "it is no safetensors file, or cut off")
+        header = parsed(file, stream.read(length))
+    if not isinstance(header, dict):
+        damaged(file, "its header is no table of tensors")
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    places = sorted(place_of(file, name, entry) for name, entry in entries.items())
+    if any(end != start for (_, end), (start, _) in pairwise([(0, 0), *places, (size - 8 - length, 0)])):
+        damaged(file, "its tensors do not fill it: it is cut off, or has bytes too many")
+    if not entries:
+        damaged(file, "it holds no tensors")
+    return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+
+
+def place_of(file: Path, name: str, entry: Any) -> tuple[int, int]:
+    """Where a tensor begins and ends, which fits its type and shape."""
+    values = entry if isinstance(entry, dict) else {}
+    kind, shape, place = (values.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if (
+        not isinstance(kind, str)
+        or kind not in BITS
+        or not all(isinstance(part, list) and all(is_whole(n) and n >= 0 for n in part) for part in (shape, place))
+        or len(place) != 2  # type: ignore[arg-type]
+        or (place[1] - place[0]) * 8 != math.prod(shape) * BITS[kind]  # type: ignore[index,arg-type]
+    ):
+        damaged(file, f"its header is damaged at {name[:80]}")
+    return place[0], place[1]  # type: ignore[index]
