@@ -1,4 +1,4 @@
-"""The numbers of the cascade's shape (section 3 of the paper), apart from what computes with them"""
+"""What is fixed about the cascade: the numbers of its shape (section 3 of the paper), and what callbacks are given."""
 
 KEY_FRAMES = 16
 """Frames that D_t makes, and the window that F-up works on."""
@@ -10,3 +10,5 @@ TIMESTEPS = 1000
 """Networks are told the noise level as `t * TIMESTEPS`, the range that diffusers' time embeddings are made for."""
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 """Of each side of a picture: 64 -> 256 -> 768 pixels."""
+CALLBACK_TENSORS = ["latents", "sample"]
+"""What a pipeline's callback can be given: x_t, which it may change, and what the frames look like by now."""

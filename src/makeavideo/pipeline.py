@@ -22,11 +22,11 @@ from torch import Tensor
 from .assembly import Assembly, MakeAVideoOutput
 from .chunks import take, without_first, without_first_frame
 from .errors import UserError
-from .figures import KEY_FRAMES, MAX_FRAMES
+from .figures import KEY_FRAMES
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames
 from .media.pictures import Fit
 from .sampling import Anchor, Generators
-from .settings import Settings, VideoOptions, takes_options
+from .settings import Settings, VideoOptions, check_interpolation, check_prompt_weight, takes_options
 from .timeline import Segment, frame_skip, key_frames
 
 
@@ -164,12 +164,7 @@ class MakeAVideoPipeline(Assembly):
         With `loop`, the video goes on from the last picture back to the first. At most 76 frames each way.
         """
         s = self.one_video(**options)
-        ways = 2 if s.loop else 1
-        if not 3 <= s.num_frames <= MAX_FRAMES * ways:
-            raise UserError(
-                f"Interpolation makes 3 to {MAX_FRAMES * ways} frames, not {s.num_frames}: "
-                "choose another length, or a lower --fps."
-            )
+        check_interpolation(s)
         pictures = [self.picture(image, s, fit, background) for image in (first, last)]
         y_first, y_last = (self.embed_pictures(picture[:, 0]) for picture in pictures)
         keys = self.key_count(s, last_is_given=True)
@@ -318,8 +313,7 @@ class MakeAVideoPipeline(Assembly):
 
     def mixed(self, y_e: Tensor, prompt: str | None, weight: float, s: Settings) -> Tensor:
         """A picture's embedding (1, d) with the prompt's mixed in."""
-        if not 0 <= weight <= 1:
-            raise UserError(f"--prompt-weight {weight:g} is not possible: choose from 0 to 1.")
+        check_prompt_weight(weight)
         if prompt is None or not prompt.strip() or weight == 0:
             return y_e
         return self.lengthened(torch.lerp(y_e, self.embed_prompts([prompt], s.generator), weight))

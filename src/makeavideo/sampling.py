@@ -31,9 +31,6 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 OnStep = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
 """Called after a step with (step, timestep, x_t, x_hat); gives the x_t to go on from, or None to stop at x_hat."""
 
-CALLBACK_TENSORS = ["latents", "sample"]
-"""What a pipeline's callback can be given: x_t, which it may change, and what the frames look like by now."""
-
 
 def generator_list(generator: Generators) -> list[torch.Generator | None]:
     """One for each part of a batch; one part, where there is one for all or none."""

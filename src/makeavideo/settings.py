@@ -1,15 +1,19 @@
 """What is asked of a use: the options that all five take, their defaults, and which of them are possible."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import UserError
-from .figures import KEY_FRAMES, MAX_FRAMES, TIMESTEPS
-from .sampling import CALLBACK_TENSORS, Generators
+from .figures import CALLBACK_TENSORS, KEY_FRAMES, MAX_FRAMES, TIMESTEPS
+
+if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at once
+    from .sampling import Generators
 
 OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
 
@@ -107,7 +111,7 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fi
         UserError: an impossible number.
     """
     rest: Any = {name: value for name, value in options.items() if name not in ("num_frames", "seconds", "size")}
-    s = Settings(length_of(options), options.get("size") or sizes[-1], **rest)
+    s = Settings(length_of(options), sizes[-1] if options.get("size") is None else options["size"], **rest)  # type: ignore[arg-type]
     if s.loop and s.num_frames < 3:
         raise UserError(f"A loop of {s.num_frames} frames is not possible: choose 3 or more.")
     if s.size not in sizes:
@@ -115,6 +119,8 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fi
         raise UserError(f"--size {s.size} is not possible: this model makes {known} pixels a side.")
     if not 1 <= s.num_inference_steps <= TIMESTEPS:
         raise UserError(f"--steps {s.num_inference_steps} is not possible: choose from 1 to {TIMESTEPS}.")
+    if not 0 <= s.guidance_scale <= 100:
+        raise UserError(f"--guidance {s.guidance_scale:g} is not possible: choose from 0 to 100; 1 is off.")
     if s.motion is not None and not knows_motion:
         raise UserError("This model was not trained with a strength of motion: leave out --motion.")
     if s.motion is not None and not 0 <= s.motion <= 2:
@@ -129,6 +135,22 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fi
         known = ", ".join(CALLBACK_TENSORS)
         raise UserError(f"A callback cannot be given {', '.join(sorted(unknown))}: choose from {known}.")
     return s
+
+
+def check_interpolation(s: Settings) -> None:
+    """Raises UserError where F-up cannot make so many frames between two pictures."""
+    ways = 2 if s.loop else 1
+    if not 3 <= s.num_frames <= MAX_FRAMES * ways:
+        raise UserError(
+            f"Interpolation makes 3 to {MAX_FRAMES * ways} frames, not {s.num_frames}: "
+            "choose another length, or a lower --fps."
+        )
+
+
+def check_prompt_weight(weight: float) -> None:
+    """Raises UserError where a prompt cannot be mixed in so much."""
+    if not 0 <= weight <= 1:
+        raise UserError(f"--prompt-weight {weight:g} is not possible: choose from 0 to 1.")
 
 
 def length_of(options: VideoOptions) -> int:

@@ -8,7 +8,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from .decoding import Start
-from .sampling import CALLBACK_TENSORS, OnStep, sample, steps_of
+from .figures import CALLBACK_TENSORS
+from .sampling import OnStep, sample, steps_of
 
 
 class SteppedPipeline(DiffusionPipeline):

@@ -54,6 +54,9 @@ def web(
     allow_host: AllowHost = None,
 ) -> None:
     """Open the studio: a page to make, animate, join, vary and continue videos."""
+    from ..model_files import check_model
+
+    check_model(model or default_model())
     from ..web import serve
 
     serve(host, port, model or default_model(), gallery, allow_host or ())

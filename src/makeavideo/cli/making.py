@@ -34,6 +34,8 @@ class Command:
         quiet: bool,
     ):
         from ..media.formats import check_writable
+        from ..model_files import check_model, knows_motion, sizes_of
+        from ..settings import settle
 
         if fps is None:
             check_writable(output)
@@ -44,10 +46,18 @@ class Command:
         self.seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")
         if fast and num_frames is None and seconds is None:
             num_frames = 16
-        self.options = {"num_inference_steps": steps or (8 if fast else 16), "guidance_scale": guidance, "loop": loop}
+        self.options = {
+            "num_inference_steps": (8 if fast else 16) if steps is None else steps,
+            "guidance_scale": guidance,
+            "loop": loop,
+        }
         given = {"num_frames": num_frames, "seconds": seconds, "fps": fps, "size": size, "motion": motion}
         self.options |= {key: value for key, value in given.items() if value is not None}
-        self.fast = fast
+        check_model(self.folder)
+        sizes = sizes_of(self.folder)
+        if fast:
+            self.options.setdefault("size", sizes[0])
+        self.settings = settle(self.options, sizes, knows_motion(self.folder))  # type: ignore[arg-type]
         self.started = time.monotonic()
 
     def load(self):
@@ -56,8 +66,6 @@ class Command:
 
         pipe = WatchedPipeline.load(self.folder)
         pipe.set_progress_bar_config(disable=True)
-        if self.fast:
-            self.options.setdefault("size", pipe.sizes[0])
         return pipe
 
     def run(self, use: str, call, recipe: dict, given: int = 0, parts: int = 1) -> None:

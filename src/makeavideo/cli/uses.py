@@ -54,10 +54,9 @@ def generate(
     story = read_story(prompts) if prompts is not None else None
     if story is None and not (prompt or "").strip():
         raise UserError("The prompt is empty: say in a few words what the video should show.")
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
     if story:
-        command.options.pop("num_frames", None)
-        command.options["seconds"] = sum(length for _, length in story)
+        seconds = sum(length for _, length in story)
+    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
 
     def call(pipe: Any, **options: Any) -> Any:
         if story:
@@ -88,6 +87,9 @@ def animate(
     quiet: Quiet = False,
 ) -> None:
     """Set a picture in motion."""
+    from ..settings import check_prompt_weight
+
+    check_prompt_weight(prompt_weight)
     read_picture_early(picture, fit, background)
     command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
 
@@ -116,9 +118,12 @@ def interpolate(
     quiet: Quiet = False,
 ) -> None:
     """Pass from one picture to another."""
+    from ..settings import check_interpolation
+
     for picture in (first, last):
         read_picture_early(picture, fit, background)
     command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
+    check_interpolation(command.settings)
 
     def call(pipe, **options):
         return pipe.interpolate(first, last, fit, background, **options)
@@ -146,9 +151,11 @@ def vary(
     quiet: Quiet = False,
 ) -> None:
     """Make another video of the same meaning."""
+    from ..media.inputs import open_video
     from ..media.reader import probe
 
     found = probe(video)
+    open_video(video, 8, None, fit, background)  # type: ignore[arg-type]
     if keep_timing:
         if num_frames is not None or seconds is not None:
             raise UserError("--keep-timing sets the length: leave out --num-frames and --seconds.")
@@ -182,9 +189,13 @@ def extend(
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
+    from ..media.inputs import open_video
     from ..media.reader import probe
+    from ..settings import check_prompt_weight
 
+    check_prompt_weight(prompt_weight)
     found = probe(video)
+    open_video(video, 8, None, fit, background)  # type: ignore[arg-type]
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
     command = Command(output, model, seed, num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast, quiet)
 
