@@ -72,6 +72,24 @@ def test_a_whole_model_is_looked_at_and_known(tiny_model):
     assert knows_motion(tiny_model) is (pipe.decoder.config.motion is not None)
 
 
+def test_diffusers_own_way_of_loading_is_guarded_by_the_same_check(model):
+    half = MakeAVideoPipeline.from_pretrained(model, dtype=torch.bfloat16)
+    assert half.decoder.dtype is half.prior.dtype is torch.bfloat16
+    pipe = MakeAVideoPipeline.from_pretrained(os.fspath(model), dtype={"decoder": torch.bfloat16}, prior=half.prior)
+    assert (pipe.decoder.dtype, pipe.interpolator.dtype) == (torch.bfloat16, torch.float32)
+    assert pipe.prior is half.prior
+    with pytest.raises(TypeError, match="'variant'"):
+        MakeAVideoPipeline.from_pretrained(model, variant="fp16")
+    file = weights_of(model / "prior")[0]
+    whole = load_file(file)
+    lost = min(whole)
+    save_file({key: tensor for key, tensor in whole.items() if key != lost}, file)
+    assert f"{file}: it lacks weights, {lost}" in refusal(MakeAVideoPipeline.from_pretrained, model)
+    (model / "prior" / "config.json").write_text("[" * 100_000)
+    assert "prior/config.json" in refusal(MakeAVideoPipeline.from_pretrained, model)
+    assert "no model at" in refusal(MakeAVideoPipeline.from_pretrained, model / "nowhere")
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_damaged_json_is_named(model, name):
     file = model / name

@@ -7,8 +7,7 @@ Axes are those of `pseudo3d`: frames are (b, f, 3, h, w) in [-1, 1], image embed
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from .errors import UserError
 from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS
 from .filling import filling_of
 from .inflation import VideoUNet
-from .loading import load_pipeline
+from .loading import CheckedPipeline
 from .sampling import Generators, check_scheduler, frame_noise, guide
 from .sampling_config import SamplingConfig
 from .steps import SteppedPipeline
@@ -30,7 +29,7 @@ from .timeline import spans
 from .wordings import WordingTable
 
 
-class Cascade(SteppedPipeline):
+class Cascade(SteppedPipeline, CheckedPipeline):
     """The networks, and one method for what each of them does.
 
     Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
@@ -109,11 +108,6 @@ class Cascade(SteppedPipeline):
             if name.endswith("_scheduler") and component is not None:
                 check_scheduler(component)
         self.register_to_config(sampling=SamplingConfig.of(sampling).as_dict())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """From a folder on disk, ready to run: `loading.load_pipeline`."""
-        return load_pipeline(cls, folder)
 
     @property
     def sampling(self) -> SamplingConfig:

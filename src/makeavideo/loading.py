@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
+from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -14,8 +16,6 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from .errors import UserError
 from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
 from .quiet import quiet_libraries
-
-Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 
 def weights_hash(folder: str | Path) -> str:
@@ -27,27 +27,45 @@ def weights_hash(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_pipeline(kind: type[Pipeline], folder: str | Path) -> Pipeline:
-    """`from_pretrained` from a folder on disk, on the best device and in the precision that it is fast in.
+class CheckedPipeline(DiffusionPipeline):
+    """A pipeline of diffusers that comes from a folder on disk, and from there only if every file of it is whole."""
 
-    Raises:
-        UserError: no such folder, no pipeline in it, a file that is missing, damaged or of something else, weights
-            that are pickled, not those of the network, or no numbers; an impossible number in its config.
-    """
-    folder = Path(folder)
-    index = check_model(folder)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
-    exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
-    components = load_components(folder, index, {"default": fast, **exact})
-    try:
-        with quiet_libraries():
-            pipe = kind.from_pretrained(folder, **components)
-    except UserError as error:
-        raise UserError(f"The model at {folder} cannot be run: {error}") from None
-    for network in (pipe.decoder, pipe.interpolator, pipe.super_resolution_low, pipe.super_resolution_high):
-        network.to(memory_format=torch.channels_last)
-    return pipe.to(device)
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Ready to run: on the best device, and in the precision that it is fast in. Raises as `from_pretrained`."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
+        exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
+        pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact})
+        for name in ("decoder", "interpolator", "super_resolution_low", "super_resolution_high"):
+            getattr(pipe, name).to(memory_format=torch.channels_last)
+        return pipe.to(device)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **options: Any) -> Self:
+        """As diffusers' own, but nothing is downloaded, and no weight is ever a random number.
+
+        Args:
+            pretrained_model_name_or_path: the folder.
+            options: `dtype`, one for all networks or a dict by component, with "default", float32 where nothing is
+                said; components, and `sampling`, in place of the folder's.
+
+        Raises:
+            UserError: no such folder, no pipeline in it, a file that is missing, damaged or of something else, weights
+                that are pickled, not those of the network, or no numbers; an impossible number in its config.
+            TypeError: another option.
+        """
+        unknown = options.keys() - signature(cls.__init__).parameters.keys() - {"dtype"}
+        if unknown:
+            raise TypeError(f"from_pretrained() got an unexpected keyword argument {min(unknown)!r}")
+        folder, dtype = Path(pretrained_model_name_or_path), options.pop("dtype", torch.float32)
+        index = {name: entry for name, entry in check_model(folder).items() if name not in options}
+        components = load_components(folder, index, dtype if isinstance(dtype, dict) else {"default": dtype})
+        try:
+            with quiet_libraries():
+                return super().from_pretrained(folder, **components, **options)
+        except UserError as error:
+            raise UserError(f"The model at {folder} cannot be run: {error}") from None
 
 
 def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
@@ -64,7 +82,7 @@ def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype
         if entry is None:
             continue
         component = class_of(folder, name, *entry)
-        dtype = dtypes.get(name, dtypes["default"])
+        dtype = dtypes.get(name, dtypes.get("default", torch.float32))
         try:
             components[name] = load_component(component, folder / name, dtype)
         except UserError as error:
