@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from .errors import UserError
@@ -58,7 +58,7 @@ def load_text_encoder(folder: str | Path | None = None):
             except TypeError:  # not of BERT's family: there is no pooling layer to leave out
                 model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(words)
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # whatever it is that a library stumbles over in a damaged file
         reason = str(error).split("\n")[0]
         raise UserError(
             f"The text encoder at {folder} cannot be loaded ({reason}): it needs model.safetensors and its tokenizer."
