@@ -268,7 +268,7 @@ def main() -> None:
         "--model", type=Path, default=default_model(), help="image tower; D_t where there is no --start"
     )
     parser.add_argument("--start", type=Path, help="the network that decoder-image exported")
-    parser.add_argument("--features", default="emoji", help="network of the distance, as evaluate fvd takes it")
+    parser.add_argument("--features", default="emoji", help="network of the distance: emoji or a folder")
     parser.add_argument("--runs", type=Path, default=Path("runs/thesis"))
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0")
     parser.add_argument("--steps", type=int, help="training steps instead of the recipe's")

@@ -17,8 +17,8 @@ def test_commands(networks, folders, tmp_path):
     found = run("fvd", real, made, "--protocol", "original", "--frames", "8", "--bootstrap", 5, "-o", output)
     assert found == json.loads(output.read_text())
     assert found["settings"]["protocol"]["num_frames"] == 8
-    assert run("fid", real, made, "--network", networks / "inception.pt", "--frames", 2, "--bootstrap", 3)
-    assert run("is", made, "--network", networks / "c3d.pt", "--clips", "--splits", 1, "--bootstrap", 0)
+    assert run("fid", real, made, "--network", networks / "inception.pt", "--trust", "--frames", 2, "--bootstrap", 3)
+    assert run("is", made, "--network", networks / "c3d.pt", "--trust", "--clips", "--splits", 1, "--bootstrap", 0)
     assert run("clipsim", made, "--clip", networks / "clip", "--frames", 2)["measure"] == "CLIPSIM"
     assert run("retrieval", made, "--clip", networks / "clip", "--frames", 2)["measure"] == "text-video retrieval"
     assert run("motion", made, "--max-videos", 3)["counts"]["videos"] == 3

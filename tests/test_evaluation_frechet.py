@@ -119,10 +119,10 @@ def test_the_bootstrap_is_seeded_and_centred():
 def test_videos_of_several_sizes_and_short_ones_go_through(networks):
     shapes = [(1, 4, 8, 8, 3), (1, 4, 8, 8, 3), None, (1, 4, 10, 6, 3), (1, 4, 8, 8, 3)]
     items = [None if shape is None else np.full(shape, 9, np.uint8) for shape in shapes]
-    found = frechet.features_of(iter(items), features.I3D(networks / "i3d.pt"), batch_size=2)
+    found = frechet.features_of(iter(items), features.I3D(networks / "i3d.pt", trust=True), batch_size=2)
     assert (found.gaussian.count, found.skipped, found.kept.shape) == (4, 1, (4, 1, 6))
     with pytest.raises(UserError, match="long enough"):
-        frechet.features_of(iter([None]), features.I3D(networks / "i3d.pt"))
+        frechet.features_of(iter([None]), features.I3D(networks / "i3d.pt", trust=True))
 
 
 def test_past_the_limit_only_sums_stay(monkeypatch):
@@ -138,14 +138,15 @@ def test_past_the_limit_only_sums_stay(monkeypatch):
 
 def test_fvd_of_folders(networks, folders):
     protocol = videos.protocol_named("styleganv")
-    result = frechet.fvd(folders / "real", folders / "made", str(networks / "i3d.pt"), protocol, seed=1, draws=20)
+    network = features.video_features(networks / "i3d.pt", trust=True)
+    result = frechet.fvd(folders / "real", folders / "made", network, protocol, seed=1, draws=20)
     found = result.as_dict()
     assert found["measure"] == "FVD"
     assert found["counts"]["real clips"] == found["counts"]["made clips"] == 6
     assert found["network"]["weights"] == features.hash_of(networks / "i3d.pt")
     low, high = found["values"]["distance"]["interval"]
     assert low < found["values"]["distance"]["value"] < high
-    same = frechet.fvd(folders / "real", folders / "made", str(networks / "i3d.pt"), protocol, seed=1, draws=20)
+    same = frechet.fvd(folders / "real", folders / "made", network, protocol, seed=1, draws=20)
     assert same.as_dict() == found
     itself = frechet.fvd(folders / "made", folders / "made", "emoji", videos.ORIGINAL, draws=0)
     assert itself.values["distance"].value == pytest.approx(0, abs=1e-6)

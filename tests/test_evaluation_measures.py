@@ -5,26 +5,36 @@ import pytest
 import torch
 
 from makeavideo.errors import UserError
-from makeavideo.evaluation import features, frechet, image_measures, motion, text_image, text_measures, videos
+from makeavideo.evaluation import (
+    classifiers,
+    features,
+    frechet,
+    image_measures,
+    motion,
+    text_image,
+    text_measures,
+    videos,
+)
 from makeavideo.media.writer import write_video
 from tiny_evaluation import correlated, moving_clip
 
 
 def test_fid_and_inception_score(networks, folders):
-    result = image_measures.fid(folders / "real", folders / "made", networks / "inception.pt", frames=4, draws=10)
+    inception = features.Inception(networks / "inception.pt", trust=True)
+    result = image_measures.fid(folders / "real", folders / "made", inception, frames=4, draws=10)
     by_hand = []
     for name in ("real", "made"):
-        network = features.Inception(networks / "inception.pt")
         shots = [p for _, p in videos.frames_of(folders / name, 4, None, 0, None, "")]
-        by_hand.append(network(np.concatenate(shots)[:, None]))
+        by_hand.append(inception(np.concatenate(shots)[:, None]))
     expected = frechet.distance_of_features(*by_hand)
     assert result.measure == "FID" and result.counts["real frames"] == 24
     assert result.values["distance"].value == pytest.approx(expected, rel=1e-4)
     for spec, clips in (("inception.pt", False), ("vit", False), ("c3d.pt", True), ("emoji", False)):
         spec = spec if spec == "emoji" else networks / spec
-        score = image_measures.inception_score(folders / "made", spec, clips, frames=4, splits=2, draws=5)
+        network, clips = classifiers.classifier(spec, clips, trust=True)
+        score = image_measures.inception_score(folders / "made", network, clips, frames=4, splits=2, draws=5)
         assert score.values["score"].value >= 1
-        again = image_measures.inception_score(folders / "made", spec, clips, frames=4, splits=2, draws=5)
+        again = image_measures.inception_score(folders / "made", network, clips, frames=4, splits=2, draws=5)
         assert again.as_dict() == score.as_dict()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from makeavideo.errors import UserError
-from makeavideo.evaluation import classifiers, protocols, text_image
+from makeavideo.evaluation import classifiers, features, protocols, text_image
 from makeavideo.media.reader import read_recipe, read_video
 from makeavideo.media.writer import write_video
 from tiny_evaluation import TinyC3D, TinyI3D, TinyInception, moving_clip, scripted
@@ -107,7 +107,8 @@ def test_shares_follow_the_classes():
 
 def test_ucf101(ucf101, networks, tmp_path):
     generate = Generator()
-    arguments = (ucf101, tmp_path, generate, str(networks / "i3d.pt"), classifiers.ClipClassifier(networks / "c3d.pt"))
+    i3d, c3d = (features.I3D(networks / "i3d.pt", True), classifiers.ClipClassifier(networks / "c3d.pt", True))
+    arguments = (ucf101, tmp_path, generate, i3d, c3d)
     score, distance = protocols.ucf101(*arguments, count=12, draws=5, batch_size=5)
     files = sorted(tmp_path.rglob("*.mp4"))
     assert Counter(path.parent.name for path in files) == {"Archery": 6, "Biking": 4, "YoYo": 2}
@@ -147,7 +148,8 @@ def test_a_run_that_was_cut_off_goes_on(ucf101, tmp_path):
 
 def test_msrvtt(msrvtt, networks, tmp_path):
     generate = Generator()
-    arguments = (msrvtt / "videodatainfo.json", msrvtt / "videos", tmp_path, generate, networks / "inception.pt")
+    inception = features.Inception(networks / "inception.pt", True)
+    arguments = (msrvtt / "videodatainfo.json", msrvtt / "videos", tmp_path, generate, inception)
     distance, likeness = protocols.msrvtt(*arguments, Words(), frames=4, draws=5, batch_size=4)
     # two captions of each of the three test videos
     assert sorted(path.stem for path in tmp_path.glob("*.mp4")) == ["20", "21", "30", "31", "40", "41"]
@@ -194,7 +196,7 @@ def test_the_command_makes_videos_by_a_cascade(ucf101, networks, tmp_path, monke
     from tiny_evaluation import run
 
     monkeypatch.setattr(evaluate, "generator_of", lambda *_: Generator())
-    shared = ("--count", 6, "--bootstrap", 0, "--batch-size", 3)
+    shared = ("--trust", "--count", 6, "--bootstrap", 0, "--batch-size", 3)
     found = run(
         "ucf101", ucf101, tmp_path, "--network", networks / "i3d.pt", "--classifier", networks / "c3d.pt", *shared
     )

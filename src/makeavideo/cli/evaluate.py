@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..evaluation.trust import check_trusted
 from .options import Model, console
 from .progress import bars
 
@@ -25,6 +26,7 @@ FrameCount = Annotated[int, typer.Option("--frames", min=1, help="Frames of each
 Limit = Annotated[int | None, typer.Option("--max-videos", min=2, help="At most so many of each set, drawn by seed.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the bootstrap.")]
 Draws = Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples for the intervals; 0: none.")]
+Trust = Annotated[bool, typer.Option("--trust", help="A network that is a file, TorchScript, may run its code.")]
 Output = Annotated[Path | None, typer.Option("--json", "--output", "-o", help="Write the result to this file too.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Clips or frames at a time.")]
 
@@ -72,9 +74,12 @@ def fvd(
     seed: Seed = 0,
     bootstrap: Draws = 100,
     batch_size: Batch = 16,
+    trust: Trust = False,
     output: Output = None,
 ) -> None:
     """Fréchet distance between videos: FVD with I3D (a .pt file) or VideoMAE (a folder), or with emoji features."""
+    check_trusted(network, trust)
+    from ..evaluation.features import video_features
     from ..evaluation.frechet import fvd as measure
     from ..evaluation.videos import protocol_named
 
@@ -90,7 +95,7 @@ def fvd(
         short=short,
     )
     with bars(console) as tell:
-        result = measure(real, made, network, chosen, seed, bootstrap, batch_size, tell)
+        result = measure(real, made, video_features(network, trust), chosen, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -105,13 +110,17 @@ def fid(
     seed: Seed = 0,
     bootstrap: Draws = 100,
     batch_size: Batch = 32,
+    trust: Trust = False,
     output: Output = None,
 ) -> None:
     """Fréchet distance between the frames of two folders of videos."""
+    check_trusted(network, trust)
+    from ..evaluation.features import image_features
     from ..evaluation.image_measures import fid as measure
 
     with bars(console) as tell:
-        result = measure(real, made, network, frames, max_videos, seed, bootstrap, batch_size, tell)
+        found = image_features(network, trust)
+        result = measure(real, made, found, frames, max_videos, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -127,13 +136,17 @@ def inception_score(
     seed: Seed = 0,
     bootstrap: Draws = 100,
     batch_size: Batch = 32,
+    trust: Trust = False,
     output: Output = None,
 ) -> None:
     """Inception Score of a folder of videos."""
+    check_trusted(network, trust)
+    from ..evaluation.classifiers import classifier
     from ..evaluation.image_measures import inception_score as measure
 
     with bars(console) as tell:
-        result = measure(made, network, clips, frames, splits, max_videos, seed, bootstrap, batch_size, tell)
+        found, clips = classifier(network, clips, trust)
+        result = measure(made, found, clips, frames, splits, max_videos, seed, bootstrap, batch_size, tell)
     give([result], output)
 
 
@@ -251,16 +264,19 @@ def ucf101(
     seed: Seed = 0,
     bootstrap: Draws = 100,
     batch_size: Batch = 8,
+    trust: Trust = False,
     output: Output = None,
 ) -> None:
     """The paper's zero-shot UCF-101: one sentence a class, the training set's distribution; IS and FVD."""
+    check_trusted(network, trust)
+    check_trusted(classifier, trust)
     from ..evaluation.classifiers import classifier as load_classifier
     from ..evaluation.features import video_features
     from ..evaluation.protocols import ucf101 as measure
     from ..evaluation.videos import protocol_named
 
     # before hours of generation: are they there?
-    features, (scorer, _) = video_features(network), load_classifier(classifier, clips=True)
+    features, (scorer, _) = video_features(network, trust), load_classifier(classifier, clips=True, trust=trust)
     chosen = protocol_named(protocol)
     generate = generator_of(model, frames, size, fps, steps, guidance)
     with bars(console) as tell:
@@ -289,14 +305,16 @@ def msrvtt(
     seed: Seed = 0,
     bootstrap: Draws = 100,
     batch_size: Batch = 8,
+    trust: Trust = False,
     output: Output = None,
 ) -> None:
     """The paper's zero-shot MSR-VTT: a video for each caption of the test split; FID and CLIPSIM."""
+    check_trusted(network, trust)
     from ..evaluation.features import image_features
     from ..evaluation.protocols import msrvtt as measure
     from ..evaluation.text_image import text_image_network
 
-    inception, text_image = image_features(network), text_image_network(clip)
+    inception, text_image = image_features(network, trust), text_image_network(clip)
     generate = generator_of(model, frames, size, fps, steps, guidance)
     with bars(console) as tell:
         results = measure(

@@ -52,8 +52,8 @@ class ClipClassifier:
 
     name = "Inception Score, clip classifier"
 
-    def __init__(self, path: str | Path, size: int = 112):
-        self.network, self.weights, self.size = load_torchscript(path), hash_of(path), size
+    def __init__(self, path: str | Path, trust: bool = False, size: int = 112):
+        self.network, self.weights, self.size = load_torchscript(path, trust), hash_of(path), size
 
     @torch.no_grad()
     def __call__(self, videos: np.ndarray) -> np.ndarray:
@@ -71,10 +71,11 @@ class EmojiClassifier(Emoji):
         return self.network.concept(torch.from_numpy(super().__call__(videos))).numpy()
 
 
-def classifier(spec: str | Path, clips: bool = False) -> tuple[FeatureNetwork, bool]:
+def classifier(spec: str | Path, clips: bool = False, trust: bool = False) -> tuple[FeatureNetwork, bool]:
     """The network for IS and whether it sees clips (True) or single frames.
 
-    "emoji"; a TorchScript file, Inception or, with `clips`, a classifier of clips; a transformers classifier's folder.
+    "emoji"; a TorchScript file, if there is `trust`, Inception or, with `clips`, a classifier of clips; a transformers
+    classifier's folder.
     Raises UserError.
     """
     path = Path(spec)
@@ -82,4 +83,4 @@ def classifier(spec: str | Path, clips: bool = False) -> tuple[FeatureNetwork, b
         return EmojiClassifier(), True
     if path.is_dir():
         return ImageClassifier(path), False
-    return (ClipClassifier(path), True) if clips else (InceptionClassifier(path), False)
+    return (ClipClassifier(path, trust), True) if clips else (InceptionClassifier(path, trust), False)

@@ -12,12 +12,12 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..quiet import quiet_libraries
 from .emoji_features import EmojiFeatures
+from .trust import check_trusted
 
 EMOJI_FOLDERS = (Path("models/emoji-features"), Path(__file__).resolve().parents[3] / "models" / "emoji-features")
 
@@ -59,10 +59,11 @@ def resized(videos: Tensor, size: int, antialias: bool) -> Tensor:
     return frames.clamp(0, 255).unflatten(0, videos.shape[:2])  # sums of weights can round to just above 1
 
 
-def load_torchscript(path: str | Path) -> torch.jit.ScriptModule:
-    """Raises UserError: no such file, or not TorchScript."""
+def load_torchscript(path: str | Path, trust: bool) -> torch.jit.ScriptModule:
+    """Raises UserError: no such file, not TorchScript, or not trusted (its code runs)."""
     if not Path(path).is_file():
         raise UserError(f"There is no TorchScript file at {path}: give the path of the network that you fetched.")
+    check_trusted(path, trust)
     try:
         return torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
@@ -79,7 +80,7 @@ def load_transformers(loader, folder: str | Path, what: str):
     try:
         with quiet_libraries():
             return loader.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # whatever it is that a library stumbles over in a damaged file
         reason = str(error).split("\n")[0]
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
 
@@ -106,8 +107,8 @@ class I3D:
     name = "FVD"
     size = 224
 
-    def __init__(self, path: str | Path):
-        self.network, self.weights = load_torchscript(path), hash_of(path)
+    def __init__(self, path: str | Path, trust: bool = False):
+        self.network, self.weights = load_torchscript(path, trust), hash_of(path)
 
     @torch.no_grad()
     def __call__(self, videos: np.ndarray) -> np.ndarray:
@@ -186,8 +187,8 @@ class Inception(Frames):
 
     name = "FID"
 
-    def __init__(self, path: str | Path):
-        self.network, self.weights = load_torchscript(path), hash_of(path)
+    def __init__(self, path: str | Path, trust: bool = False):
+        self.network, self.weights = load_torchscript(path, trust), hash_of(path)
 
     def frame_features(self, frames):
         return self.network(channels_first(frames[None])[0].contiguous(), return_features=True)
@@ -220,17 +221,20 @@ def model_type(folder: Path) -> str | None:
         raise UserError(f"There is no network at {folder} ({error}): give a file or a transformers folder.") from None
 
 
-def video_features(spec: str | Path) -> FeatureNetwork:
+def video_features(spec: str | Path, trust: bool = False) -> FeatureNetwork:
     """The network for FVD: "emoji", an I3D file or a VideoMAE folder (or a folder of emoji features).
 
+    Args:
+        trust: a file, which is TorchScript, may run its code.
+
     Raises:
-        UserError: nothing there, or something else.
+        UserError: nothing there, something else, or a file without `trust`.
     """
     path = Path(spec)
     if str(spec) == "emoji":
         return Emoji()
     if not path.is_dir():
-        return I3D(path)
+        return I3D(path, trust)
     kind = model_type(path)
     if kind is None:
         return Emoji(path)
@@ -239,10 +243,13 @@ def video_features(spec: str | Path) -> FeatureNetwork:
     return VideoMAE(path)
 
 
-def image_features(spec: str | Path) -> FeatureNetwork:
-    """The network for FID: an Inception file or any transformers image model's folder. Raises UserError."""
+def image_features(spec: str | Path, trust: bool = False) -> FeatureNetwork:
+    """The network for FID: an Inception file, if there is `trust`, or any transformers image model's folder.
+
+    Raises UserError.
+    """
     path = Path(spec)
-    return ImageModel(path) if path.is_dir() else Inception(path)
+    return ImageModel(path) if path.is_dir() else Inception(path, trust)
 
 
 def in_batches(network: Callable[[np.ndarray], np.ndarray], items: np.ndarray, batch_size: int) -> np.ndarray:
