@@ -52,6 +52,9 @@ REFUSED = [
     (["animate", "clip.mp4"], "clip.mp4"),
     (["animate", "picture.png", "--prompt-weight", "-1"], "--prompt-weight -1"),
     (["interpolate", "picture.png", "picture.png", "--num-frames", "99"], "3 to 76 frames"),
+    (["evaluate", "fvd", "real", "made", "--network", "clip.mp4"], "add --trust"),
+    (["evaluate", "is", "made", "--network", "clip.mp4"], "add --trust"),
+    (["evaluate", "ucf101", "real", "made", "--network", "emoji", "--classifier", "clip.mp4"], "add --trust"),
 ]
 
 
@@ -66,7 +69,8 @@ def told(tiny_model, tmp_path_factory) -> list:
     write_video(folder / "clip.mp4", rng.integers(0, 256, (12, 32, 48, 3), np.uint8), 12)
     shutil.copytree(tiny_model, folder / "damaged")
     (folder / "damaged" / "prior" / "config.json").write_text("[" * 100_000)
-    calls = [call if "--model" in call else [*call, "--model", str(tiny_model)] for call, _ in REFUSED]
+    own = {"--model", "evaluate"}  # these say what model, or need none
+    calls = [call if own & {*call} else [*call, "--model", str(tiny_model)] for call, _ in REFUSED]
     source = str(Path(__file__).parents[1] / "src")
     program = f"import sys; sys.path.insert(0, {source!r})\n{CALLS}"
     done = subprocess.run(
