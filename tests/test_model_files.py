@@ -90,6 +90,16 @@ def test_diffusers_own_way_of_loading_is_guarded_by_the_same_check(model):
     assert "no model at" in refusal(MakeAVideoPipeline.from_pretrained, model / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["model_index.json", "prior/config.json", "tokenizer/tokenizer.json", "weights"])
+def test_what_is_no_file_is_named(model, name):
+    file = weights_of(model / "decoder")[0] if name == "weights" else model / name
+    file.unlink()
+    for make in (os.mkdir, os.mkfifo, lambda path: os.symlink("nowhere", path)):
+        make(file)
+        refused_early(model, file)
+        os.rmdir(file) if file.is_dir() else file.unlink()
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_damaged_json_is_named(model, name):
     file = model / name

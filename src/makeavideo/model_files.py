@@ -6,11 +6,13 @@ length of its file. It takes milliseconds, and neither torch nor diffusers.
 
 import json
 import math
+import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from .errors import UserError
 from .figures import SR_HIGH_FACTOR, SR_LOW_FACTOR
@@ -63,7 +65,7 @@ def check_model(folder: Path) -> Index:
     Raises:
         UserError: no such folder, no pipeline in it, pickled weights, a file that is missing or damaged.
     """
-    if not (folder / "model_index.json").is_file():
+    if not os.path.lexists(folder / "model_index.json"):
         raise UserError(
             f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline, such as "
             "models/emoji of the project's repository, or train one with `make-a-video train`."
@@ -113,9 +115,7 @@ def check_component(folder: Path) -> None:
     config = folder / (
         "scheduler_config.json" if scheduler else "tokenizer_config.json" if tokenizer else "config.json"
     )
-    if not config.is_file():
-        damaged(config, "the file is missing")
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted({config, *folder.glob("*.json")}):
         read_json(file)
     for file in sorted(folder.glob("*.txt")):
         read_text(file)
@@ -177,14 +177,23 @@ def is_whole(value: Any) -> bool:
 # Files
 
 
-def read_bytes(file: Path, most: int, of: str) -> bytes:
-    """A small file. Raises UserError where it is missing, empty, too large, or a pointer of Git LFS."""
+@contextmanager
+def opened(file: Path) -> Iterator[BinaryIO]:
+    """A file to be read. Raises UserError where it is none (a pipe would be waited for without end), or unreadable."""
+    if not file.is_file():
+        damaged(file, "it is no file, or a link to nothing" if os.path.lexists(file) else "the file is missing")
     try:
-        size = file.stat().st_size
         with open(file, "rb") as stream:
-            data = stream.read(most + 1)
+            yield stream
     except OSError as error:
         damaged(file, f"it cannot be read, {error.strerror or error}")
+
+
+def read_bytes(file: Path, most: int, of: str) -> bytes:
+    """A small file. Raises UserError where it is missing, empty, too large, or a pointer of Git LFS."""
+    with opened(file) as stream:
+        data = stream.read(most + 1)
+        size = max(len(data), os.fstat(stream.fileno()).st_size)
     if data.startswith(b"version https://git-lfs"):
         damaged(file, "it is a pointer of Git LFS, not the file itself", "fetch the files with `git lfs pull`")
     if not data.strip():
@@ -248,8 +257,8 @@ def tensors_of(folder: Path) -> Tensors:
 
 def header_of(file: Path) -> Tensors:
     """Names and shapes of the tensors of a safetensors file, which is as long as its header says. Raises UserError."""
-    size = file.stat().st_size
-    with open(file, "rb") as stream:
+    with opened(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(HEADER_BYTES, size - 8):
