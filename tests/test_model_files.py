@@ -172,6 +172,24 @@ def test_a_config_that_asks_for_the_absurd_is_named(model, name):
                 assert key in ("max_position_embeddings", "type_vocab_size"), (key, value)
 
 
+def test_parts_of_different_models_are_named(model):
+    for file, key, value in (
+        (model / "text_projection" / "config.json", "text_embed_dim", 384),
+        (model / "text_projection" / "config.json", "image_embed_dim", 9),
+        (model / "prior" / "config.json", "embedding_dim", 64),
+        (model / "prior" / "config.json", "embedding_proj_dim", 64),
+        (model / "decoder" / "config.json", "space_to_depth", 3),
+        (model / "interpolator" / "config.json", "unet_config", {"encoder_hid_dim": 9}),
+    ):
+        whole = file.read_bytes()
+        values = json.loads(whole)
+        changed = {**values[key], **value} if isinstance(value, dict) else value
+        file.write_text(json.dumps({**values, key: changed}))
+        refused_early(model, file)
+        file.write_bytes(whole)
+    check_model(model)
+
+
 def test_a_scheduler_that_asks_for_the_absurd_is_named(model):
     file = model / "decoder_scheduler" / "scheduler_config.json"
     whole = json.loads(file.read_text())

@@ -80,6 +80,7 @@ def check_model(folder: Path) -> Index:
     if index["tokenizer"] is not None and not any(any((folder / "tokenizer").glob(name)) for name in VOCABULARIES):
         damaged(folder / "tokenizer" / "tokenizer.json", "the file is missing")
     sizes_of(folder)
+    check_fit(folder, index)
     return index
 
 
@@ -147,6 +148,25 @@ def numbers_in(values: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
             yield from numbers_in(value, key)
     elif isinstance(values, int | float) and not isinstance(values, bool):
         yield key, values
+
+
+def check_fit(folder: Path, index: Index) -> None:
+    """What one network gives the next one takes: parts of several models do not. Raises UserError."""
+    parts = [*NETWORKS, *(name for name in ("text_encoder", "wordings") if index[name] is not None)]
+    configs = {name: read_config(folder / name / "config.json") for name in parts}
+    text, picture = ("text_encoder", "hidden_size"), ("image_encoder", "projection_dim")
+    takes = {"text_embed_dim": text, "embedding_proj_dim": text, "image_embed_dim": picture, "embedding_dim": picture}
+    for name, values in configs.items():
+        file, unet, patch = folder / name / "config.json", values.get("unet_config"), values.get("space_to_depth", 1)
+        inner = unet if isinstance(unet, dict) else {}
+        for key, (giver, given) in {**takes, "encoder_hid_dim": picture}.items():
+            value, other = {**values, **inner}.get(key), configs.get(giver, {}).get(given)
+            if None not in (value, other) and value != other:
+                says = f"{given} in {folder / giver / 'config.json'} is {str(other)[:40]}"
+                damaged(file, f"{key} is {str(value)[:40]}, but {says}")
+        channels = inner.get("out_channels")
+        if channels is not None and is_whole(patch) and channels != 3 * patch**2:
+            damaged(file, f"out_channels is {str(channels)[:40]}, which are no pictures at a space_to_depth of {patch}")
 
 
 def sizes_of(folder: Path) -> tuple[int, int, int]:
