@@ -248,3 +248,14 @@ def test_a_tokenizer_of_other_words_is_named(model):
     assert str(file.parent) in refusal(MakeAVideoPipeline.load, model)
     file.write_text('{"version": "1.0"}')
     refused(model, file.parent)
+
+
+def test_a_tokenizer_that_panics_is_named(model):
+    file = model / "tokenizer" / "tokenizer.json"
+    values = json.loads(file.read_text())
+    values["post_processor"]["special_tokens"] = {}
+    file.write_text(json.dumps(values))
+    index = json.loads((model / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]  # which takes the file as it is
+    (model / "model_index.json").write_text(json.dumps(index))
+    refused(model, file.parent)
