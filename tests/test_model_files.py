@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from makeavideo import UserError
 from makeavideo.loading import load_components
-from makeavideo.model_files import NETWORKS, OPTIONAL, SCHEDULERS, check_model, knows_motion, sizes_of
+from makeavideo.model_files import EXTRAS, NETWORKS, SCHEDULERS, check_model, knows_motion, sizes_of
 from makeavideo.pipeline import MakeAVideoPipeline
 
-PIPELINE_PARTS = (*NETWORKS, *SCHEDULERS, *OPTIONAL)
+PIPELINE_PARTS = (*NETWORKS, *SCHEDULERS, *EXTRAS)
+PARTS = ("", "_scheduler")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
 CONFIGS = ["model_index.json", "tokenizer/tokenizer_config.json", "tokenizer/tokenizer.json"]
 CONFIGS += [f"{name}/scheduler_config.json" for name in SCHEDULERS]
@@ -68,7 +69,7 @@ def test_a_whole_model_is_looked_at_and_known(tiny_model):
     index = check_model(tiny_model)
     assert index["prior"] == ("diffusers", "PriorTransformer") and index["wordings"] is None
     pipe = MakeAVideoPipeline.load(tiny_model)
-    assert sizes_of(tiny_model) == pipe.sizes == (16, 64, 192)
+    assert sizes_of(tiny_model, index) == pipe.sizes == (16, 64, 192)
     assert knows_motion(tiny_model) is (pipe.decoder.config.motion is not None)
 
 
@@ -78,16 +79,30 @@ def test_diffusers_own_way_of_loading_is_guarded_by_the_same_check(model):
     pipe = MakeAVideoPipeline.from_pretrained(os.fspath(model), dtype={"decoder": torch.bfloat16}, prior=half.prior)
     assert (pipe.decoder.dtype, pipe.interpolator.dtype) == (torch.bfloat16, torch.float32)
     assert pipe.prior is half.prior
-    with pytest.raises(TypeError, match="'variant'"):
-        MakeAVideoPipeline.from_pretrained(model, variant="fp16")
     file = weights_of(model / "prior")[0]
     whole = load_file(file)
     lost = min(whole)
     save_file({key: tensor for key, tensor in whole.items() if key != lost}, file)
-    assert f"{file}: it lacks weights, {lost}" in refusal(MakeAVideoPipeline.from_pretrained, model)
+    for options in ({}, {"low_cpu_mem_usage": False}, {"torch_dtype": torch.float16}):
+        said = refusal(lambda folder, given=options: MakeAVideoPipeline.from_pretrained(folder, **given), model)
+        assert f"{file}: it lacks weights, {lost}" in said
+    save_file({**whole, lost: torch.full_like(whole[lost], float("nan"))}, file, {"format": "pt"})
+    for options in ({}, {"low_cpu_mem_usage": False}):
+        said = refusal(lambda folder, given=options: MakeAVideoPipeline.from_pretrained(folder, **given), model)
+        assert f"{file}: {lost} holds numbers that are none" in said
     (model / "prior" / "config.json").write_text("[" * 100_000)
     assert "prior/config.json" in refusal(MakeAVideoPipeline.from_pretrained, model)
     assert "no model at" in refusal(MakeAVideoPipeline.from_pretrained, model / "nowhere")
+
+
+def test_a_model_without_the_networks_that_may_lack(model):
+    file = model / "model_index.json"
+    whole = json.loads(file.read_text())
+    for end, sizes in ((0, (16, 64)), (1, (16,)), (2, (16,))):
+        lack = ("super_resolution_high", "super_resolution_low", "interpolator")[: end + 1]
+        file.write_text(json.dumps({**whole, **{f"{one}{part}": [None] * 2 for one in lack for part in PARTS}}))
+        assert sizes_of(model, check_model(model)) == sizes
+    assert MakeAVideoPipeline.load(model).sizes == (16,)
 
 
 @pytest.mark.parametrize("name", ["model_index.json", "prior/config.json", "tokenizer/tokenizer.json", "weights"])

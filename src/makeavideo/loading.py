@@ -1,12 +1,13 @@
 """A pipeline's folder: checked and loaded for the machine at hand, and told apart from others by its weights."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -38,7 +39,8 @@ class CheckedPipeline(DiffusionPipeline):
         exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
         pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact})
         for name in ("decoder", "interpolator", "super_resolution_low", "super_resolution_high"):
-            getattr(pipe, name).to(memory_format=torch.channels_last)
+            if (network := getattr(pipe, name)) is not None:
+                network.to(memory_format=torch.channels_last)
         return pipe.to(device)
 
     @classmethod
@@ -48,24 +50,29 @@ class CheckedPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: the folder.
             options: `dtype`, one for all networks or a dict by component, with "default", float32 where nothing is
-                said; components, and `sampling`, in place of the folder's.
+                said; components, and `sampling`, in place of the folder's. With others of diffusers', such as
+                `device_map`, it is diffusers that reads what has been looked at.
 
         Raises:
             UserError: no such folder, no pipeline in it, a file that is missing, damaged or of something else, weights
                 that are pickled, not those of the network, or no numbers; an impossible number in its config.
-            TypeError: another option.
         """
-        unknown = options.keys() - signature(cls.__init__).parameters.keys() - {"dtype"}
-        if unknown:
-            raise TypeError(f"from_pretrained() got an unexpected keyword argument {min(unknown)!r}")
-        folder, dtype = Path(pretrained_model_name_or_path), options.pop("dtype", torch.float32)
+        folder = Path(pretrained_model_name_or_path)
         index = {name: entry for name, entry in check_model(folder).items() if name not in options}
-        components = load_components(folder, index, dtype if isinstance(dtype, dict) else {"default": dtype})
+        if options.keys() <= {"dtype", *signature(cls.__init__).parameters}:
+            dtype = options.pop("dtype", torch.float32)
+            options |= load_components(folder, index, dtype if isinstance(dtype, dict) else {"default": dtype})
+            read = []
+        else:
+            read = check_components(folder, index)
         try:
             with quiet_libraries():
-                return super().from_pretrained(folder, **components, **options)
+                pipe = super().from_pretrained(folder, **{"use_safetensors": True, "local_files_only": True, **options})
         except UserError as error:
             raise UserError(f"The model at {folder} cannot be run: {error}") from None
+        for name in read:
+            check_finite(getattr(pipe, name), folder / name)
+        return pipe
 
 
 def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
@@ -83,14 +90,8 @@ def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype
             continue
         component = class_of(folder, name, *entry)
         dtype = dtypes.get(name, dtypes.get("default", torch.float32))
-        try:
+        with named(folder / name):
             components[name] = load_component(component, folder / name, dtype)
-        except UserError as error:
-            if str(folder) in str(error):
-                raise
-            fails(folder / name, error)
-        except Exception as error:  # whatever it is that a library stumbles over in a damaged file
-            fails(folder / name, error)
     if "tokenizer" in components and "text_encoder" in components:
         words, known = len(components["tokenizer"]), components["text_encoder"].config.vocab_size
         if not known - 128 < words <= known:  # some are padded to a round number
@@ -98,15 +99,20 @@ def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype
     return components
 
 
-def fails(folder: Path, error: Exception) -> NoReturn:
-    """Raises the sentence of a component that a library cannot make of its files."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    config = "scheduler_config.json" if folder.name in SCHEDULERS else "config.json"
-    file = folder if folder.name == "tokenizer" else folder / config
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Around what reads a component: what a library stumbles over becomes a sentence, a UserError, about its file."""
     try:
-        damaged(file, reason.rstrip("."))
-    except UserError as sentence:
-        raise sentence from error
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) and str(folder) in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        config = "scheduler_config.json" if folder.name in SCHEDULERS else "config.json"
+        try:
+            damaged(folder if folder.name == "tokenizer" else folder / config, reason.rstrip("."))
+        except UserError as sentence:
+            raise sentence from error
 
 
 def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
@@ -140,10 +146,27 @@ def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
             for kind in ("missing_keys", "unexpected_keys")  # a pooling layer is not used
         )
         compare(weights_of(folder), missing, unexpected)
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            damaged(weights_of(folder), f"{name} holds numbers that are none (NaN or infinite)")
+    check_finite(network, folder)
     return network
+
+
+def check_components(folder: Path, index: Index) -> list[str]:
+    """The networks of a folder, which have the tensors that their files hold. Raises UserError."""
+    networks = []
+    for name, entry in index.items():
+        component = class_of(folder, name, *entry) if entry is not None else None
+        if hasattr(component, "state_dict"):
+            with named(folder / name):
+                check_tensors(component, folder / name)
+            networks.append(name)
+    return networks
+
+
+def check_finite(network: Any, folder: Path) -> None:
+    """Raises UserError where a weight is no number."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            damaged(weights_of(folder), f"{name} holds numbers that are none (NaN or infinite)")
 
 
 def load_tokenizer(component: Any, folder: Path) -> Any:

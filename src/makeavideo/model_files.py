@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -27,8 +27,10 @@ NETWORKS = (
     "super_resolution_high",
 )
 SCHEDULERS = tuple(f"{name}_scheduler" for name in NETWORKS[2:])
-OPTIONAL = ("tokenizer", "text_encoder", "wordings")
+EXTRAS = ("tokenizer", "text_encoder", "wordings")
 """Without the first two the packaged text encoder is taken."""
+PAIRS = (("tokenizer", "text_encoder"), *((name, f"{name}_scheduler") for name in NETWORKS[4:]))
+"""May lack, but only both together: F-up and super-resolution, as the text encoder."""
 LIBRARIES = (
     "diffusers",
     "transformers",
@@ -46,6 +48,7 @@ TRAIN_TIMESTEPS = 100_000
 PICTURE = 4096
 """Pixels a side that D_t may make."""
 BITS = {"BOOL": 8, "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8}
+BITS |= {"F8_E4M3": 8, "F8_E5M2": 8}
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 Index = dict[str, tuple[str, str] | None]
@@ -79,7 +82,7 @@ def check_model(folder: Path) -> Index:
             check_component(folder / name)
     if index["tokenizer"] is not None and not any(any((folder / "tokenizer").glob(name)) for name in VOCABULARIES):
         damaged(folder / "tokenizer" / "tokenizer.json", "the file is missing")
-    sizes_of(folder)
+    sizes_of(folder, index)
     check_fit(folder, index)
     return index
 
@@ -92,10 +95,11 @@ def read_index(file: Path) -> Index:
     if not isinstance(values.get("sampling", {}), dict | None):
         damaged(file, "`sampling` is no table of names and numbers")
     index: Index = {}
-    for name in (*NETWORKS, *SCHEDULERS, *OPTIONAL):
+    optional = {"wordings", *chain(*PAIRS)}
+    for name in (*NETWORKS, *SCHEDULERS, *EXTRAS):
         entry = values.get(name)
         if entry is None or entry == [None, None]:
-            if name not in OPTIONAL:
+            if name not in optional:
                 damaged(file, f"it has no {name}", "give the folder of a MakeAVideoPipeline, or download it again")
             index[name] = None
             continue
@@ -104,8 +108,9 @@ def read_index(file: Path) -> Index:
         if entry[0] not in LIBRARIES:
             damaged(file, f"{name} is of {entry[0]!r}, from which nothing is loaded", "use a model that you trust")
         index[name] = (entry[0], entry[1])
-    if (index["tokenizer"] is None) != (index["text_encoder"] is None):
-        damaged(file, "of tokenizer and text_encoder it has one, without the other")
+    for one, other in PAIRS:
+        if (index[one] is None) != (index[other] is None):
+            damaged(file, f"of {one} and {other} it has one, without the other")
     return index
 
 
@@ -152,7 +157,7 @@ def numbers_in(values: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
 
 def check_fit(folder: Path, index: Index) -> None:
     """What one network gives the next one takes: parts of several models do not. Raises UserError."""
-    parts = [*NETWORKS, *(name for name in ("text_encoder", "wordings") if index[name] is not None)]
+    parts = [name for name in (*NETWORKS, "text_encoder", "wordings") if index[name] is not None]
     configs = {name: read_config(folder / name / "config.json") for name in parts}
     text, picture = ("text_encoder", "hidden_size"), ("image_encoder", "projection_dim")
     takes = {"text_embed_dim": text, "embedding_proj_dim": text, "image_embed_dim": picture, "embedding_dim": picture}
@@ -169,7 +174,7 @@ def check_fit(folder: Path, index: Index) -> None:
             damaged(file, f"out_channels is {str(channels)[:40]}, which are no pictures at a space_to_depth of {patch}")
 
 
-def sizes_of(folder: Path) -> tuple[int, int, int]:
+def sizes_of(folder: Path, index: Index) -> tuple[int, ...]:
     """Pixels a side after D_t, after SR_l_t and after SR_h, as `Cascade.sizes`. Raises UserError."""
     file = folder / "decoder" / "config.json"
     values = read_config(file)
@@ -181,7 +186,10 @@ def sizes_of(folder: Path) -> tuple[int, int, int]:
     base = sample_size * patch
     if base > PICTURE:
         damaged(file, f"it asks for pictures of {base} pixels a side, more than {PICTURE}")
-    return base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR
+    if index["super_resolution_low"] is None:
+        return (base,)
+    low = base * SR_LOW_FACTOR
+    return (base, low) if index["super_resolution_high"] is None else (base, low, low * SR_HIGH_FACTOR)
 
 
 def knows_motion(folder: Path) -> bool:

@@ -53,11 +53,11 @@ class Command:
         }
         given = {"num_frames": num_frames, "seconds": seconds, "fps": fps, "size": size, "motion": motion}
         self.options |= {key: value for key, value in given.items() if value is not None}
-        check_model(self.folder)
-        sizes = sizes_of(self.folder)
+        index = check_model(self.folder)
+        sizes, fills = sizes_of(self.folder, index), index["interpolator"] is not None
         if fast:
             self.options.setdefault("size", sizes[0])
-        self.settings = settle(self.options, sizes, knows_motion(self.folder))  # type: ignore[arg-type]
+        self.settings = settle(self.options, sizes, knows_motion(self.folder), fills)  # type: ignore[arg-type]
         self.started = time.monotonic()
 
     def load(self):
