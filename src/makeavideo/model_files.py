@@ -28,7 +28,7 @@ NETWORKS = (
 )
 SCHEDULERS = tuple(f"{name}_scheduler" for name in NETWORKS[2:])
 EXTRAS = ("tokenizer", "text_encoder", "wordings")
-"""Without the first two the packaged text encoder is taken."""
+"""Without the first two there are no prompts."""
 PAIRS = (("tokenizer", "text_encoder"), *((name, f"{name}_scheduler") for name in NETWORKS[4:]))
 """May lack, but only both together: F-up and super-resolution, as the text encoder."""
 LIBRARIES = (
@@ -71,7 +71,8 @@ def check_model(folder: Path) -> Index:
     if not os.path.lexists(folder / "model_index.json"):
         raise UserError(
             f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline, such as "
-            "models/emoji of the project's repository, or train one with `make-a-video train`."
+            "models/emoji of the project's repository, run `pip install makeavideo[emoji]`, or train one with "
+            "`make-a-video train`."
         )
     pickles = [p for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.rglob(ending)]
     if pickles and not any(folder.rglob("*.safetensors")):
