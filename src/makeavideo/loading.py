@@ -187,14 +187,16 @@ def check_tensors(component: Any, folder: Path) -> None:
     It is made without memory for its weights: a config of absurd sizes costs nothing. transformers gives some tensors
     other names while it reads, so of its networks the shapes alone are compared here.
     """
+    of_diffusers: bool = issubclass(component, ModelMixin)
+    made: Any = component
     with quiet_libraries(), torch.device("meta"):
-        if issubclass(component, ModelMixin):
-            network = component.from_config(read_json(folder / "config.json"))
+        if of_diffusers:
+            network = made.from_config(read_json(folder / "config.json"))
         else:
             network = component(component.config_class.from_pretrained(folder, local_files_only=True))
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = tensors_of(folder)
-    if issubclass(component, ModelMixin):
+    if of_diffusers:
         compare(weights_of(folder), sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys()))
     for name in sorted(wanted.keys() & found.keys()):
         if wanted[name] != found[name]:
