@@ -6,7 +6,6 @@ python docs/api.py
 import inspect
 import re
 from pathlib import Path
-from typing import get_type_hints
 
 import makeavideo
 from makeavideo import settings
@@ -59,7 +58,7 @@ def entry(thing) -> str:
     where = "makeavideo" if thing.__name__ in makeavideo.__all__ else thing.__module__
     lines = [f"### {thing.__name__}", "", f"`from {where} import {thing.__name__}`", ""]
     if thing is settings.VideoOptions:
-        lines += [", ".join(f"`{name}`" for name in get_type_hints(thing)), ""]
+        lines += [", ".join(f"`{name}`" for name in thing.__annotations__), ""]
     elif not (inspect.isclass(thing) and issubclass(thing, Exception)):
         lines += ["```python", call_of(thing, thing.__name__), "```", ""]
     lines += ["```text", text_of(thing), "```", ""]
