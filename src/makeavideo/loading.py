@@ -1,6 +1,7 @@
 """A pipeline's folder: checked and loaded for the machine at hand, and told apart from others by its weights."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,6 +18,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from .errors import UserError
 from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
 from .quiet import quiet_libraries
+
+LOGGER = logging.getLogger("diffusers.pipelines.pipeline_utils")
+"""Where diffusers tells the same of components that it loads itself."""
 
 
 def weights_hash(folder: str | Path) -> str:
@@ -92,6 +96,7 @@ def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype
         dtype = dtypes.get(name, dtypes.get("default", torch.float32))
         with named(folder / name):
             components[name] = load_component(component, folder / name, dtype)
+            LOGGER.info(f"Loaded {name} as {component.__name__} from `{name}` subfolder of {folder}.")
     if "tokenizer" in components and "text_encoder" in components:
         words, known = len(components["tokenizer"]), components["text_encoder"].config.vocab_size
         if not known - 128 < words <= known:  # some are padded to a round number
