@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -36,16 +37,43 @@ class CheckedPipeline(DiffusionPipeline):
     """A pipeline of diffusers that comes from a folder on disk, and from there only if every file of it is whole."""
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Ready to run: on the best device, and in the precision that it is fast in. Raises as `from_pretrained`."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        fast = torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
+    def load(
+        cls,
+        folder: str | PathLike[str],
+        *,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        offload: str | None = None,
+        variant: str | None = None,
+    ) -> Self:
+        """Ready to run.
+
+        Args:
+            folder: on disk, or else the id of a repository on the Hugging Face hub, which is then downloaded.
+            dtype: of the networks that make pixels; the small ones stay in float32. None: the one that is fast here.
+            device: None: a CUDA GPU where there is one, the processor otherwise.
+            offload: "model" or "sequential" keeps the networks in the processor's memory while they do not run.
+            variant: of the weights' files, such as "fp16".
+
+        Raises:
+            UserError: as `from_pretrained`; also a device that is not there, or nothing to download.
+        """
+        device = usable_device(device, offload)
+        if dtype is None:
+            quick = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+            dtype = torch.bfloat16 if quick else torch.float32
+        fast = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
-        pipe = cls.from_pretrained(folder, dtype={"default": fast, **exact})
+        options = {} if variant is None else {"variant": variant}
+        pipe = cls.from_pretrained(on_disk(folder), dtype={"default": fast, **exact}, **options)
         for name in ("decoder", "interpolator", "super_resolution_low", "super_resolution_high"):
             if (network := getattr(pipe, name)) is not None:
                 network.to(memory_format=torch.channels_last)
-        return pipe.to(device)
+        if offload == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        elif offload == "sequential":
+            pipe.enable_sequential_cpu_offload(device=device)
+        return pipe if offload else pipe.to(device)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **options: Any) -> Self:
@@ -77,6 +105,36 @@ class CheckedPipeline(DiffusionPipeline):
         for name in read:
             check_finite(getattr(pipe, name), folder / name)
         return pipe
+
+
+def usable_device(device: torch.device | str | None, offload: str | None) -> torch.device:
+    """The device asked for, or the best one. Raises UserError where it cannot be used."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError):  # AssertionError: torch without CUDA
+        raise UserError(f"The device {device} cannot be used here: choose another one, or leave it out.") from None
+    if offload is not None and found.type == "cpu":
+        raise UserError("Offloading moves networks from a GPU, and none is used: leave out --offload.")
+    return found
+
+
+def on_disk(name: str | PathLike[str]) -> Path:
+    """The folder, or what the hub has under this id. Raises UserError where there is neither."""
+    folder = Path(name)
+    if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        with quiet_libraries():
+            return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise UserError(f"There is no folder {name}, and the hub gives no such model ({reason}): check it.") from None
 
 
 def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:

@@ -19,6 +19,12 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps of the decoder.
 Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")]
 Motion = Annotated[float | None, typer.Option(help="How much moves: 0 (still) to 2; 1 is usual.")]
 Loop = Annotated[bool, typer.Option("--loop", help="The last frame passes into the first one.")]
+Quality = Annotated[int | None, typer.Option(help="Of mp4, webm and webp: 1 (smallest file) to 100 (best).")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: what the device is fast in.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...; default: a CUDA GPU, or the processor.")]
+Offload = Annotated[
+    str | None, typer.Option(help="With a GPU of little memory: model (one network there at a time) or sequential.")
+]
 Fast = Annotated[bool, typer.Option("--fast", help="A quick look: 16 frames at the smallest size.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 AllowHost = Annotated[

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
-from .making import Command
+from .making import Command, Machine, asked
 from .options import (
     Background,
+    Device,
+    Dtype,
     Fast,
     FitOption,
     Fps,
@@ -17,9 +19,11 @@ from .options import (
     Model,
     Motion,
     NumFrames,
+    Offload,
     Output,
     Prompt,
     PromptWeight,
+    Quality,
     Quiet,
     Seconds,
     Seed,
@@ -37,6 +41,7 @@ def generate(
         Path | None, typer.Option(help="A story: YAML list of {prompt, seconds}; one passes into the next.")
     ] = None,
     seed: Seed = None,
+    count: Annotated[int, typer.Option(min=1, help="Videos of this prompt, each with a seed of its own.")] = 1,
     num_frames: NumFrames = None,
     seconds: Seconds = None,
     fps: Fps = 24.0,
@@ -46,6 +51,10 @@ def generate(
     motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
+    quality: Quality = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    offload: Offload = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a video from a sentence, or from a story of several."""
@@ -56,7 +65,9 @@ def generate(
         raise UserError("The prompt is empty: say in a few words what the video should show.")
     if story:
         seconds = sum(length for _, length in story)
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
+    how = Machine(dtype, device, offload)
+    options = asked(num_frames, seconds, fps, size, steps, guidance, motion, loop, fast)
+    command = Command(output, model, seed, options, fast, how, quality, quiet, count)
 
     def call(pipe: Any, **options: Any) -> Any:
         if story:
@@ -84,6 +95,10 @@ def animate(
     motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
+    quality: Quality = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    offload: Offload = None,
     quiet: Quiet = False,
 ) -> None:
     """Set a picture in motion."""
@@ -91,7 +106,9 @@ def animate(
 
     check_prompt_weight(prompt_weight)
     read_picture_early(picture, fit, background)
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
+    how = Machine(dtype, device, offload)
+    options = asked(num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast)
+    command = Command(output, model, seed, options, fast, how, quality, quiet)
 
     def call(pipe, **options):
         return pipe.animate(picture, prompt, prompt_weight, fit, background, **options)
@@ -115,6 +132,10 @@ def interpolate(
     motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
+    quality: Quality = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    offload: Offload = None,
     quiet: Quiet = False,
 ) -> None:
     """Pass from one picture to another."""
@@ -122,7 +143,9 @@ def interpolate(
 
     for picture in (first, last):
         read_picture_early(picture, fit, background)
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast, quiet)
+    how = Machine(dtype, device, offload)
+    options = asked(num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast)
+    command = Command(output, model, seed, options, fast, how, quality, quiet)
     check_interpolation(command.settings)
 
     def call(pipe, **options):
@@ -148,6 +171,10 @@ def vary(
     motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
+    quality: Quality = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    offload: Offload = None,
     quiet: Quiet = False,
 ) -> None:
     """Make another video of the same meaning."""
@@ -161,7 +188,9 @@ def vary(
             raise UserError("--keep-timing sets the length: leave out --num-frames and --seconds.")
         fps = min(60.0, max(1.0, found.fps))
         num_frames = max(1, round(found.duration * fps))
-    command = Command(output, model, seed, num_frames, seconds, fps, size, steps, guidance, motion, loop, fast, quiet)
+    how = Machine(dtype, device, offload)
+    options = asked(num_frames, seconds, fps, size, steps, guidance, motion, loop, fast)
+    command = Command(output, model, seed, options, fast, how, quality, quiet)
 
     def call(pipe, **options):
         return pipe.vary(video, fit, background, **options)
@@ -186,6 +215,10 @@ def extend(
     motion: Motion = None,
     loop: Loop = False,
     fast: Fast = False,
+    quality: Quality = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    offload: Offload = None,
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
@@ -197,7 +230,9 @@ def extend(
     found = probe(video)
     open_video(video, 8, None, fit, background)  # type: ignore[arg-type]
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
-    command = Command(output, model, seed, num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast, quiet)
+    how = Machine(dtype, device, offload)
+    options = asked(num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast)
+    command = Command(output, model, seed, options, fast, how, quality, quiet)
 
     def call(pipe, **options):
         return pipe.extend(video, prompt, prompt_weight, fit, background, **options)

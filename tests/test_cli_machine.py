@@ -1,0 +1,94 @@
+"""Where a cascade runs, in what precision, from where; and several videos of one prompt."""
+
+import sys
+
+import pytest
+import torch
+
+from makeavideo import UserError
+from makeavideo.cli.main import main
+from makeavideo.loading import on_disk
+from makeavideo.media.reader import probe, read_video
+from makeavideo.pipeline import MakeAVideoPipeline
+
+
+@pytest.fixture
+def command(monkeypatch, tiny_model, tmp_path, capfd):
+    """Runs `make-a-video generate "red rocket"` in a folder; its exit code, and what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*options):
+        short = ["--model", str(tiny_model), "--num-frames", "3", "--size", "16", "--steps", "1"]
+        monkeypatch.setattr(sys, "argv", ["make-a-video", "generate", "red rocket", *short, *options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code or 0, capfd.readouterr().err
+
+    return run
+
+
+def test_several_videos_of_one_prompt(command, tmp_path):
+    code, said = command("-o", "rocket.mp4", "--count", "3", "--seed", "7")
+    assert code == 0 and [f"seed {seed}" in said for seed in (7, 8, 9)] == [True] * 3
+    made = sorted(tmp_path.glob("*.mp4"))
+    assert [file.name for file in made] == ["rocket-7.mp4", "rocket-8.mp4", "rocket-9.mp4"]
+    assert command("-o", "again.mp4", "--seed", "8")[0] == 0
+    assert (tmp_path / "again.mp4").read_bytes() == made[1].read_bytes()
+    assert probe(made[2]).recipe["seed"] == 9 and (read_video(made[0]).frames != read_video(made[1]).frames).any()
+
+
+def test_the_recipe_says_what_the_bytes_depend_on(command, tmp_path):
+    assert command("-o", "a.mp4", "--dtype", "bfloat16", "--device", "cpu", "--quality", "30")[0] == 0
+    recipe = probe(tmp_path / "a.mp4").recipe
+    assert (recipe["dtype"], recipe["device"], recipe["threads"]) == ("bfloat16", "cpu", torch.get_num_threads())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dtype", "int8"], "--dtype int8 is not possible: choose float32"),
+        (["--offload", "disk"], "--offload disk is not possible: choose model, sequential"),
+        (["--device", "GPU 1"], "--device GPU 1 is not possible"),
+        (["--device", "cuda:7"], "The device cuda:7 cannot be used here"),
+        (["--offload", "model", "--device", "cpu"], "leave out --offload"),
+        (["--quality", "0"], "--quality 0 is not possible"),
+        (["--quality", "50", "-o", "a.gif"], "leave out --quality"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(command, tmp_path, options, message):
+    code, said = command(*options)
+    assert code == 2 and message in " ".join(said.split()) and not list(tmp_path.iterdir())
+
+
+def test_load_takes_precision_and_device(tiny_model):
+    pipe = MakeAVideoPipeline.load(tiny_model, dtype=torch.bfloat16, device="cpu")
+    assert pipe.decoder.dtype == torch.bfloat16 and pipe.text_encoder.dtype == torch.float32
+    assert MakeAVideoPipeline.load(tiny_model, dtype="float32").decoder.dtype == torch.float32
+
+
+def test_load_takes_the_id_of_a_hub(tiny_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **how: asked.append((name, how)) or tiny_model
+    )
+    assert type(MakeAVideoPipeline.load("somebody/emoji")) is MakeAVideoPipeline
+    ((name, how),) = asked
+    assert (
+        name == "somebody/emoji" and "*.safetensors" in how["allow_patterns"] and "*.bin" not in how["allow_patterns"]
+    )
+    assert on_disk(tiny_model) == tiny_model
+
+    def away(name, **how):
+        raise OSError("no network.\nlong")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", away)
+    with pytest.raises(UserError, match=r"no folder somebody/else, and the hub gives no such model \(no network\)"):
+        MakeAVideoPipeline.load("somebody/else")
+
+
+def test_load_takes_a_variant(tiny_model, tmp_path):
+    pipe = MakeAVideoPipeline.load(tiny_model)
+    pipe.save_pretrained(tmp_path / "saved", variant="fp16")
+    again = MakeAVideoPipeline.load(tmp_path / "saved", variant="fp16")
+    mine, saved = pipe.decoder.state_dict(), again.decoder.state_dict()
+    assert all(torch.equal(mine[name], saved[name]) for name in mine)
