@@ -212,6 +212,25 @@ def test_a_kill_leaves_what_was_whole(tmp_path: Path, ending: str) -> None:
     assert name.startswith(".makeavideo-") and container.metadata and count > 20
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("ending", [".mp4", ""])
+def test_what_a_killed_run_left_goes_with_the_next_one(tmp_path: Path, ending: str) -> None:
+    """And nothing of one that still runs."""
+    running, killed = (start_endless(tmp_path / f"{name}{ending}", "") for name in ("running", "killed"))
+    for process in (running, killed):
+        assert process.stdout.readline() == "going\n"
+    (left,) = (name for name in names(tmp_path) if f"-{killed.pid}-" in name)
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert left in names(tmp_path)
+    write_video(tmp_path / f"next{ending}", CLIP[:2], 24)
+    after = names(tmp_path)
+    running.kill()
+    running.communicate(timeout=60)
+    assert left not in after and f"next{ending}" in after
+    assert any(f"-{running.pid}-" in name for name in after)
+
+
 def assert_the_disk_was_full(path: Path, process: subprocess.Popen, reason: str, at_most_lost: int) -> int:
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import platform
+import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +18,24 @@ from typing import BinaryIO
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TEMPORARY = ".makeavideo-"
 """What the names of unfinished files begin with."""
+
+
+def temporary_in(folder: Path) -> Path:
+    """A name for an unfinished file in this folder. What processes of this machine left there that are no more goes."""
+    import psutil
+
+    mine = f"{TEMPORARY}{hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()}-"
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            process = entry.name.removeprefix(mine).split("-")[0]
+            if not entry.name.startswith(mine) or not process.isdigit() or psutil.pid_exists(int(process)):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    return folder / f"{mine}{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def reason(error: OSError) -> str:

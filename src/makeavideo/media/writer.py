@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import signal
 import threading
@@ -28,7 +27,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from ..errors import UserError
-from .disk import FULL, TEMPORARY, Reserve, Target, reason
+from .disk import FULL, Reserve, Target, reason, temporary_in
 from .formats import FRAME_NAME, ONE_PICTURE, check_size, check_writable, ending_of, frame_rate
 from .memory import array_of
 from .worker import Worker
@@ -219,7 +218,7 @@ class VideoWriter:
 
     def _make_sink(self, size: tuple[int, int]) -> _Sink:
         place = self.path if self.path.is_dir() else self.path.parent
-        self._temporary = place / f"{TEMPORARY}{secrets.token_hex(6)}"
+        self._temporary = temporary_in(place)
         if self.keep_partial and self._ending not in (".png", ""):  # pictures wait for nothing
             # An encoder holds back two or three seconds: 60 frames of two bits a pixel, more than most need
             self._reserve = Reserve(place, max(16 * size[0] * size[1], 2**18))
