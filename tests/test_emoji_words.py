@@ -45,7 +45,8 @@ def test_all_that_a_sidecar_may_say(tmp_path):
     }
     images = CaptionedImages(folder_of(tmp_path / "a", {"one": said, "two": "a cat\nan old cat"}), 8)
     assert images.wordings(0) == Wordings(("mage", "a mage"), ("the mage",), ("wizard",), "m")
-    assert images.wordings(1) == Wordings(("a cat", "an old cat"), (), (), "two")
+    own = str(tmp_path / "a" / "two.png")  # a name alone may be that of another picture, in another folder
+    assert images.wordings(1) == Wordings(("a cat", "an old cat"), (), (), own)
     assert images.captions(0) == ["mage", "a mage", "the mage", "wizard"]
 
 

@@ -362,5 +362,5 @@ class Cascade(SteppedPipeline, CheckedPipeline):
         """What D_t or F-up says about a noised clip x_t, in float32; shapes as those of `VideoUNet.forward`."""
         conditions = {"image_embeds": y_e.to(network.dtype)}
         t = t * TIMESTEPS
-        made = network(x_t.to(network.dtype), t, fps=fps, motion=motion, added_cond_kwargs=conditions)
+        made = network(x_t, t, fps=fps, motion=motion, added_cond_kwargs=conditions)
         return made.sample.float()

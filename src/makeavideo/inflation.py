@@ -27,6 +27,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .errors import UserError
+from .figures import TIMESTEPS
+from .parametrization import Parametrization, Prediction
 from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d, set_to_zero
 
 Temporal = Literal["pseudo3d", "attention", "none"]
@@ -118,6 +120,9 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         shared_noise: part of the noise's variance that the frames of a clip have in common, in training and sampling.
         guidance: scale of the guidance that is trained in: at this one sampling needs no second evaluation.
         known_frames: whether it has learnt to see frames as they are (noise level 0) among noisy ones.
+        prediction: what the 2-D network names: "sample", the clean picture on the flow line; or "epsilon" or
+            "v_prediction" on a DDPM schedule, which `parametrization` reads as the clean picture.
+        schedule: that schedule, fields of a DDPMScheduler's config.
     """
 
     config: Any  # a FrozenDict, whose entries are attributes too
@@ -139,8 +144,11 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         shared_noise: float = 0.0,
         guidance: float = 1.0,
         known_frames: bool = False,
+        prediction: Prediction = "sample",
+        schedule: dict[str, Any] | None = None,
     ):
         super().__init__()
+        self.parametrization = None if prediction == "sample" else Parametrization(prediction, schedule or {})
         if unet_class not in UNET_CLASSES:
             raise UserError(f"cannot inflate a {unet_class}: use one of {', '.join(UNET_CLASSES)}")
         if temporal not in ("pseudo3d", "attention", "none"):
@@ -178,11 +186,11 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return_dict: bool = True,
         **conditions: Any,
     ) -> VideoUNetOutput | tuple[Tensor]:
-        """Denoises a clip.
+        """Denoises a clip: gives the clean one.
 
         Args:
-            sample: (b, f, c, h, w).
-            timestep: one for all clips, (b,), or one for each frame, (b, f).
+            sample: (b, f, c, h, w) on the flow line; channels beyond `out_channels` are conditions.
+            timestep: t * TIMESTEPS, one for all clips, (b,), or one for each frame, (b, f).
             fps: frames per second of each clip, (b,); 0 where it is not known.
             motion: strength of each clip's motion, (b,), 1 the usual one; below 0 where it is not known.
             conditions: what the 2-D network takes; tensors with leading size b are repeated for every frame.
@@ -193,11 +201,31 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         motion = torch.full((batch,), -1.0) if motion is None else motion
         self.clip.motion = motion.to(sample.device).float()
         timestep = torch.as_tensor(timestep, device=sample.device)
-        timestep = (timestep if timestep.ndim == 2 else timestep.expand(batch)[:, None]).expand(batch, frames).flatten()
+        timestep = (timestep if timestep.ndim == 2 else timestep.expand(batch)[:, None]).expand(batch, frames)
+        if self.parametrization is not None:
+            return self._of_other_kind(sample, timestep, return_dict, conditions)
+        result = self._predict(sample, timestep.flatten(), conditions)
+        return VideoUNetOutput(sample=result) if return_dict else (result,)
+
+    def _of_other_kind(
+        self, sample: Tensor, timestep: Tensor, return_dict: bool, conditions: dict[str, Any]
+    ) -> VideoUNetOutput | tuple[Tensor]:
+        """The same by a network of noise or velocity, in float32 around it: at high noise it is a small difference."""
+        assert self.parametrization is not None
+        t, channels = timestep / TIMESTEPS, self.out_channels
+        x_vp, timestep = self.parametrization.seen(sample[:, :, :channels].float(), t)
+        made = self._predict(torch.cat([x_vp.to(sample), sample[:, :, channels:]], 2), timestep.flatten(), conditions)
+        result = self.parametrization.clean(made, x_vp, t)
+        return VideoUNetOutput(sample=result) if return_dict else (result,)
+
+    def _predict(self, sample: Tensor, timestep: Tensor, conditions: dict[str, Any]) -> Tensor:
+        """What the 2-D network names, (b, f, c, h, w), of frames at timesteps (b * f,)."""
+        batch, frames = sample.shape[:2]
         patch = self.config.space_to_depth
         if sample.shape[-1] % patch or sample.shape[-2] % patch:
             size = f"{sample.shape[-1]}x{sample.shape[-2]}"
             raise UserError(f"a {size} picture does not divide into {patch}x{patch} patches: use multiples of {patch}")
+        sample = sample.to(self.dtype)
         pictures = F.pixel_unshuffle(sample.flatten(0, 1), patch).contiguous(memory_format=torch.channels_last)
         conditions = per_frame(conditions, batch, frames)
         if isinstance(self.unet, UNet2DConditionModel):
@@ -207,8 +235,7 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         result = F.pixel_shuffle(result, patch)
         if self.config.pixel_channels:
             result = self._at_full_resolution(result, sample)
-        result = result.unflatten(0, (batch, frames))
-        return VideoUNetOutput(sample=result) if return_dict else (result,)
+        return result.unflatten(0, (batch, frames))
 
     def _at_full_resolution(self, made: Tensor, sample: Tensor) -> Tensor:
         """The path at full resolution, on what the UNet made of `sample`: (b * f, c, h, w)."""
@@ -274,10 +301,14 @@ def inflate(
     unet: UNet2DModel | UNet2DConditionModel | VideoUNet,
     temporal: Temporal = "pseudo3d",
     space_to_depth: int | None = None,
+    prediction: Prediction = "sample",
+    schedule: dict[str, Any] | None = None,
 ) -> VideoUNet:
     """A video network that gives, for every frame, what the 2-D network gives for it; the weights are copied.
 
     A `VideoUNet` without temporal layers (an image stage) can be inflated as well; it keeps its space_to_depth.
+    `prediction` and `schedule` say what the 2-D network names, as for `VideoUNet`; then the video network gives the
+    clean picture that follows from that.
     """
     if isinstance(unet, VideoUNet):
         if unet.config.temporal != "none":
@@ -294,6 +325,8 @@ def inflate(
             "unet_config": public(unet.config) | source,
             "temporal": temporal,
             "space_to_depth": space_to_depth or 1,
+            "prediction": prediction,
+            "schedule": schedule,
         }
     video = VideoUNet(**config)
     nn.Module.to(video, unet.device, unet.dtype)  # not video.to(), which warns about an empty list of float32 layers

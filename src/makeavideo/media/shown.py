@@ -32,16 +32,15 @@ def as_shown(frame: av.VideoFrame, pixel_shape: Fraction | None, layout: str) ->
         width = max(1, round(width * pixel_shape))
     if width * frame.height > MAX_PIXELS:
         width = frame.width
-    size = {"width": width, "height": frame.height, "format": layout, "interpolation": SCALER}
+    height = frame.height
     if frame.color_trc in _HDR or frame.color_primaries in _WIDE_PRIMARIES:
         key = (frame.width, frame.height, frame.format.name, width, layout, frame.color_trc, frame.color_primaries)
-        return _reformatter(key).reformat(
-            frame, **size, dst_colorspace=BT709, dst_color_primaries=BT709, dst_color_trc=BT709
-        )
+        aim = {"dst_colorspace": BT709, "dst_color_primaries": BT709, "dst_color_trc": BT709}
+        return _reformatter(key).reformat(frame, width, height, layout, interpolation=SCALER, **aim)
     matrix = None
     if frame.colorspace == UNSPECIFIED:
         matrix = BT709 if frame.width >= 1280 or frame.height > 576 else BT601
-    return frame.reformat(**size, src_colorspace=matrix)
+    return frame.reformat(width, height, layout, src_colorspace=matrix, interpolation=SCALER)
 
 
 def _reformatter(key: tuple) -> VideoReformatter:

@@ -6,6 +6,7 @@ x_t = (1 - t) x + t n, with noise levels t in (0, 1); frames are (batch, frames,
 import torch
 from torch import Tensor
 
+from ..parametrization import Prediction, own_weight
 from ..sampling import add_noise, frame_noise
 from .recipe import NoiseRecipe
 
@@ -21,23 +22,42 @@ def diffuse(x: Tensor, noise: NoiseRecipe, generator: torch.Generator) -> tuple[
     return add_noise(x, frame_noise(x.shape, generator, noise.shared).to(x.device), t), t
 
 
-def denoising_loss(x_hat: Tensor, x: Tensor, t: Tensor, noise: NoiseRecipe, wanted: Tensor | None = None) -> Tensor:
-    """What D_t and F-up learn by: `weighted_loss` and, where the recipe asks for it, `gradient_loss`."""
-    loss = weighted_loss(x_hat, x, t, noise.weight_floor, wanted)
+def denoising_loss(
+    x_hat: Tensor,
+    x: Tensor,
+    t: Tensor,
+    noise: NoiseRecipe,
+    wanted: Tensor | None = None,
+    prediction: Prediction = "sample",
+) -> Tensor:
+    """What D_t and F-up learn by: `weighted_loss` and, where the recipe asks for it, `gradient_loss`.
+
+    prediction: what the network names; each is weighted as its own target asks.
+    """
+    loss = weighted_loss(x_hat, x, t, noise.weight_floor, wanted, prediction)
     if noise.gradient:
         loss = loss + noise.gradient * gradient_loss(x_hat, x, t, noise.weight_floor, wanted)
     return loss
 
 
-def weighted_loss(x_hat: Tensor, x: Tensor, t: Tensor, floor: float, wanted: Tensor | None = None) -> Tensor:
+def weighted_loss(
+    x_hat: Tensor,
+    x: Tensor,
+    t: Tensor,
+    floor: float,
+    wanted: Tensor | None = None,
+    prediction: Prediction = "sample",
+) -> Tensor:
     """|x_hat - x|^2 / max(t, floor)^2: the velocity's loss, written for a clean-picture network.
 
     t: (batch,), or one a frame, (batch, frames). wanted: 1 for the frames that count, (batch, frames); None: all.
+    prediction: as in `denoising_loss`.
     """
     error = (x_hat - x).square()
     if x.ndim == 2:
         return (error.mean(1) / t.clamp(min=floor).square()).mean()
-    return frame_mean(error, 1 / per_frame_level(t, x).clamp(min=floor).square(), wanted)
+    level = per_frame_level(t, x)
+    return frame_mean(error, own_weight(prediction, level) / level.clamp(min=floor).square(), wanted)
 
 
 def gradient_loss(x_hat: Tensor, x: Tensor, t: Tensor, floor: float, wanted: Tensor | None = None) -> Tensor:

@@ -82,7 +82,7 @@ class DecoderStage:
             t = t[:, None] * wanted
         x_hat = told(network, x_t, t, conditions)
         target = x if self.recipe.guidance == 1 else self.guided(network, x, x_hat.detach(), x_t, t, conditions)
-        return denoising_loss(x_hat, target, t, self.recipe.noise, wanted)
+        return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
 
     def known_frames(self, batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
         """(batch, frames), 1 where D_t is shown a frame as it is."""

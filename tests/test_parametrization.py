@@ -1,0 +1,136 @@
+"""Networks of noise and of velocity, read as networks of the clean picture: against diffusers' own DDIM."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+
+from makeavideo import UserError, VideoUNet, inflate
+from makeavideo.figures import TIMESTEPS
+from makeavideo.parametrization import Parametrization, own_weight
+from makeavideo.training.losses import weighted_loss
+
+SCHEDULES = {
+    "linear": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
+    "scaled linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    "squared cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
+
+
+def small_unet(conditioned=False):
+    torch.manual_seed(0)
+    shape = {"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
+    if conditioned:
+        unet = UNet2DConditionModel(
+            **shape,
+            in_channels=3,
+            out_channels=3,
+            cross_attention_dim=8,
+            attention_head_dim=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        )
+    else:
+        blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+        unet = UNet2DModel(**shape, **blocks, add_attention=False)
+    return unet.eval()
+
+
+def by_ddim(unet, noise, scheduler, steps, **conditions):
+    """The picture that diffusers makes."""
+    scheduler.set_timesteps(steps)
+    x = noise
+    for timestep in scheduler.timesteps:
+        x = scheduler.step(unet(x, timestep, **conditions).sample, timestep, x).prev_sample
+    return x
+
+
+def by_us(network, noise, scheduler, steps, **conditions):
+    """Euler's steps along the flow line, at the noise levels of DDIM's timesteps; (b, 1, c, h, w)."""
+    scheduler.set_timesteps(steps)
+    signal = scheduler.alphas_cumprod.double()[scheduler.timesteps]
+    sigma = ((1 - signal) / signal).sqrt()
+    levels = [*(sigma / (1 + sigma)).tolist(), 0.0]
+    spread = lambda t: ((1 - t) ** 2 + t**2) ** 0.5  # noqa: E731
+    x_t = noise * spread(levels[0])
+    for t, after in pairwise(levels):
+        x_hat = network(x_t, t * TIMESTEPS, **conditions).sample
+        x_t = x_t + (after - t) * (x_t - x_hat) / t
+    return x_t
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("conditioned", [False, True], ids=["plain", "conditioned"])
+@torch.no_grad()
+def test_the_picture_is_that_of_ddim(prediction, schedule, conditioned):
+    unet = small_unet(conditioned)
+    scheduler = DDIMScheduler(**schedule, prediction_type=prediction, clip_sample=False, set_alpha_to_one=True)
+    network = inflate(unet, prediction=prediction, schedule=schedule)
+    noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    told = {"encoder_hidden_states": torch.randn(2, 4, 8)} if conditioned else {}
+    expected = by_ddim(unet, noise, scheduler, 20, **told)
+    made = by_us(network, noise[:, None], scheduler, 20, **told)[:, 0]
+    assert (made - expected).abs().max() < 1e-3 * max(1, expected.abs().max())
+
+
+@torch.no_grad()
+def test_a_clip_is_its_pictures_and_levels_may_differ():
+    network = inflate(small_unet(), prediction="epsilon", schedule=SCHEDULES["linear"])
+    clip, levels = torch.randn(1, 4, 3, 8, 8), torch.tensor([[0.1, 0.9, 0.5, 0.0]]) * TIMESTEPS
+    together = network(clip, levels).sample
+    for frame in range(4):
+        alone = network(clip[:, frame : frame + 1], levels[:, frame : frame + 1]).sample
+        assert (together[:, frame : frame + 1] - alone).abs().max() < 1e-4
+    assert (together[:, 3] - clip[:, 3]).abs().max() < 0.02  # without noise nothing changes
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_timesteps_of_noise_levels(schedule):
+    table = DDPMScheduler(**schedule).alphas_cumprod.double()
+    sigma = ((1 - table) / table).sqrt()
+    found = Parametrization("epsilon", schedule).timestep(sigma / (1 + sigma))
+    assert (found - torch.arange(1000)).abs().max() < 0.01
+
+
+@torch.no_grad()
+def test_half_precision_is_close_at_high_noise():
+    """x_t is divided in float32, though the network is of half precision."""
+    network = inflate(small_unet(), prediction="epsilon", schedule=SCHEDULES["linear"])
+    x_t = torch.randn(1, 2, 3, 8, 8)
+    expected = network(x_t, 0.9 * TIMESTEPS).sample
+    made = network.to(torch.bfloat16)(x_t, 0.9 * TIMESTEPS).sample
+    assert made.dtype == torch.float32 and (made - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_it_survives_saving(tmp_path):
+    network = inflate(small_unet(), prediction="v_prediction", schedule=SCHEDULES["squared cosine"])
+    network.save_pretrained(tmp_path)
+    again = VideoUNet.from_pretrained(tmp_path)
+    clip = torch.randn(1, 2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(again(clip, 300).sample, network(clip, 300).sample)
+    assert again.config.prediction == "v_prediction"
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_loss_is_that_of_the_networks_own_target(prediction):
+    generator = torch.Generator().manual_seed(0)
+    x, noise, answer = (torch.randn(4, 2, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(3))
+    t = torch.tensor([0.2, 0.5, 0.8, 0.95], dtype=torch.float64)
+    level = t[:, None].expand(4, 2)
+    spread = own_weight("v_prediction", t).sqrt().view(4, 1, 1, 1, 1)
+    signal, sigma = (1 - t.view(4, 1, 1, 1, 1)) / spread, t.view(4, 1, 1, 1, 1) / spread
+    x_vp = signal * x + sigma * noise
+    target = noise if prediction == "epsilon" else signal * noise - sigma * x
+    x_hat = Parametrization(prediction, SCHEDULES["linear"]).clean(answer, x_vp, level)
+    found = weighted_loss(x_hat, x, t, 0.0, prediction=prediction)
+    assert torch.allclose(found, (answer - target).square().mean(), rtol=1e-4)
+
+
+def test_what_is_no_schedule_is_one_sentence():
+    with pytest.raises(UserError, match="use sample, epsilon or v_prediction"):
+        inflate(small_unet(), prediction="noise", schedule=SCHEDULES["linear"])
+    with pytest.raises(UserError, match="none of a DDPM's"):
+        inflate(small_unet(), prediction="epsilon", schedule={"beta_schedule": "straight"})
