@@ -33,6 +33,12 @@ def weights_hash(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def circumstances(pipe: Any) -> dict[str, Any]:
+    """What a video's bytes depend on beside seed, settings and weights: for its recipe."""
+    precision = str(pipe.decoder.dtype).removeprefix("torch.")
+    return {"dtype": precision, "device": pipe.device.type, "threads": torch.get_num_threads()}
+
+
 class CheckedPipeline(DiffusionPipeline):
     """A pipeline of diffusers that comes from a folder on disk, and from there only if every file of it is whole."""
 

@@ -133,7 +133,7 @@ class Command:
         """The file; returns its number of frames and the pipeline's settings."""
         import torch
 
-        from ..loading import weights_hash
+        from ..loading import circumstances, weights_hash
         from ..media.writer import VideoWriter, terminate_as_interrupt
         from ..sampling import to_uint8
         from ..work import Work
@@ -154,9 +154,7 @@ class Command:
             "loop": settings.loop,
             "model": self.folder.name,
             "weights": weights_hash(self.folder),
-            "dtype": str(pipe.decoder.dtype).removeprefix("torch."),
-            "device": pipe.device.type,
-            "threads": torch.get_num_threads(),
+            **circumstances(pipe),
         }
         line.begin(Work(use, settings, pipe, parts), settings.num_frames + given)
         pipe.watcher = line

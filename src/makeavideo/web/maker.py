@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..loading import weights_hash
+from ..loading import circumstances, weights_hash
 from ..media.patience import interrupt
 from ..media.writer import VideoWriter, write_video
 from ..sampling import to_uint8
@@ -217,7 +217,7 @@ class Maker:
         attempt.continues = request.use == "extend"
         generator = torch.Generator().manual_seed(request.seed)
         path = self.gallery.new_path(request.label)
-        recipe = request.recipe(settings, self.model.name, self.weights)
+        recipe = {**request.recipe(settings, self.model.name, self.weights), **circumstances(self.pipe)}
         self._job, self.pipe.watcher = job, attempt
         reading = interrupt.set(job.check)
         writer = VideoWriter(path, settings.fps, recipe, keep_partial=False)
