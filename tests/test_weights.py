@@ -31,7 +31,7 @@ def test_files_are_small_and_half_precision():
     from safetensors import safe_open
 
     files = list(default_model().rglob("*.safetensors"))
-    assert len(files) == 8  # the seven networks and the table of wordings
+    assert len(files) == 9  # the seven networks, the text encoder and the table of wordings
     assert max(file.stat().st_size for file in files) < 50e6
     assert sum(file.stat().st_size for file in files) < 160e6
     for file in files:
