@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler
 
+from diffusers_unets import clip, ddpm, kandinsky, stable_diffusion
 from makeavideo import UserError, VideoUNet, inflate
 from makeavideo.figures import TIMESTEPS
 from makeavideo.parametrization import Parametrization, own_weight
@@ -18,23 +19,11 @@ SCHEDULES = {
 }
 
 
-def small_unet(conditioned=False):
+def network_of(make):
+    """(unet, conditions)"""
     torch.manual_seed(0)
-    shape = {"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
-    if conditioned:
-        unet = UNet2DConditionModel(
-            **shape,
-            in_channels=3,
-            out_channels=3,
-            cross_attention_dim=8,
-            attention_head_dim=4,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        )
-    else:
-        blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
-        unet = UNet2DModel(**shape, **blocks, add_attention=False)
-    return unet.eval()
+    unet, told = make()
+    return unet.eval(), told
 
 
 def by_ddim(unet, noise, scheduler, steps, **conditions):
@@ -62,14 +51,13 @@ def by_us(network, noise, scheduler, steps, **conditions):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-@pytest.mark.parametrize("conditioned", [False, True], ids=["plain", "conditioned"])
+@pytest.mark.parametrize("make", [ddpm, kandinsky, stable_diffusion])
 @torch.no_grad()
-def test_the_picture_is_that_of_ddim(prediction, schedule, conditioned):
-    unet = small_unet(conditioned)
+def test_the_picture_is_that_of_ddim(prediction, schedule, make):
+    unet, told = network_of(make)
     scheduler = DDIMScheduler(**schedule, prediction_type=prediction, clip_sample=False, set_alpha_to_one=True)
     network = inflate(unet, prediction=prediction, schedule=schedule)
-    noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    told = {"encoder_hidden_states": torch.randn(2, 4, 8)} if conditioned else {}
+    noise = clip(unet, 1)[:, 0]
     expected = by_ddim(unet, noise, scheduler, 20, **told)
     made = by_us(network, noise[:, None], scheduler, 20, **told)[:, 0]
     assert (made - expected).abs().max() < 1e-3 * max(1, expected.abs().max())
@@ -77,13 +65,13 @@ def test_the_picture_is_that_of_ddim(prediction, schedule, conditioned):
 
 @torch.no_grad()
 def test_a_clip_is_its_pictures_and_levels_may_differ():
-    network = inflate(small_unet(), prediction="epsilon", schedule=SCHEDULES["linear"])
-    clip, levels = torch.randn(1, 4, 3, 8, 8), torch.tensor([[0.1, 0.9, 0.5, 0.0]]) * TIMESTEPS
-    together = network(clip, levels).sample
+    network = inflate(network_of(ddpm)[0], prediction="epsilon", schedule=SCHEDULES["linear"])
+    frames, levels = torch.randn(1, 4, 3, 8, 8), torch.tensor([[0.1, 0.9, 0.5, 0.0]]) * TIMESTEPS
+    together = network(frames, levels).sample
     for frame in range(4):
-        alone = network(clip[:, frame : frame + 1], levels[:, frame : frame + 1]).sample
+        alone = network(frames[:, frame : frame + 1], levels[:, frame : frame + 1]).sample
         assert (together[:, frame : frame + 1] - alone).abs().max() < 1e-4
-    assert (together[:, 3] - clip[:, 3]).abs().max() < 0.02  # without noise nothing changes
+    assert (together[:, 3] - frames[:, 3]).abs().max() < 0.02  # without noise nothing changes
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -97,7 +85,7 @@ def test_timesteps_of_noise_levels(schedule):
 @torch.no_grad()
 def test_half_precision_is_close_at_high_noise():
     """x_t is divided in float32, though the network is of half precision."""
-    network = inflate(small_unet(), prediction="epsilon", schedule=SCHEDULES["linear"])
+    network = inflate(network_of(ddpm)[0], prediction="epsilon", schedule=SCHEDULES["linear"])
     x_t = torch.randn(1, 2, 3, 8, 8)
     expected = network(x_t, 0.9 * TIMESTEPS).sample
     made = network.to(torch.bfloat16)(x_t, 0.9 * TIMESTEPS).sample
@@ -105,7 +93,7 @@ def test_half_precision_is_close_at_high_noise():
 
 
 def test_it_survives_saving(tmp_path):
-    network = inflate(small_unet(), prediction="v_prediction", schedule=SCHEDULES["squared cosine"])
+    network = inflate(network_of(ddpm)[0], prediction="v_prediction", schedule=SCHEDULES["squared cosine"])
     network.save_pretrained(tmp_path)
     again = VideoUNet.from_pretrained(tmp_path)
     clip = torch.randn(1, 2, 3, 8, 8)
@@ -131,6 +119,6 @@ def test_the_loss_is_that_of_the_networks_own_target(prediction):
 
 def test_what_is_no_schedule_is_one_sentence():
     with pytest.raises(UserError, match="use sample, epsilon or v_prediction"):
-        inflate(small_unet(), prediction="noise", schedule=SCHEDULES["linear"])
+        inflate(network_of(ddpm)[0], prediction="noise", schedule=SCHEDULES["linear"])
     with pytest.raises(UserError, match="none of a DDPM's"):
-        inflate(small_unet(), prediction="epsilon", schedule={"beta_schedule": "straight"})
+        inflate(network_of(ddpm)[0], prediction="epsilon", schedule={"beta_schedule": "straight"})

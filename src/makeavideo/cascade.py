@@ -17,7 +17,7 @@ from .decoding import Decoding, Start
 from .encoders import TextProjection, embed_images, embed_text
 from .enlarger import Enlarger, enlarge_stretches
 from .errors import UserError
-from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS
+from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, sizes_from
 from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import CheckedPipeline
@@ -119,10 +119,7 @@ class Cascade(SteppedPipeline, CheckedPipeline):
         """Pixels a side after D_t, after SR_l_t and after SR_h, as far as there are such networks."""
         config = self.decoder.config
         base = config.unet_config["sample_size"] * config.space_to_depth
-        if self.super_resolution_low is None:
-            return (base,)
-        low = base * SR_LOW_FACTOR
-        return (base, low) if self.super_resolution_high is None else (base, low, low * SR_HIGH_FACTOR)
+        return sizes_from(base, self.super_resolution_low is not None, self.super_resolution_high is not None)
 
     @property
     def at_once(self) -> frozenset[str]:

@@ -12,3 +12,9 @@ SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 """Of each side of a picture: 64 -> 256 -> 768 pixels."""
 CALLBACK_TENSORS = ["latents", "sample"]
 """What a pipeline's callback can be given: x_t, which it may change, and what the frames look like by now."""
+
+
+def sizes_from(base: int, low: bool, high: bool) -> tuple[int, ...]:
+    """Pixels a side after D_t, which makes `base`, and after SR_l_t and SR_h, as far as there are such networks."""
+    sizes = (base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR)
+    return sizes[: 1 + low + (low and high)]

@@ -10,12 +10,13 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from .errors import UserError
-from .figures import SR_HIGH_FACTOR, SR_LOW_FACTOR
+from .figures import sizes_from
+from .nesting import levels
 
 NETWORKS = (
     "text_projection",
@@ -187,10 +188,7 @@ def sizes_of(folder: Path, index: Index) -> tuple[int, ...]:
     base = sample_size * patch
     if base > PICTURE:
         damaged(file, f"it asks for pictures of {base} pixels a side, more than {PICTURE}")
-    if index["super_resolution_low"] is None:
-        return (base,)
-    low = base * SR_LOW_FACTOR
-    return (base, low) if index["super_resolution_high"] is None else (base, low, low * SR_HIGH_FACTOR)
+    return sizes_from(base, index["super_resolution_low"] is not None, index["super_resolution_high"] is not None)
 
 
 def knows_motion(folder: Path) -> bool:
@@ -261,16 +259,9 @@ def parsed(file: Path, data: bytes) -> Any:
         damaged(file, f"it is nested more than {DEPTH} levels deep")
     except ValueError:  # no json, no UTF-8, a number of thousands of digits
         damaged(file, "it is no json, or cut off")
-    level = [values]
-    for _ in range(DEPTH):
-        level = [inner for value in level if isinstance(value, dict | list) for inner in members(value)]
-        if not level:
-            return values
-    damaged(file, f"it is nested more than {DEPTH} levels deep")
-
-
-def members(value: dict | list) -> Any:
-    return value.values() if isinstance(value, dict) else value
+    if next(islice(levels(values), DEPTH, None), None):
+        damaged(file, f"it is nested more than {DEPTH} levels deep")
+    return values
 
 
 def tensors_of(folder: Path) -> Tensors:

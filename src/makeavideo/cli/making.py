@@ -104,13 +104,15 @@ class Command:
         self.settings = settle(self.options, sizes, knows_motion(self.folder), fills)  # type: ignore[arg-type]
         self.started = time.monotonic()
         self.pipe: Any = None
+        self.weights = ""
 
     def load(self):
         """The cascade, without progress bars of its own; once for all videos."""
+        from ..loading import weights_hash
         from ..work import WatchedPipeline
 
         if self.pipe is None:
-            how = self.machine
+            how, self.weights = self.machine, weights_hash(self.folder)
             self.pipe = WatchedPipeline.load(self.folder, dtype=how.dtype, device=how.device, offload=how.offload)
             self.pipe.set_progress_bar_config(disable=True)
         return self.pipe
@@ -122,24 +124,23 @@ class Command:
         """
         for seed, output in self.outputs.items():
             with ProgressLine(console, self.quiet) as line:
-                made, settings = self.make(seed, output, line, use, call, recipe, given, parts)
+                made = self.make(seed, output, line, use, call, recipe, given, parts)
             if not self.quiet:
-                seconds, size = time.monotonic() - self.started, settings.size
+                seconds, size = time.monotonic() - self.started, self.settings.size
                 what = f"{output}: {made} frames of {size}x{size}"
                 console.print(f"{what}, seed {seed}, {seconds:.1f} s", highlight=False, soft_wrap=True)
             self.started = time.monotonic()
 
     def make(self, seed: int, output: Path, line: ProgressLine, use: str, call, recipe: dict, given: int, parts: int):
-        """The file; returns its number of frames and the pipeline's settings."""
+        """The file; returns its number of frames."""
         import torch
 
-        from ..loading import circumstances, weights_hash
+        from ..loading import circumstances
         from ..media.writer import VideoWriter, terminate_as_interrupt
         from ..sampling import to_uint8
         from ..work import Work
 
-        pipe = self.load()
-        settings = pipe.settings(**self.options)
+        pipe, settings = self.load(), self.settings
         generator = torch.Generator().manual_seed(seed)
         recipe = {
             "use": use,
@@ -153,7 +154,7 @@ class Command:
             "motion": settings.motion,
             "loop": settings.loop,
             "model": self.folder.name,
-            "weights": weights_hash(self.folder),
+            "weights": self.weights,
             **circumstances(pipe),
         }
         line.begin(Work(use, settings, pipe, parts), settings.num_frames + given)
@@ -170,4 +171,4 @@ class Command:
                 made = writer.num_frames
                 kept = f"{output} holds the first {made} frames" if made else "nothing was made yet"
                 raise UserError(f"Stopped: {kept}.") from None
-        return writer.num_frames, settings
+        return writer.num_frames

@@ -178,11 +178,7 @@ def vary(
     quiet: Quiet = False,
 ) -> None:
     """Make another video of the same meaning."""
-    from ..media.inputs import open_video
-    from ..media.reader import probe
-
-    found = probe(video)
-    open_video(video, 8, None, fit, background)  # type: ignore[arg-type]
+    found = open_video_early(video, fit, background)
     if keep_timing:
         if num_frames is not None or seconds is not None:
             raise UserError("--keep-timing sets the length: leave out --num-frames and --seconds.")
@@ -222,13 +218,10 @@ def extend(
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
-    from ..media.inputs import open_video
-    from ..media.reader import probe
     from ..settings import check_prompt_weight
 
     check_prompt_weight(prompt_weight)
-    found = probe(video)
-    open_video(video, 8, None, fit, background)  # type: ignore[arg-type]
+    found = open_video_early(video, fit, background)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
     how = Machine(dtype, device, offload)
     options = asked(num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast)
@@ -246,6 +239,13 @@ def read_picture_early(path: Path, fit: Any, background: str) -> None:
     from ..media.inputs import read_picture
 
     read_picture(path, 8, fit, background)
+
+
+def open_video_early(path: Path, fit: Any, background: str) -> Any:
+    """The same of a video, which is looked through for its rate and length."""
+    from ..media.inputs import open_video
+
+    return open_video(path, 8, None, fit, background)
 
 
 def read_story(path: Path) -> list[tuple[str, float]]:

@@ -8,10 +8,12 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
+from ..nesting import levels
 from .patience import MAX_SECONDS, within
 from .pictures import Unreadable
 
@@ -164,13 +166,7 @@ def parse_recipe(text: str | bytes | None) -> dict[str, Any] | None:
         value = json.loads(text or "")
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and _is_shallow(value) else None
-
-
-def _is_shallow(value: Any) -> bool:
-    """Whether everything that will go through it by recursion can."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [one for group in level for one in (group.values() if isinstance(group, dict) else group)]
-        level = [one for one in level if isinstance(one, dict | list)]
-    return not level
+    if not isinstance(value, dict):
+        return None
+    deepest = next(islice(levels(value), MAX_DEPTH, None), [])  # of what others will go through by recursion
+    return None if any(isinstance(one, dict | list) for one in deepest) else value

@@ -1,0 +1,13 @@
+"""How deep something goes that somebody else wrote as JSON: looked at level by level, where recursion could end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def levels(value: Any) -> Iterator[list]:
+    """The value; what lies in it, if it is a dict or list; what lies in that; and so on, as long as there is any."""
+    level = [value]
+    while level:
+        yield level
+        groups = [one for one in level if isinstance(one, dict | list)]
+        level = [one for group in groups for one in (group.values() if isinstance(group, dict) else group)]
