@@ -75,5 +75,6 @@ def test_masks_are_of_every_kind():
     first_only[0] = 1
     assert 0.62 < (masks == every_fifth).all(1).float().mean() < 0.72
     assert (masks == both_ends).all(1).any()
-    assert (masks == first_only).all(1).any()  # a picture that is to move
-    assert (masks.sum(0) > 20).all()  # any frame may be given
+    others = ~(masks == every_fifth).all(1)
+    assert 0.45 < (masks[others] == first_only).all(1).float().mean() < 0.7  # a picture that is to move
+    assert (masks.sum(0) > 10).all()  # any frame may be given

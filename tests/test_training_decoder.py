@@ -16,6 +16,7 @@ from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import frame_noise
 from makeavideo.training.batches import collate
 from makeavideo.training.checkpoints import checkpoints
+from makeavideo.training.looks import other_looks
 from makeavideo.training.losses import gradient_loss, weighted_loss
 from makeavideo.training.masks import draw_masks
 from makeavideo.training.optimizer import Muon, is_hidden, make_optimizer, orthogonalised
@@ -85,7 +86,8 @@ def test_a_run_that_goes_on_is_the_same_run(values, tmp_path):
 
 
 def test_known_frames_are_clean_and_count_nothing(values):
-    data = {key: x for key, x in values["data"].items() if not key.startswith("still")} | {"known_frames": 1.0}
+    data = {key: x for key, x in values["data"].items() if not key.startswith("still")}
+    data |= {"known_frames": 1.0, "other_looks": 0.0}
     stage = stage_of(values, condition_dropout=0.0, guidance=1.0, data=data)
     seen = {}
 
@@ -105,6 +107,39 @@ def test_known_frames_are_clean_and_count_nothing(values):
     assert all(len(level) == 1 for level in levels)  # the others share one level
     wrong[known] = 9.0  # whatever is said of known frames
     assert torch.equal(stage.loss(spy, dict(batch), torch.Generator().manual_seed(2)), first)
+
+
+def test_other_looks_change_all_frames_of_a_clip_alike_and_nothing_else():
+    still = torch.full((6, 1, 3, 32, 32), 1.0)
+    still[:, :, 0, 10:20, 8:22] = -0.5
+    clips = still.expand(-1, 4, -1, -1, -1)
+    changed = other_looks(clips, torch.Generator().manual_seed(0))
+    assert torch.equal(changed, other_looks(clips, torch.Generator().manual_seed(0)))
+    assert changed.shape == clips.shape
+    assert changed.abs().max() <= 1
+    torch.testing.assert_close(changed, changed[:, :1].expand_as(changed))  # what stands still stands still
+    torch.testing.assert_close(changed[:, :, :, 0], torch.ones_like(changed[:, :, :, 0]))  # white around it
+    assert ((changed - clips).abs().flatten(1).amax(1) > 0.1).all()
+    assert (changed[0] - changed[1]).abs().max() > 0.1  # each clip in its own way
+
+
+def test_a_grey_clip_keeps_its_hue():
+    grey = torch.linspace(-1, 1, 32).expand(4, 2, 3, 32, 32)
+    changed = other_looks(grey, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(changed[:, :, :1].expand_as(changed), changed, atol=1e-4, rtol=0)
+
+
+def test_clips_of_another_look_have_a_known_frame_and_half_of_their_meanings(values):
+    stage = stage_of(values, data=values["data"] | {"other_looks": 1.0})
+    x = torch.rand(64, 4, 3, SIZE, SIZE) * 2 - 1
+    wanted = torch.ones(64, 4)
+    wanted[:32, 0] = 0
+    changed, seen = stage.other_looks(x, wanted, torch.Generator().manual_seed(0))
+    assert torch.equal(changed[32:], x[32:])
+    assert not any(torch.equal(a, b) for a, b in zip(changed[:32], x, strict=False))
+    own = [torch.equal(a, b) for a, b in zip(seen[:32], changed[:32], strict=True)]
+    assert 6 < sum(own) < 26
+    assert all(torch.equal(s, c if o else k) for s, c, k, o in zip(seen[:32], changed, x, own, strict=False))
 
 
 def test_guidance_settles_at_its_scale(values):

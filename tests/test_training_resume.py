@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from makeavideo import UserError
+from makeavideo.training import trainer
 from makeavideo.training.checkpoints import checkpoints, read_parts
 from makeavideo.training.recipe import load_recipe
 from makeavideo.training.trainer import train
@@ -144,6 +145,16 @@ def test_bf16_and_gradient_checkpointing(cascade, training_data, tmp_path, bf16_
     values |= {"gradient_checkpointing": checkpointing, "output": str(tmp_path / "run")}
     values |= {"sample_every": 0 if checkpointing else 1}
     assert (train(recipe_of(values)) / "decoder").is_dir()
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "no")])
+def test_the_precision_is_the_one_that_the_device_computes_in(
+    cascade, training_data, tmp_path, bf16_state, monkeypatch, has_bf16, precision
+):
+    monkeypatch.setattr(trainer, "computes_in_bf16", lambda: has_bf16)
+    values = settings(cascade[0], training_data, "decoder-video") | {"steps": 1, "mixed_precision": "auto"}
+    train(recipe_of(values | {"output": str(tmp_path / "run"), "sample_every": 0}))
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").mixed_precision == precision
 
 
 @pytest.mark.slow

@@ -190,6 +190,7 @@ def everything_of_the_decoder(folder: Path) -> dict:
             "stills": [str(folder / "images")],
             "stills_per_step": 2,
             "known_frames": 0.5,
+            "other_looks": 0.5,
             "still_clips": 0.2,
         },
         "pixel_channels": 8,

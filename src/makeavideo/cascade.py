@@ -219,7 +219,8 @@ class Cascade(SteppedPipeline, CheckedPipeline):
         if noise is None:
             noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
         noise = noise.to(self._execution_device, torch.float32)
-        begin = None if config.known_frames and mask is not None else start
+        seen = config.known_frames and mask is not None  # the kept frames are: nothing else need be begun with
+        begin = None if start is None or (seen and start.strength == 1) else start
         return self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin).clamp(-1, 1)
 
     def draw_still(self, y_e: Tensor, how: Decoding) -> Tensor:
@@ -232,8 +233,8 @@ class Cascade(SteppedPipeline, CheckedPipeline):
     def grow(self, y_e: Tensor, num_frames: int, how: Decoding, noise: Tensor | None = None) -> Tensor:
         """A picture, and then D_t's clip of it: (b, num_frames, 3, h, w) from y_e (b, d).
 
-        One frame is easier to get right than sixteen at once, and cheap enough to choose among several. A D_t that has
-        learnt to see known frames begins the clip with the picture; another one is given it with noise (SDEdit).
+        One frame is easier to get right than sixteen at once, and cheap enough to choose among several. All frames
+        begin with the picture, noised (SDEdit); a D_t that has learnt to see known frames keeps it as the first one.
 
         noise: what the clip begins with, and with its first frame the picture, which is then the only one drawn.
         """
@@ -243,13 +244,12 @@ class Cascade(SteppedPipeline, CheckedPipeline):
             still = self.decode(y_e, 1, replace(how, fps=0), stage="still", noise=noise[:, :1])
         if num_frames == 1:
             return still
-        copies = still.expand(-1, num_frames, -1, -1, -1)
-        if not self.decoder.config.known_frames:
-            start = Start(copies, self.sampling.grow_strength_at(how.fps))
-            return self.decode(y_e, num_frames, how, start, noise=noise)
-        mask = torch.zeros(copies.shape[:2], device=copies.device)
-        mask[:, 0] = 1
-        return self.decode(y_e, num_frames, how, Start(copies, mask=mask), noise=noise)
+        copies, mask = still.expand(-1, num_frames, -1, -1, -1), None
+        if self.decoder.config.known_frames:
+            mask = torch.zeros(copies.shape[:2], device=copies.device)
+            mask[:, 0] = 1
+        start = Start(copies, self.sampling.grow_strength_at(how.fps), mask)
+        return self.decode(y_e, num_frames, how, start, noise=noise)
 
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.

@@ -9,8 +9,9 @@ from ..figures import FRAME_SKIP
 def draw_masks(batch: int, num_frames: int, generator: torch.Generator, every_fifth: float = 0.0) -> Tensor:
     """(batch, num_frames), 1 where a frame is given.
 
-    `every_fifth`: share of the clips of which every fifth one is (interpolation). Of the others the first ones are
-    (extrapolation, image animation), or some at both ends (joining, closing a loop), or any.
+    `every_fifth`: share of the clips of which every fifth one is (interpolation). Of the others the first one is (a
+    clip that grows from a picture, image animation), or several first ones (extrapolation), or some at both ends
+    (joining, closing a loop), or any.
     """
     masks = torch.zeros(batch, num_frames)
     draws = torch.rand(batch, 5, generator=generator, device=generator.device).cpu()
@@ -19,8 +20,10 @@ def draw_masks(batch: int, num_frames: int, generator: torch.Generator, every_fi
         if interpolate < every_fifth:
             row[::FRAME_SKIP] = 1
         elif kind < 0.5:
+            row[0] = 1
+        elif kind < 0.75:
             row[:first] = 1
-        elif kind < 0.8:
+        elif kind < 0.9:
             row[:first] = row[-last:] = 1
         else:
             row[torch.randperm(num_frames, generator=torch.Generator().manual_seed(int(place * 2**31)))[:first]] = 1

@@ -19,17 +19,17 @@ UPDATE_SIZE = 0.2
 """Root mean square of an update in units of the learning rate: about that of AdamW's."""
 
 
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrix with singular values near 1, by Newton-Schulz of fifth order: (rows, columns)."""
+def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrices with singular values near 1, by Newton-Schulz of fifth order: (..., rows, columns)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / x.norm().clamp(min=1e-7)
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / torch.linalg.matrix_norm(x.float(), keepdim=True).clamp(min=1e-7).to(x.dtype)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 def as_matrix(x: Tensor) -> Tensor:
@@ -54,24 +54,31 @@ class Muon(torch.optim.AdamW):
             self.param_groups = groups
         for group in groups:
             if group["muon"]:
+                alike: dict[torch.Size, list[Tensor]] = {}
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self.follow_momentum(parameter, parameter.grad, group)
+                        alike.setdefault(parameter.shape, []).append(parameter)
+                for parameters in alike.values():  # together: on a GPU many small products take as long as large ones
+                    self.follow_momentum(parameters, group)
         return loss
 
-    def follow_momentum(self, parameter: Tensor, gradient: Tensor, group: dict) -> None:
+    def follow_momentum(self, parameters: list[Tensor], group: dict) -> None:
+        """Moves weights of one shape."""
+        ahead = torch.stack([as_matrix(self.looked_ahead(p, p.grad)) for p in parameters if p.grad is not None])
+        size = UPDATE_SIZE * max(ahead.shape[1:]) ** 0.5
+        for parameter, update in zip(parameters, orthogonalised(ahead), strict=True):
+            if parameter.ndim > 2:
+                update = update.unflatten(1, (*parameter.shape[2:], parameter.shape[1])).movedim(-1, 1)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.sub_(update, alpha=group["lr"] * size)
+
+    def looked_ahead(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """Nesterov's momentum of a weight, with its present gradient."""
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())  # AdamW asks for it when a state is loaded
             state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        ahead = as_matrix(gradient.lerp(momentum, MOMENTUM))  # Nesterov's
-        size = UPDATE_SIZE * max(ahead.shape) ** 0.5
-        update = orthogonalised(ahead)
-        if parameter.ndim > 2:
-            update = update.unflatten(1, (*parameter.shape[2:], parameter.shape[1])).movedim(-1, 1)
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.sub_(update, alpha=group["lr"] * size)
+        return gradient.lerp(state["momentum"].lerp_(gradient, 1 - MOMENTUM), MOMENTUM)
 
 
 def is_hidden(name: str, parameter: Tensor) -> bool:

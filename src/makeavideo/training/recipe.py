@@ -64,6 +64,12 @@ class DataRecipe(Strict):
         le=1,
         description="decoder-video: share of clips of which D_t is shown some frames as they are",
     )
+    other_looks: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="decoder-video: share of those clips that look otherwise than they are: colours, place",
+    )
     still_clips: float = Field(
         default=0.0,
         ge=0,
@@ -184,7 +190,9 @@ class Recipe(Strict):
     super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
     optim: OptimRecipe = OptimRecipe()
     gradient_accumulation: int = Field(default=1, gt=0)
-    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        default="auto", description="auto: bf16 where the device computes in it, and no elsewhere"
+    )
     gradient_checkpointing: bool = False
     compile: bool = False
     condition_dropout: float = Field(

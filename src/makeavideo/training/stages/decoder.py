@@ -13,6 +13,7 @@ from ...inflation import VideoUNet, add_motion, add_pixel_path
 from ...motion import change, usual_change
 from ...sampling import frame_noise, guide, make_scheduler, sample
 from ..datasets import captioned_images, unlabelled_clips
+from ..looks import other_looks
 from ..losses import denoising_loss, diffuse
 from ..masks import draw_masks
 from ..networks import all_parameters, make_trainable, save_network, start_network, temporal_and_spatial
@@ -72,11 +73,14 @@ class DecoderStage:
 
     def clip_loss(self, network, x: Tensor, fps: Tensor | None, generator: torch.Generator) -> Tensor:
         """Of clips (batch, frames, 3, h, w) at these frame rates (batch,), None of pictures."""
-        conditions = self.conditioner.some(x, fps, generator)
-        x_t, t = diffuse(x, self.recipe.noise, generator)
-        wanted = None
+        wanted, seen = None, x
         if self.recipe.data.known_frames and x.shape[1] > 1:
             wanted = 1 - self.known_frames(x.shape[0], x.shape[1], generator)
+            if self.recipe.data.other_looks:
+                x, seen = self.other_looks(x, wanted, generator)
+        conditions = self.conditioner.some(seen, fps, generator)
+        x_t, t = diffuse(x, self.recipe.noise, generator)
+        if wanted is not None:
             # each frame has a noise level of its own, and that of a known one is 0 (Diffusion Forcing, 2407.01392)
             x_t = torch.lerp(x, x_t, wanted[:, :, None, None, None])
             t = t[:, None] * wanted
@@ -88,6 +92,16 @@ class DecoderStage:
         """(batch, frames), 1 where D_t is shown a frame as it is."""
         shown = torch.rand(batch, generator=generator, device=generator.device) < self.recipe.data.known_frames
         return (draw_masks(batch, num_frames, generator) * shown.cpu()[:, None]).to(self.device)
+
+    def other_looks(self, x: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The clips, some of those with known frames changed, and the clips that y_e is taken from.
+
+        Half of the y_e are still of the unchanged clip: where the two disagree the known frame is right.
+        """
+        draws = torch.rand(2, len(x), generator=generator, device=generator.device).to(self.device)
+        chosen = (draws[0] < self.recipe.data.other_looks) & (wanted < 1).any(1)
+        changed = torch.where(chosen[:, None, None, None, None], other_looks(x, generator), x)
+        return changed, torch.where((draws[1] < 0.5)[:, None, None, None, None], changed, x)
 
     @torch.no_grad()
     def guided(self, network, x: Tensor, x_hat: Tensor, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
