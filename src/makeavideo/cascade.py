@@ -21,7 +21,7 @@ from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, sizes
 from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import CheckedPipeline
-from .sampling import Generators, check_scheduler, frame_noise, guide
+from .sampling import Generators, check_scheduler, cross_fade, frame_noise, guide
 from .sampling_config import SamplingConfig
 from .steps import SteppedPipeline
 from .super_resolution import SuperResolver
@@ -254,12 +254,14 @@ class Cascade(SteppedPipeline, CheckedPipeline):
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.
 
-        Otherwise by F-up (section 3.3); D_t then mends what it made, so that faults do not add up over windows. Next to
-        a given frame F-up's own frames stay, and pass into D_t's over a few. Arguments as those of `fill`.
+        It begins with a blend of the given frames, noised, as a clip begins with its picture. Otherwise by F-up
+        (section 3.3); D_t then mends what it made, so that faults do not add up over windows. Next to a given frame
+        F-up's own frames stay, and pass into D_t's over a few. Arguments as those of `fill`.
         """
         count = given.shape[1]
         if self.decoder.config.known_frames:
-            return self.decode(y_e, count, how, Start(given, mask=mask), "extrapolate")
+            start = Start(cross_fade(given, mask), self.sampling.grow_strength_at(how.fps), mask)
+            return self.decode(y_e, count, how, start, "extrapolate")
         if self.interpolator is None:
             raise UserError("This model has no F-up network, which goes on from given frames: train or load one.")
         filled = self.fill(given, mask, y_e, how)

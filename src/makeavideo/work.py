@@ -84,7 +84,7 @@ class Work:
     """
 
     def __init__(self, use: str, settings: Settings, model: Cascade, parts: int = 1):
-        self.settings, self.at_once = settings, model.at_once
+        self.settings, self.model = settings, model
         self.total, self.done, self.stage = amount_of_work(use, settings, model, parts), 0.0, ""
         self.started = time.monotonic()
 
@@ -95,7 +95,7 @@ class Work:
     def step(self, stage: str, sample: Tensor) -> None:
         """A step of a stage is done, on this sample (b, f, ...)."""
         if stage in COST:
-            self.done += sample.shape[0] * sample.shape[1] * cost(stage, self.settings, self.at_once)
+            self.done += sample.shape[0] * sample.shape[1] * cost(stage, self.settings, self.model)
 
     @property
     def share(self) -> float:
@@ -109,11 +109,11 @@ class Work:
         return passed * (1 - self.share) / self.share if self.share > 0.02 else None
 
 
-def cost(stage: str, s: Settings, at_once: frozenset[str] = frozenset()) -> float:
+def cost(stage: str, s: Settings, model: Cascade) -> float:
     """Of what the pipeline calls a step, for one frame."""
-    if stage in at_once:
+    if stage in model.at_once:
         return COST_AT_ONCE[stage]
-    if stage in DECODER_STAGES and s.guidance_scale == 1:
+    if stage in DECODER_STAGES and s.guidance_scale == model.decoder.config.guidance:  # no second evaluation
         return COST[stage] / 2
     if stage == "super_resolution_high":  # it tells of all steps at once
         return COST[stage] * s.super_resolution_steps[1]
@@ -125,27 +125,29 @@ def amount_of_work(use: str, s: Settings, model: Cascade, parts: int = 1) -> flo
 
     model, parts: as in `Work`.
     """
-    how, sizes, at_once = model.sampling, model.sizes, model.at_once
+    how, sizes = model.sampling, model.sizes
     skip = frame_skip(s.num_frames, s.fps)
     keys = -(-s.num_frames // skip) + 1
     first = min(keys, KEY_FRAMES * parts) if use in ("generate", "vary") else 1
-    decode = s.num_inference_steps * cost("decoder", s)
-    window = KEY_FRAMES * (cost("interpolator", s) + how.refine_strength * decode)
+    decode = s.num_inference_steps * cost("decoder", s, model)
+    grow = how.grow_strength_at(s.fps / skip) * decode
+    mend = cost("interpolator", s, model) + how.refine_strength * decode
+    window = KEY_FRAMES * (grow if model.decoder.config.known_frames else mend)
     work = 0.0
     if use in ("generate", "vary"):
-        work += (parts * how.still_candidates + first * how.grow_strength_at(s.fps / skip)) * decode
+        work += parts * how.still_candidates * decode + first * grow
     if keys > first + 1:
         windows = -(-(keys - first) // (KEY_FRAMES - how.context))
         work += windows * window
     work += (parts - 1) * window
     if skip > 1:
         stretches = -(-s.num_frames // (KEY_FRAMES - 1))
-        work += stretches * KEY_FRAMES * cost("interpolator", s)
+        work += stretches * KEY_FRAMES * cost("interpolator", s, model)
     if s.size > sizes[0]:
         low = "super_resolution_low"
-        steps = 1 if low in at_once else s.super_resolution_steps[0]
+        steps = 1 if low in model.at_once else s.super_resolution_steps[0]
         shared = how.super_resolution_overlap / how.super_resolution_frames
-        work += (1 + shared) * s.num_frames * steps * cost(low, s, at_once)
+        work += (1 + shared) * s.num_frames * steps * cost(low, s, model)
     if s.size > sizes[0] and s.size > sizes[1]:
-        work += s.num_frames * cost("super_resolution_high", s, at_once)
+        work += s.num_frames * cost("super_resolution_high", s, model)
     return max(work, 0.01)
