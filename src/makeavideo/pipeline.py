@@ -138,7 +138,7 @@ class MakeAVideoPipeline(Assembly):
         background: str = "#ffffff",
         **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
-        """Image animation (sections 3.3 and 4.3): the picture is the first frame, F-up extrapolates the others.
+        """Image animation (sections 3.3 and 4.3): the picture is the first frame, D_t or F-up goes on from it.
 
         Args:
             prompt, prompt_weight: mixes the prompt's embedding into the picture's, 0 (not at all) to 1.
@@ -204,7 +204,7 @@ class MakeAVideoPipeline(Assembly):
         background: str = "#ffffff",
         **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
-        """Long video (section 3.3): F-up extrapolates from the last frames of the video, window after window.
+        """Long video (section 3.3): D_t or F-up goes on from the last frames of the video, window after window.
 
         The result is the video, followed by `num_frames` or `seconds` of new frames; with `loop` they lead back to the
         video's first frame. The frame rate is the video's own unless `fps` is given.
