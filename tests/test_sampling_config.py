@@ -9,6 +9,7 @@ import torch
 
 from makeavideo.errors import UserError
 from makeavideo.included import default_model
+from makeavideo.inflation import add_motion
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling_config import KINDS, SamplingConfig
 
@@ -40,6 +41,7 @@ CHANGES = [
     (SHORT, {"grow_strength_per_octave": 0.0}),
     (SHORT, {"grow_strength_min": 0.9}),
     (SHORT, {"grow_strength_max": 0.4, "grow_strength_min": 0.3}),
+    (SHORT, {"grow_motion": 0.5}),
     (LONG_LOOP, {"refine_strength": 0.25}),
     (LONG_LOOP, {"context": 2}),
     (LONG_LOOP, {"transition": 6}),
@@ -53,6 +55,9 @@ def pipe(tiny_model) -> MakeAVideoPipeline:
     pipe = MakeAVideoPipeline.load(tiny_model)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
+    add_motion(pipe.decoder, (0.1, 0.5))
+    for weights in pipe.decoder.time_embedding.motion.parameters():  # so that it hears of motion
+        weights.data.add_(0.1 * torch.randn(weights.shape, generator=generator).to(weights))
     for weights in pipe.super_resolution_low.temporal_parameters():  # so that a frame sees its neighbours
         weights.data.add_(0.1 * torch.randn(weights.shape, generator=generator).to(weights))
     return pipe

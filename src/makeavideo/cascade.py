@@ -248,8 +248,13 @@ class Cascade(SteppedPipeline, CheckedPipeline):
         if self.decoder.config.known_frames:
             mask = torch.zeros(copies.shape[:2], device=copies.device)
             mask[:, 0] = 1
-        start = Start(copies, self.sampling.grow_strength_at(how.fps), mask)
-        return self.decode(y_e, num_frames, how, start, noise=noise)
+        return self.decode(y_e, num_frames, *self.growing(how, copies, mask), noise=noise)
+
+    def growing(self, how: Decoding, frames: Tensor, mask: Tensor | None) -> tuple[Decoding, Start]:
+        """How D_t is run where it begins with these frames, noised, and keeps those of the mask."""
+        motion = None if how.motion is None else how.motion * self.sampling.grow_motion
+        start = Start(frames, self.sampling.grow_strength_at(how.fps), mask)
+        return replace(how, motion=motion), start
 
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.
@@ -260,8 +265,7 @@ class Cascade(SteppedPipeline, CheckedPipeline):
         """
         count = given.shape[1]
         if self.decoder.config.known_frames:
-            start = Start(cross_fade(given, mask), self.sampling.grow_strength_at(how.fps), mask)
-            return self.decode(y_e, count, how, start, "extrapolate")
+            return self.decode(y_e, count, *self.growing(how, cross_fade(given, mask), mask), "extrapolate")
         if self.interpolator is None:
             raise UserError("This model has no F-up network, which goes on from given frames: train or load one.")
         filled = self.fill(given, mask, y_e, how)

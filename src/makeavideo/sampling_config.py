@@ -33,6 +33,7 @@ KINDS = {
     "grow_strength_per_octave": "strength",
     "grow_strength_min": "strength",
     "grow_strength_max": "strength",
+    "grow_motion": "scale",
     "refine_strength": "strength",
     "context": "context",
     "transition": "transition",
@@ -52,6 +53,7 @@ class SamplingConfig:
     grow_strength: makes a clip of that picture at 8 key frames a second.
     grow_strength_per_octave: as much more at half the rate, where frames differ more, and less at twice the rate;
         within grow_strength_min and grow_strength_max.
+    grow_motion: times the strength of motion is what D_t is told then; a picture that is begun with holds motion back.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
     transition: key frames that are made anew where one segment passes into the next, or a loop closes; and over which
@@ -71,6 +73,7 @@ class SamplingConfig:
     grow_strength_per_octave: float = 0.05
     grow_strength_min: float = 0.6
     grow_strength_max: float = 0.9
+    grow_motion: float = 1.25
     refine_strength: float = 0.75
     context: int = 6
     transition: int = 4
