@@ -30,7 +30,7 @@ class Conditioning(nn.Module):
         self.register_buffer("null", torch.zeros(dim))
 
     def forward(self, conditions: dict[str, Any]) -> dict[str, Any]:
-        """What the 2-D network takes, from what `VideoUNet` is given; the y_e are (b, dim) or, one a frame, (b f, dim)."""
+        """What the 2-D network takes, from what `VideoUNet` is given; y_e (b, dim) or, one a frame, (b f, dim)."""
         given = dict(conditions)
         added = dict(given.pop("added_cond_kwargs", None) or {})
         if "image_embeds" not in added:

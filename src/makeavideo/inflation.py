@@ -314,7 +314,7 @@ def inflate(
         if type(unet).__name__ not in UNET_CLASSES:
             raise UserError(f"cannot inflate a {type(unet).__name__}: use one of {', '.join(UNET_CLASSES)}")
         if prediction != "sample":
-            weights = mean_alone(unet, weights)
+            weights = mean_alone(unet.config, weights)
         source = {"_name_or_path": unet.config.get("_name_or_path"), "_diffusers_version": diffusers.__version__}
         config = {
             "unet_class": type(unet).__name__,
@@ -332,11 +332,11 @@ def inflate(
     return video.train(unet.training)
 
 
-def mean_alone(unet: UNet2DModel | UNet2DConditionModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def mean_alone(config: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights without those of a learned variance (Improved DDPM), which follows the mean in the last channels."""
-    if unet.config.out_channels != 2 * unet.config.in_channels:
+    if config.out_channels != 2 * config.in_channels:
         return weights
-    halves = {name: weights[name][: unet.config.in_channels] for name in ("conv_out.weight", "conv_out.bias")}
+    halves = {name: weights[name][: config.in_channels] for name in ("conv_out.weight", "conv_out.bias")}
     return {**weights, **halves}
 
 

@@ -178,8 +178,8 @@ def sample(
         on_step: called after each step, and may change x_t or stop.
         start, strength: a clean sample to begin with and the part of the steps, the last ones, that are run on it after
             noise has been added to it (SDEdit); with strength 1 it is hardly seen.
-        levels: noise levels of the steps, falling, for a network whose schedule does not reach from 1 to 0; None: as the
-            scheduler spaces them.
+        levels: noise levels of the steps, falling, for a network whose schedule does not reach from 1 to 0; None: the
+            scheduler's own.
 
     Returns:
         The clean sample, shaped as `noise`.
