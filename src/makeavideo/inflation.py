@@ -136,7 +136,7 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self._modules = unet._modules
         self.clip = Clip()
         if conditioning is not None:
-            self.conditioning = conditioning_of(conditioning)
+            self.conditioner = conditioning_of(conditioning)
         if isinstance(unet.class_embedding, TimestepEmbedding):
             unet.class_embedding.__class__ = CastingTimestepEmbedding
         if extra_channels:
@@ -182,7 +182,7 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         timestep = torch.as_tensor(timestep, device=sample.device)
         timestep = (timestep if timestep.ndim == 2 else timestep.expand(batch)[:, None]).expand(batch, frames)
         if self.config.conditioning is not None:
-            conditions = self.conditioning(conditions)
+            conditions = self.conditioner(conditions)
         if self.parametrization is not None:
             return self._of_other_kind(sample, timestep, return_dict, conditions)
         result = self._predict(sample, timestep.flatten(), conditions)
@@ -229,7 +229,7 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def null(self, y_e: Tensor) -> Tensor:
         """What stands for no image embedding, (1, d): where guidance leads away from, and what dropped ones become."""
-        return torch.zeros_like(y_e[:1]) if self.config.conditioning is None else self.conditioning.null[None].to(y_e)
+        return torch.zeros_like(y_e[:1]) if self.config.conditioning is None else self.conditioner.null[None].to(y_e)
 
     def levels(self, steps: int) -> list[float] | None:
         """Noise levels of so many steps, where the network has its own schedule; None: the scheduler's."""
@@ -342,7 +342,7 @@ def mean_alone(config: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def add_conditioning(video_unet: VideoUNet, conditioning: Conditioning) -> VideoUNet:
     """What turns an image embedding into what the 2-D network is told, in place."""
-    video_unet.conditioning = conditioning.to(video_unet.device, video_unet.dtype)
+    video_unet.conditioner = conditioning.to(video_unet.device, video_unet.dtype)
     video_unet.register_to_config(conditioning=conditioning.config)
     return video_unet
 

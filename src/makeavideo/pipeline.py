@@ -12,7 +12,8 @@ Each use is a list of segments (`timeline.Segment`), that is, what is known and 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Unpack
+from pathlib import Path
+from typing import Self, Unpack
 
 import numpy as np
 import torch
@@ -41,6 +42,31 @@ class MakeAVideoPipeline(Assembly):
     All uses take `VideoOptions`. Pictures and videos that are not square are cut at their centre (`fit="crop"`) or
     shown whole on the background (`fit="pad"`).
     """
+
+    @classmethod
+    def from_text_to_image(
+        cls,
+        source: str | Path,
+        *,
+        prior: str | None = None,
+        image_encoder: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """A cascade that starts as a text-to-image pipeline of diffusers: Kandinsky 2.2, Karlo or Stable unCLIP.
+
+        Before any training it makes that pipeline's pictures, 16 of one meaning. `make-a-video adopt` writes it into a
+        folder, with a model card.
+
+        Args:
+            source, prior, image_encoder, dtype: as for `adoption.kinds.adopt`.
+
+        Raises:
+            UserError: nothing that can be adopted; the sentence says what it is, and what can be done.
+        """
+        from .adoption.kinds import adopt
+
+        adopted = adopt(source, prior, image_encoder, dtype)
+        return cls(**adopted.components, sampling=adopted.sampling)
 
     # -----------------------------------------------------------------------------------------------------------------
     # The five uses

@@ -1,0 +1,131 @@
+"""Text-to-image pipelines of diffusers' own classes, tiny and random, saved as people have them."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import (
+    DDPMScheduler,
+    KandinskyV22Pipeline,
+    KandinskyV22PriorPipeline,
+    PriorTransformer,
+    UnCLIPScheduler,
+    UNet2DConditionModel,
+    VQModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+DIM, TOKENS = 16, 12
+"""Of embeddings and of the states of words; and how many words a prompt has, its ends among them."""
+TRANSFORMER = {"hidden_size": DIM, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+BLOCKS = {"block_out_channels": (32, 64), "layers_per_block": 1, "sample_size": 8, "norm_num_groups": 8}
+
+
+def tokenizer(folder: Path) -> CLIPTokenizer:
+    """CLIP's, of letters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
+
+
+def text_encoder() -> CLIPTextModelWithProjection:
+    config = CLIPTextConfig(
+        **TRANSFORMER,
+        vocab_size=54,
+        max_position_embeddings=TOKENS,
+        projection_dim=DIM,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return CLIPTextModelWithProjection(config)
+
+
+def image_encoder() -> CLIPVisionModelWithProjection:
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(**TRANSFORMER, image_size=16, patch_size=8, projection_dim=DIM)
+    )
+
+
+def prior() -> PriorTransformer:
+    made = PriorTransformer(
+        num_attention_heads=2, attention_head_dim=8, num_layers=2, embedding_dim=DIM, num_embeddings=TOKENS
+    )
+    for weight in (made.clip_mean, made.positional_embedding, made.prd_embedding):
+        torch.nn.init.normal_(weight, std=0.5)
+    torch.nn.init.uniform_(made.clip_std, 0.5, 2.0)
+    return made
+
+
+def unclip_scheduler(**kwargs) -> UnCLIPScheduler:
+    usual = {"variance_type": "fixed_small_log", "prediction_type": "sample", "clip_sample_range": 5.0}
+    return UnCLIPScheduler(**{**usual, **kwargs})
+
+
+def kandinsky_unet() -> UNet2DConditionModel:
+    """Names its variance too, in the last four of eight channels."""
+    return UNet2DConditionModel(
+        **BLOCKS,
+        in_channels=4,
+        out_channels=8,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        resnet_time_scale_shift="scale_shift",
+        attention_head_dim=8,
+        cross_attention_dim=24,
+        addition_embed_type="image",
+        encoder_hid_dim_type="image_proj",
+        encoder_hid_dim=DIM,
+    )
+
+
+def movq() -> VQModel:
+    return VQModel(
+        block_out_channels=(32, 64),
+        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        num_vq_embeddings=12,
+        norm_type="spatial",
+        vq_embed_dim=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+    )
+
+
+def card(folder: Path, **fields) -> None:
+    """A model card, as repositories on the hub have them."""
+    lines = [f"{key}: {value}" for key, value in fields.items()]
+    (folder / "README.md").write_text("\n".join(["---", *lines, "---", "# A model", ""]))
+
+
+def kandinsky(folder: Path) -> tuple[KandinskyV22PriorPipeline, KandinskyV22Pipeline]:
+    """Saved as folder/prior and folder/decoder, with the cards of the two repositories."""
+    torch.manual_seed(0)
+    first = KandinskyV22PriorPipeline(
+        prior=prior(),
+        image_encoder=image_encoder(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(folder / "words"),
+        scheduler=unclip_scheduler(clip_sample_range=10.0),
+        image_processor=None,
+    )
+    betas = {"beta_schedule": "linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
+    scheduler = DDPMScheduler(**betas, variance_type="learned_range")
+    second = KandinskyV22Pipeline(kandinsky_unet(), scheduler, movq())
+    for pipe, name in ((first, "prior"), (second, "decoder")):
+        pipe.set_progress_bar_config(disable=True)
+        pipe.save_pretrained(folder / name)
+    card(folder / "prior", license="apache-2.0")
+    card(folder / "decoder", license="apache-2.0", prior=folder / "prior")
+    return first, second
