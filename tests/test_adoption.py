@@ -5,8 +5,9 @@ import torch
 from diffusers import DDIMScheduler
 
 import tiny_text_to_image as tiny
-from makeavideo import MakeAVideoPipeline
+from makeavideo import MakeAVideoPipeline, UserError
 from makeavideo.decoding import Decoding
+from makeavideo.parametrization import Parametrization
 from makeavideo.sampling import make_scheduler
 
 PROMPT = "a red dog"
@@ -85,3 +86,68 @@ def test_what_is_saved_makes_the_same_video(kandinsky, tmp_path):
     assert videos[0].shape == (1, 3, 3, 16, 16) and torch.equal(*videos)
     picture = (torch.rand(16, 16, 3) * 255).byte().numpy()
     assert torch.equal(*(pipe.embed_pictures(pipe.to_tensor(picture)[0]) for pipe in (ours, again)))
+
+
+@pytest.fixture(scope="module")
+def karlo(tmp_path_factory):
+    """(its pipeline, ours)"""
+    folder = tmp_path_factory.mktemp("karlo")
+    theirs = tiny.karlo(folder / "karlo")
+    ours = MakeAVideoPipeline.from_text_to_image(folder / "karlo", image_encoder=str(folder / "tower"))
+    ours.set_progress_bar_config(disable=True)
+    return theirs, ours
+
+
+@torch.no_grad()
+def test_karlos_picture_is_that_of_its_networks(karlo, monkeypatch):
+    """Its pipeline's own steps are random, so DDIM's are taken; the parts are its own."""
+    theirs, ours = karlo
+    y_e = torch.randn(2, tiny.DIM, generator=seed()) * 3
+    embedding, words, mask = theirs._encode_prompt(["", ""], torch.device("cpu"), 1, True)
+    told, labels = theirs.text_proj(
+        image_embeddings=y_e,
+        prompt_embeds=embedding,
+        text_encoder_hidden_states=words,
+        do_classifier_free_guidance=True,
+    )
+    mask = torch.nn.functional.pad(mask, (4, 0), value=True)
+    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=True, set_alpha_to_one=True)
+    noise = torch.randn(2, 1, *ours.frame_shape, generator=seed())
+    scheduler.set_timesteps(20)
+    x = noise[:, 0]
+    for t in scheduler.timesteps:
+        both = torch.cat([x, x])
+        conditions = {"encoder_hidden_states": told, "class_labels": labels, "attention_mask": mask}
+        free, given = theirs.decoder(both, t, **conditions).sample[:, :3].chunk(2)
+        x = scheduler.step(free + 8 * (given - free), t, x, use_clipped_model_output=True).prev_sample
+    levels = Parametrization("epsilon", {"beta_schedule": "squaredcos_cap_v2"}).levels  # spaced as DDIM's
+    monkeypatch.setattr(ours.decoder.parametrization, "levels", levels)
+    ours.decoder_scheduler = make_scheduler(solver_order=1)
+    made = ours.decode(y_e, 1, Decoding(0, 20, 8.0), noise=noise)
+    assert x.std() > 0.1 and (made[:, 0] - x).abs().max() < 1e-3
+
+
+@torch.no_grad()
+def test_karlos_embedding_is_that_of_diffusers(karlo, monkeypatch):
+    theirs, ours = karlo
+    kept = []
+    post = theirs.prior.post_process_latents
+    monkeypatch.setattr(theirs.prior, "post_process_latents", lambda x: kept.append(post(x)) or kept[-1])
+    few = {"decoder_num_inference_steps": 2, "super_res_num_inference_steps": 2}
+    theirs(PROMPT, generator=[seed()], prior_guidance_scale=4.0, **few)
+    assert (ours.embed_prompts([PROMPT], seed()) - kept[0]).abs().max() < 1e-3
+
+
+@torch.no_grad()
+def test_karlo_saved_and_without_a_tower(karlo, tmp_path):
+    _, ours = karlo
+    ours.save_pretrained(tmp_path / "model")
+    again = MakeAVideoPipeline.load(tmp_path / "model", dtype=torch.float32)
+    options = {"num_frames": 3, "num_inference_steps": 3, "output_type": "pt"}
+    videos = [pipe(PROMPT, generator=seed(), **options).frames for pipe in (ours, again)]
+    assert videos[0].shape == (1, 3, 3, 8, 8) and torch.equal(*videos)
+    MakeAVideoPipeline(**{**ours.components, "image_encoder": None}).save_pretrained(tmp_path / "blind")
+    blind = MakeAVideoPipeline.load(tmp_path / "blind", dtype=torch.float32)
+    assert blind(PROMPT, **options).frames.shape == (1, 3, 3, 8, 8)
+    with pytest.raises(UserError, match="no image tower"):
+        blind.vary((torch.rand(4, 16, 16, 3) * 255).byte().numpy(), **options)

@@ -11,8 +11,11 @@ from diffusers import (
     PriorTransformer,
     UnCLIPScheduler,
     UNet2DConditionModel,
+    UNet2DModel,
     VQModel,
 )
+from diffusers.pipelines.deprecated.unclip.pipeline_unclip import UnCLIPPipeline
+from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
@@ -21,8 +24,9 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-DIM, TOKENS = 16, 12
-"""Of embeddings and of the states of words; and how many words a prompt has, its ends among them."""
+DIM, TOKENS = 16, 11
+"""Of embeddings and of the states of words; and how many words a prompt has. With the four of the embedding they are
+not as many as positions at any size, which diffusers takes for a mask of positions."""
 TRANSFORMER = {"hidden_size": DIM, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 BLOCKS = {"block_out_channels": (32, 64), "layers_per_block": 1, "sample_size": 8, "norm_num_groups": 8}
 
@@ -129,3 +133,59 @@ def kandinsky(folder: Path) -> tuple[KandinskyV22PriorPipeline, KandinskyV22Pipe
     card(folder / "prior", license="apache-2.0")
     card(folder / "decoder", license="apache-2.0", prior=folder / "prior")
     return first, second
+
+
+def karlo_decoder() -> UNet2DConditionModel:
+    """Told an embedding as class, and words; it names its variance too."""
+    return UNet2DConditionModel(
+        **BLOCKS,
+        in_channels=3,
+        out_channels=6,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        resnet_time_scale_shift="scale_shift",
+        attention_head_dim=8,
+        cross_attention_dim=24,
+        class_embed_type="identity",
+    )
+
+
+def karlo_super_resolution() -> UNet2DModel:
+    return UNet2DModel(
+        **{**BLOCKS, "sample_size": 32},
+        in_channels=6,
+        out_channels=3,
+        down_block_types=("ResnetDownsampleBlock2D",) * 2,
+        up_block_types=("ResnetUpsampleBlock2D",) * 2,
+        add_attention=False,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def karlo(folder: Path) -> UnCLIPPipeline:
+    """Saved as `folder`. It has no image tower: that is CLIP's, which is saved as folder/../tower."""
+    torch.manual_seed(1)
+    projection = UnCLIPTextProjModel(
+        clip_extra_context_tokens=4, clip_embeddings_dim=DIM, time_embed_dim=128, cross_attention_dim=24
+    )
+    torch.nn.init.normal_(projection.learned_classifier_free_guidance_embeddings)
+    pipe = UnCLIPPipeline(
+        prior=prior(),
+        decoder=karlo_decoder(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(folder.parent / "words"),
+        text_proj=projection,
+        super_res_first=karlo_super_resolution(),
+        super_res_last=karlo_super_resolution(),
+        prior_scheduler=unclip_scheduler(),
+        decoder_scheduler=unclip_scheduler(
+            variance_type="learned_range", prediction_type="epsilon", clip_sample_range=1.0
+        ),
+        super_res_scheduler=unclip_scheduler(prediction_type="epsilon", clip_sample_range=1.0),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder)
+    card(folder, license="creativeml-openrail-m")
+    image_encoder().save_pretrained(folder.parent / "tower")
+    return pipe
