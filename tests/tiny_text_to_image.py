@@ -5,10 +5,13 @@ from pathlib import Path
 
 import torch
 from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
     DDPMScheduler,
     KandinskyV22Pipeline,
     KandinskyV22PriorPipeline,
     PriorTransformer,
+    StableUnCLIPPipeline,
     UnCLIPScheduler,
     UNet2DConditionModel,
     UNet2DModel,
@@ -16,8 +19,10 @@ from diffusers import (
 )
 from diffusers.pipelines.deprecated.unclip.pipeline_unclip import UnCLIPPipeline
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from transformers import (
     CLIPTextConfig,
+    CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionConfig,
@@ -188,4 +193,52 @@ def karlo(folder: Path) -> UnCLIPPipeline:
     pipe.save_pretrained(folder)
     card(folder, license="creativeml-openrail-m")
     image_encoder().save_pretrained(folder.parent / "tower")
+    return pipe
+
+
+def stable_unclip(folder: Path) -> StableUnCLIPPipeline:
+    """Saved as `folder`; of velocity, as Stable Diffusion 2.1 is."""
+    torch.manual_seed(2)
+    unet = UNet2DConditionModel(
+        **{**BLOCKS, "norm_num_groups": 32},
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=(2, 4),
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=2 * DIM,
+        cross_attention_dim=DIM,
+        use_linear_projection=True,
+    )
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    normaliser = StableUnCLIPImageNormalizer(DIM)
+    torch.nn.init.normal_(normaliser.mean)
+    pipe = StableUnCLIPPipeline(
+        prior_tokenizer=tokenizer(folder.parent / "words"),
+        prior_text_encoder=text_encoder(),
+        prior=prior(),
+        prior_scheduler=DDPMScheduler(
+            variance_type="fixed_small_log",
+            prediction_type="sample",
+            clip_sample=True,
+            clip_sample_range=5.0,
+            beta_schedule="squaredcos_cap_v2",
+        ),
+        image_normalizer=normaliser,
+        image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
+        tokenizer=tokenizer(folder.parent / "words"),
+        text_encoder=CLIPTextModel(text_encoder().config),
+        unet=unet,
+        scheduler=DDIMScheduler(
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            prediction_type="v_prediction",
+            clip_sample=False,
+            steps_offset=1,
+        ),
+        vae=AutoencoderKL(block_out_channels=(32, 64), latent_channels=4, **blocks),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder)
+    card(folder, license="openrail++")
     return pipe

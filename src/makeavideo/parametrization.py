@@ -50,7 +50,7 @@ class Parametrization:
         self._scheduler.set_timesteps(steps)
         last = len(self._log_snr) - 1
         log_snr = self._log_snr[(last - self._scheduler.timesteps).clamp(0, last)]
-        return (1 / (1 + torch.exp(log_snr / 2))).tolist()
+        return (1 / (1 + torch.exp(log_snr / 2))).clamp(max=LARGEST_LEVEL).tolist()
 
     def bounded(self, x_hat: Tensor) -> Tensor:
         """A prediction (b, f, c, h, w) as this network's own sampler cuts it."""

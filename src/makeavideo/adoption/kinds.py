@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from . import kandinsky, karlo
+from . import kandinsky, karlo, stable_unclip
 from .adopted import Adopted
 from .source import Source, open_source
 
-MODULES: tuple[Any, ...] = (kandinsky, karlo)
+MODULES: tuple[Any, ...] = (kandinsky, karlo, stable_unclip)
 KNOWN = "Kandinsky 2.2, Karlo (unCLIP) or Stable unCLIP"
 INFLATE = "`makeavideo.inflate` makes its UNet a video network, to be trained with captions."
 
