@@ -11,7 +11,9 @@ import tiny_text_to_image as tiny
 from makeavideo import MakeAVideoPipeline, UserError
 from makeavideo.decoding import Decoding
 from makeavideo.parametrization import Parametrization
-from makeavideo.sampling import make_scheduler
+from makeavideo.sampling import add_noise, make_scheduler
+from makeavideo.training.losses import weighted_loss
+from makeavideo.training.stages.conditions import Conditions, told
 
 PROMPT = "a red dog"
 
@@ -44,7 +46,7 @@ def test_kandinskys_embedding_is_that_of_diffusers(kandinsky):
     made = ours.embed_prompts([PROMPT], seed())
     assert expected.image_embeds.abs().max() > 1 and made.shape == (1, tiny.DIM)
     assert (made - expected.image_embeds).abs().max() < 1e-3
-    assert (ours.decoder.null(made) - expected.negative_image_embeds).abs().max() < 1e-5
+    assert (ours.decoder.conditioner.null - expected.negative_image_embeds).abs().max() < 1e-5
     other = ours.embed_prompts(["a cat"], seed())
     assert (made - other).abs().max() > 0.01
 
@@ -107,7 +109,7 @@ def test_karlos_picture_is_that_of_its_networks(karlo, monkeypatch):
     theirs, ours = karlo
     y_e = torch.randn(2, tiny.DIM, generator=seed()) * 3
     embedding, words, mask = theirs._encode_prompt(["", ""], torch.device("cpu"), 1, True)
-    told, labels = theirs.text_proj(
+    states, labels = theirs.text_proj(
         image_embeddings=y_e,
         prompt_embeds=embedding,
         text_encoder_hidden_states=words,
@@ -120,7 +122,7 @@ def test_karlos_picture_is_that_of_its_networks(karlo, monkeypatch):
     x = noise[:, 0]
     for t in scheduler.timesteps:
         both = torch.cat([x, x])
-        conditions = {"encoder_hidden_states": told, "class_labels": labels, "attention_mask": mask}
+        conditions = {"encoder_hidden_states": states, "class_labels": labels, "attention_mask": mask}
         free, given = theirs.decoder(both, t, **conditions).sample[:, :3].chunk(2)
         x = scheduler.step(free + 8 * (given - free), t, x, use_clipped_model_output=True).prev_sample
     levels = Parametrization("epsilon", {"beta_schedule": "squaredcos_cap_v2"}).levels  # spaced as DDIM's
@@ -192,3 +194,21 @@ def test_stable_unclip_takes_a_prior_that_fits(tmp_path):
         MakeAVideoPipeline.from_text_to_image(tmp_path / "whole")
     ours = MakeAVideoPipeline.from_text_to_image(tmp_path / "whole", prior=str(tmp_path / "karlo"))
     assert ours.image_encoder is not None and ours.decoder.config.prediction == "v_prediction"
+
+
+def test_an_adopted_decoder_learns(karlo):
+    """Its own target's loss reaches the temporal layers, and clips without y_e are told the null embedding."""
+    _, ours = karlo
+    network = ours.decoder.train().requires_grad_(True)
+    x, noise = torch.rand(2, 4, 3, 8, 8, generator=seed()) * 2 - 1, torch.randn(2, 4, 3, 8, 8, generator=seed())
+    t = torch.tensor([0.3, 0.95])
+    y_e = torch.randn(2, tiny.DIM, generator=seed())
+    answers = []
+    for meaning in (torch.zeros_like(y_e), network.conditioner.null.expand(2, -1), y_e):
+        conditions = Conditions(meaning, torch.zeros(2, dtype=torch.bool), fps=torch.tensor([8.0, 4.0]))
+        answers.append(told(network, add_noise(x, noise, t), t, conditions))
+    assert torch.equal(answers[0], answers[1]) and (answers[0] - answers[2]).abs().max() > 1e-3
+    weighted_loss(answers[2], x, t, 0.0, prediction=network.config.prediction).backward()
+    learns = [weight.grad.abs().sum() for weight in network.temporal_parameters() if weight.grad is not None]
+    assert all(grad.isfinite() for grad in learns) and sum(map(bool, learns)) > 10
+    network.requires_grad_(False).eval()

@@ -173,7 +173,7 @@ class Cascade(Meaning, CheckedPipeline):
         strength = -1.0 if how.motion is None or num_frames == 1 else how.motion
         motion = torch.full((len(y_e),), strength, device=y_e.device)
         self._guidance_scale = how.guidance_scale
-        negative = self.decoder.null(y_e.flatten(0, -2)) if how.negative is None else how.negative
+        negative = torch.zeros_like(y_e[:1]) if how.negative is None else how.negative
         away_from = negative[:, None] if negative.ndim < y_e.ndim else negative
         # of the candidates of one video, and of its frames, all steer away from the same
         away_from = away_from.repeat_interleave(len(y_e) // len(away_from), 0).expand_as(y_e)

@@ -23,7 +23,7 @@ class Conditioning(nn.Module):
 
     kind = "embedding"
     null: Tensor
-    """(dim,), in place of y_e where there is none."""
+    """(dim,), in place of y_e that are zeros, which everywhere here say that there is none."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -36,7 +36,9 @@ class Conditioning(nn.Module):
         added = dict(given.pop("added_cond_kwargs", None) or {})
         if "image_embeds" not in added:
             raise UserError("this network is told image embeddings: give added_cond_kwargs={'image_embeds': ...}")
-        return self.told(added.pop("image_embeds"), given, added)
+        y_e = added.pop("image_embeds")
+        nothing = y_e.eq(0).all(-1, keepdim=True)
+        return self.told(torch.where(nothing, self.null.to(y_e), y_e), given, added)
 
     def told(self, y_e: Tensor, given: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
         return {**given, "added_cond_kwargs": {**added, "image_embeds": y_e}}

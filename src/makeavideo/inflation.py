@@ -97,8 +97,8 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         prediction: what the 2-D network names: "sample", the clean picture on the flow line; or "epsilon" or
             "v_prediction" on a DDPM schedule, which `parametrization` reads as the clean picture.
         schedule: that schedule, fields of a DDPMScheduler's config.
-        conditioning: what turns an image embedding into what the 2-D network is told, and its null embedding
-            (`conditioning`); None: `image_embeds` as they are, and zeros.
+        conditioning: what turns an image embedding into what the 2-D network is told, and zeros into its null embedding
+            (`conditioning`); None: it is told `image_embeds` as they are.
     """
 
     config: Any  # a FrozenDict, whose entries are attributes too
@@ -226,10 +226,6 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         modulation = F.pixel_shuffle(self.pixel_modulation(self.clip.features), self.config.space_to_depth)
         del self.clip.features
         return self.pixel_path(made, seen, modulation)
-
-    def null(self, y_e: Tensor) -> Tensor:
-        """What stands for no image embedding, (1, d): where guidance leads away from, and what dropped ones become."""
-        return torch.zeros_like(y_e[:1]) if self.config.conditioning is None else self.conditioner.null[None].to(y_e)
 
     def levels(self, steps: int) -> list[float] | None:
         """Noise levels of so many steps, where the network has its own schedule; None: the scheduler's."""
