@@ -42,7 +42,8 @@ class Parametrization:
             raise UserError(f"the schedule {schedule} is none of a DDPM's: {error}") from None
         table = self._scheduler.alphas_cumprod.double()
         self.prediction = prediction
-        self._bound = self._scheduler.config.clip_sample_range if schedule.get("clip_sample") else math.inf
+        self._bound = schedule.get("clip_sample_range", 1.0) if schedule.get("clip_sample") else math.inf
+        self._thresholding = bool(schedule.get("thresholding"))
         self._log_snr = torch.log(table / (1 - table)).flip(0)  # ascending
 
     def levels(self, steps: int) -> list[float]:
@@ -54,7 +55,7 @@ class Parametrization:
 
     def bounded(self, x_hat: Tensor) -> Tensor:
         """A prediction (b, f, c, h, w) as this network's own sampler cuts it."""
-        if self._scheduler.config.thresholding:
+        if self._thresholding:
             return self._scheduler._threshold_sample(x_hat.flatten(0, 1)).unflatten(0, x_hat.shape[:2])
         return x_hat.clamp(-self._bound, self._bound)
 
