@@ -6,10 +6,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from diffusers_unets import clip, ddpm, kandinsky, stable_diffusion
+from diffusers_unets import clip, ddpm, kandinsky, stable_diffusion, unclip
 from makeavideo import UserError, VideoUNet, inflate
 from makeavideo.figures import TIMESTEPS
 from makeavideo.parametrization import Parametrization, own_weight
+from makeavideo.sampling import make_scheduler, sample
 from makeavideo.training.losses import weighted_loss
 
 SCHEDULES = {
@@ -31,7 +32,8 @@ def by_ddim(unet, noise, scheduler, steps, **conditions):
     scheduler.set_timesteps(steps)
     x = noise
     for timestep in scheduler.timesteps:
-        x = scheduler.step(unet(x, timestep, **conditions).sample, timestep, x).prev_sample
+        made = unet(x, timestep, **conditions).sample[:, : x.shape[1]]  # a learned variance comes after the mean
+        x = scheduler.step(made, timestep, x, use_clipped_model_output=True).prev_sample
     return x
 
 
@@ -60,6 +62,23 @@ def test_the_picture_is_that_of_ddim(prediction, schedule, make):
     noise = clip(unet, 1)[:, 0]
     expected = by_ddim(unet, noise, scheduler, 20, **told)
     made = by_us(network, noise[:, None], scheduler, 20, **told)[:, 0]
+    assert (made - expected).abs().max() < 1e-3 * max(1, expected.abs().max())
+
+
+@pytest.mark.parametrize("bounds", [{}, {"clip_sample": True, "clip_sample_range": 0.5}, {"thresholding": True}])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@torch.no_grad()
+def test_the_sampler_takes_the_steps_of_ddim(spacing, bounds):
+    """A network with a learned variance, through `sample` and a scheduler that pipelines use."""
+    unet, told = network_of(unclip)
+    schedule = {**SCHEDULES["scaled linear"], "timestep_spacing": spacing, **bounds}
+    network = inflate(unet, prediction="epsilon", schedule=schedule)
+    assert network.config.unet_config["out_channels"] == network.out_channels == 4
+    scheduler = DDIMScheduler(**{"clip_sample": False, **schedule}, set_alpha_to_one=True)
+    noise = clip(unet, 1)
+    expected = by_ddim(unet, noise[:, 0], scheduler, 10, **told)
+    predict = lambda x_t, t: network.bounded(network(x_t, t * TIMESTEPS, **told).sample)  # noqa: E731
+    made = sample(predict, noise, make_scheduler(solver_order=1), 10, levels=network.levels(10))[:, 0]
     assert (made - expected).abs().max() < 1e-3 * max(1, expected.abs().max())
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from makeavideo import UserError
+from conftest import tiny_decoder
+from makeavideo import UserError, inflate
 from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.trainer import train
 from tiny_training import DECODER, SUPER_RESOLUTION, recipe_of, settings
@@ -89,3 +90,10 @@ def test_nothing_readable_is_one_sentence(training_data, tmp_path):
     values = settings(tmp_path, tmp_path, "sr-low-image")
     with pytest.raises(UserError, match=r"can be read; the first problem is .*a\.png"):
         train(recipe_of(values))
+
+
+def test_a_decoder_of_latents_is_one_sentence(cascade, training_data, tmp_path):
+    inflate(tiny_decoder(sample_size=4, in_channels=4, out_channels=4)).save_pretrained(tmp_path / "latents")
+    values = settings(cascade[0], training_data, "decoder-video")
+    with pytest.raises(UserError, match="makes latents, on which nothing can be trained yet"):
+        train(recipe_of(values, init_from=str(tmp_path / "latents"), output=str(tmp_path / "run")))

@@ -25,7 +25,7 @@ from .timeline import Segment, Windows, frame_skip, key_frames
 class MakeAVideoOutput(BaseOutput):
     """frames: "pt" (b, f, 3, h, w) in [0, 1]; "np" (b, f, h, w, 3) in [0, 1]; "pil" a list of lists of pictures;
     "stream" an iterator over (b, a few frames, 3, h, w) in [-1, 1]; "latent" the key frames alone, as D_t works on
-    them, (b, k, 3, h, w) in [-1, 1]."""
+    them, (b, k, 3, h, w) in [-1, 1], or the codec's latents (b, k, c, h, w)."""
 
     frames: Any
 
@@ -112,21 +112,24 @@ class Assembly(Cascade):
         yield self.fill_between(held, last_gap, held_y, how)
 
     def enlarge(self, small: Iterator[Tensor], s: Settings, anchors: Sequence[Anchor]) -> Iterator[Tensor]:
-        """Super-resolution, and the given pictures' own detail, chunk by chunk."""
-        if s.size == self.sizes[0]:
+        """Latents become frames; super-resolution, and the given pictures' own detail, chunk by chunk."""
+        if s.size == self.sizes[0] and self.codec is None:
             yield from small
             return
+        small = chain.from_iterable(map(self.frames_of, small))
         low_steps, high_steps = s.super_resolution_steps
         low_draws, high_draws = forked(s.generator, 2)
 
         def super_resolve(chunks: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+            if s.size == self.sizes[0]:
+                return ((chunk, chunk) for chunk in chunks)
             # From the same noise each time, so that a picture by itself is enlarged as a frame of the video is
             pairs = self.upscale_low(chunks, s.fps, low_steps, copied(low_draws))
             if s.size == self.sizes[1]:
                 return pairs
             return self.upscale_high(pairs, high_steps, copied(high_draws))
 
-        lows = [self.small(anchor.picture) for anchor in anchors]
+        lows = [torch.cat(list(self.frames_of(self.known(anchor.picture))), 1) for anchor in anchors]
         details = [
             anchor.picture - next(super_resolve(iter([low])))[1] for anchor, low in zip(anchors, lows, strict=True)
         ]
@@ -137,12 +140,13 @@ class Assembly(Cascade):
 
     def package(self, s: Settings, chunks: Iterator[Tensor]) -> MakeAVideoOutput | tuple:
         """The frames in the form that was asked for."""
-        chunks = in_no_grad(chunk.clamp(-1, 1) for chunk in chunks)
+        latent = s.output_type == "latent"
+        chunks = in_no_grad(self.in_range(chunk) if latent else chunk.clamp(-1, 1) for chunk in chunks)
         frames: Any = chunks
         if s.output_type != "stream":
             frames = torch.cat(list(chunks), 1)
             self.maybe_free_model_hooks()
-            if s.output_type != "latent":
+            if not latent:
                 frames = (frames + 1) / 2
             if s.output_type in ("np", "pil"):
                 frames = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
@@ -153,6 +157,10 @@ class Assembly(Cascade):
     def to_tensor(self, frame: np.ndarray) -> Tensor:
         """uint8 (h, w, 3) -> (1, 1, 3, h, w) in [-1, 1] on the pipeline's device."""
         return from_uint8(frame[None, None]).to(self._execution_device)
+
+    def known(self, frames: Tensor) -> Tensor:
+        """Given frames of any size, as D_t and F-up work on them."""
+        return self.latents_of(self.small(frames))
 
     def small(self, frames: Tensor) -> Tensor:
         """Frames at the size of D_t."""

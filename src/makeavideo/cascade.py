@@ -13,32 +13,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .codec import check_codec, decode, encode, shrinkage
 from .decoding import Decoding, Start
-from .encoders import TextProjection, embed_images, embed_text
+from .encoders import TextProjection
 from .enlarger import Enlarger, enlarge_stretches
 from .errors import UserError
 from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, sizes_from
 from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import CheckedPipeline
+from .meaning import Meaning
+from .prior import is_unclip
 from .sampling import Generators, check_scheduler, cross_fade, frame_noise, guide
 from .sampling_config import SamplingConfig
-from .steps import SteppedPipeline
 from .super_resolution import SuperResolver
 from .timeline import spans
 from .wordings import WordingTable
 
 
-class Cascade(SteppedPipeline, CheckedPipeline):
+class Cascade(Meaning, CheckedPipeline):
     """The networks, and one method for what each of them does.
 
     Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
 
     Args:
         tokenizer, text_encoder: C_x, frozen; mean-pooled sentence embeddings. None: no prompts, only embeddings.
-        text_projection: from the text encoder's space to the image tower's.
-        image_encoder: the image tower: pictures to embeddings, for the uses that start from pictures.
-        prior: P; a PriorTransformer that predicts the clean image embedding.
+        text_projection: from the text encoder's space to the image tower's; None: it is the same one (CLIP).
+        image_encoder: the image tower: pictures to embeddings, for the uses that start from pictures. None: none.
+        prior: P; a PriorTransformer that predicts the clean image embedding. With an UnCLIPScheduler it is run as in
+            diffusers' pipelines, and embeddings have the length that it gives them.
+        codec: what D_t's latents are frames of: a VQModel or AutoencoderKL of diffusers; None: D_t makes the frames.
         wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
         interpolator: F-up, of either kind: `filling`. None: no more frames than D_t makes.
@@ -54,7 +58,10 @@ class Cascade(SteppedPipeline, CheckedPipeline):
     _optional_components = [  # noqa: RUF012
         "tokenizer",
         "text_encoder",
+        "text_projection",
+        "image_encoder",
         "wordings",
+        "codec",
         "interpolator",
         "interpolator_scheduler",
         "super_resolution_low",
@@ -64,14 +71,14 @@ class Cascade(SteppedPipeline, CheckedPipeline):
     ]
     _exclude_from_cpu_offload = ["prior", "wordings"]  # noqa: RUF012  (they are used outside of their forward, too)
     model_cpu_offload_seq: Any = (
-        "text_encoder->prior->decoder->interpolator->super_resolution_low->super_resolution_high"
+        "text_encoder->prior->decoder->interpolator->codec->super_resolution_low->super_resolution_high"
     )
 
     def __init__(
         self,
         tokenizer,
         text_encoder,
-        text_projection: TextProjection,
+        text_projection: TextProjection | None,
         image_encoder,
         prior,
         prior_scheduler,
@@ -84,6 +91,7 @@ class Cascade(SteppedPipeline, CheckedPipeline):
         super_resolution_high: VideoUNet | SuperResolver | None = None,
         super_resolution_high_scheduler=None,
         wordings: WordingTable | None = None,
+        codec=None,
         sampling: dict[str, Any] | None = None,
     ):
         super().__init__()
@@ -103,73 +111,45 @@ class Cascade(SteppedPipeline, CheckedPipeline):
             super_resolution_high=super_resolution_high,
             super_resolution_high_scheduler=super_resolution_high_scheduler,
             wordings=wordings,
+            codec=codec,
         )
+        check_codec(codec)
         for name, component in self.components.items():
-            if name.endswith("_scheduler") and component is not None:
+            unclip = name == "prior_scheduler" and is_unclip(component)
+            if name.endswith("_scheduler") and component is not None and not unclip:
                 check_scheduler(component)
         self.register_to_config(sampling=SamplingConfig.of(sampling).as_dict())
 
     @property
-    def sampling(self) -> SamplingConfig:
-        """How this model's networks are run, from its config."""
-        return SamplingConfig.of(self.config.sampling)
-
-    @property
     def sizes(self) -> tuple[int, ...]:
         """Pixels a side after D_t, after SR_l_t and after SR_h, as far as there are such networks."""
-        config = self.decoder.config
-        base = config.unet_config["sample_size"] * config.space_to_depth
+        base = self.frame_shape[-1] * (1 if self.codec is None else shrinkage(self.codec.config))
         return sizes_from(base, self.super_resolution_low is not None, self.super_resolution_high is not None)
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a frame as D_t and F-up work on it: of its latents, where there is a codec."""
+        config = self.decoder.config
+        side = config.unet_config["sample_size"] * config.space_to_depth
+        return self.decoder.out_channels, side, side
+
+    def latents_of(self, frames: Tensor) -> Tensor:
+        """Frames (b, f, 3, h, w) at the size of D_t, as it works on them."""
+        return frames if self.codec is None else encode(self.codec, frames)
+
+    def frames_of(self, latents: Tensor) -> Iterator[Tensor]:
+        """The frames (b, a few, 3, h, w) in [-1, 1] that D_t's are."""
+        return iter([latents]) if self.codec is None else decode(self.codec, latents)
+
+    def in_range(self, frames: Tensor) -> Tensor:
+        """What D_t or F-up made, within [-1, 1] where it is frames; latents know no such bound."""
+        return frames.clamp(-1, 1) if self.codec is None else frames
 
     @property
     def at_once(self) -> frozenset[str]:
         """The super-resolution networks that take one step, whatever number of steps is asked for."""
         names = ("super_resolution_low", "super_resolution_high")
         return frozenset(name for name in names if isinstance(getattr(self, name), SuperResolver))
-
-    def embed_prompts(self, prompts: list[str], generator: Generators) -> Tensor:
-        """Image embeddings (b, d) for the prompts: C_x and P."""
-        return self.embed_texts(self.read_prompts(prompts), generator)
-
-    def read_prompts(self, prompts: list[str]) -> Tensor:
-        """C_x: text embeddings (b, text_embed_dim).
-
-        Raises:
-            UserError: there is no text encoder.
-        """
-        if self.text_encoder is None or self.tokenizer is None:
-            raise UserError("This model has no text encoder: give prompt_embeds or image_embeds in place of a prompt.")
-        return embed_text(self.tokenizer, self.text_encoder, prompts, self._execution_device)
-
-    def embed_texts(self, text: Tensor, generator: Generators) -> Tensor:
-        """P (section 3.1): image embeddings (b, d) for text embeddings (b, text_embed_dim).
-
-        Of the pictures whose known wordings are nearest; without such a table the best of a few draws of the diffusion.
-        """
-        if self.wordings is not None:
-            return self.wordings.draw(text, generator)
-        how = self.sampling
-        repeated = text.repeat_interleave(how.prior_candidates, 0)
-        null = torch.zeros_like(repeated)
-
-        def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            time, kind = (t * TIMESTEPS).expand(len(x_t)), self.prior.dtype
-            given, free = (
-                self.prior(x_t.to(kind), time, proj_embedding=seen.to(kind)).predicted_image_embedding.float()
-                for seen in (repeated, null)
-            )
-            return guide(given, free, how.prior_guidance_scale)
-
-        noise = frame_noise((len(repeated), self.prior.config.embedding_dim), generator).to(self._execution_device)
-        drawn = self.run("prior", predict, noise, self.prior_scheduler, how.prior_steps)
-        candidates = F.normalize(self.prior.post_process_latents(drawn).float(), dim=-1).unflatten(0, (len(text), -1))
-        likeness = (candidates @ self.text_projection(text)[:, :, None])[..., 0]
-        best = candidates[torch.arange(len(text)), likeness.argmax(1)]
-        return best * math.sqrt(best.shape[-1])
-
-    def embed_pictures(self, pictures: Tensor) -> Tensor:
-        """The image tower's y_e of pictures (b, 3, h, w) in [-1, 1], any size: (b, d)."""
-        return embed_images(self.image_encoder, pictures.to(self._execution_device))
 
     def decode(
         self,
@@ -188,7 +168,7 @@ class Cascade(SteppedPipeline, CheckedPipeline):
             stage: what progress is shown as.
             noise: shaped as the result; None: drawn.
         """
-        config, base = self.decoder.config, self.sizes[0]
+        config = self.decoder.config
         rates = torch.full((len(y_e),), float(how.fps), device=y_e.device)
         strength = -1.0 if how.motion is None or num_frames == 1 else how.motion
         motion = torch.full((len(y_e),), strength, device=y_e.device)
@@ -213,21 +193,27 @@ class Cascade(SteppedPipeline, CheckedPipeline):
                 scale = 1 + (self._guidance_scale - 1) / config.guidance
             if scale != 1:
                 x_hat = guide(x_hat, self.denoise(self.decoder, x_t, t, rates, away_from, motion), scale)
+            x_hat = self.decoder.bounded(x_hat)
             # a kept frame's prediction is itself, so that it moves along its own line from noise to picture
             return x_hat if given is None else torch.lerp(x_hat, given, mask)
 
         if noise is None:
-            noise = frame_noise((len(rates), num_frames, 3, base, base), how.generator, config.shared_noise)
+            noise = frame_noise((len(rates), num_frames, *self.frame_shape), how.generator, config.shared_noise)
         noise = noise.to(self._execution_device, torch.float32)
         seen = config.known_frames and mask is not None  # the kept frames are: nothing else need be begun with
         begin = None if start is None or (seen and start.strength == 1) else start
-        return self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin).clamp(-1, 1)
+        levels = self.decoder.levels(how.steps)
+        return self.in_range(self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin, levels=levels))
 
     def draw_still(self, y_e: Tensor, how: Decoding) -> Tensor:
         """D_t on clips of one frame, that is, text to image: the best of a few draws, (b, 1, 3, h, w)."""
-        repeated = y_e.repeat_interleave(self.sampling.still_candidates, 0)
+        candidates = 1 if self.image_encoder is None else self.sampling.still_candidates
+        repeated = y_e.repeat_interleave(candidates, 0)
         drawn = self.decode(repeated, 1, replace(how, fps=0), stage="still")
-        likeness = F.cosine_similarity(self.embed_pictures(drawn[:, 0]), repeated).unflatten(0, (len(y_e), -1))
+        if candidates == 1:
+            return drawn
+        pictures = torch.cat(list(self.frames_of(drawn.transpose(0, 1))), 1)[0]
+        likeness = F.cosine_similarity(self.embed_pictures(pictures), repeated).unflatten(0, (len(y_e), -1))
         return drawn.unflatten(0, (len(y_e), -1))[torch.arange(len(y_e)), likeness.argmax(1)]
 
     def grow(self, y_e: Tensor, num_frames: int, how: Decoding, noise: Tensor | None = None) -> Tensor:
@@ -284,7 +270,7 @@ class Cascade(SteppedPipeline, CheckedPipeline):
             y_e: (b, f, d).
             how: its frame rate is that of the frames; steps and generator are for the paper's F-up.
         """
-        filling = filling_of(self.interpolator.config.extra_channels)(given, mask)
+        filling = filling_of(self.interpolator.config.extra_channels, self.codec is not None)(given, mask)
         rates = torch.full((len(given),), float(how.fps), device=given.device)
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:

@@ -78,13 +78,26 @@ def embed_text(
 ) -> Tensor:
     """Sentence embeddings: the mean over tokens, unit length, float32 (len(texts), text_embed_dim).
 
+    Of a CLIPTextModelWithProjection its own embedding and the states of its tokens, as `prior` describes.
+
     device: where the encoder runs, if its weights lie elsewhere meanwhile (offloading).
     """
     device = next(text_encoder.parameters()).device if device is None else device
+    if type(text_encoder).__name__ == "CLIPTextModelWithProjection":
+        return embed_words(tokenizer, text_encoder, texts, device)
     tokens = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt").to(device)
     hidden = text_encoder(**tokens).last_hidden_state.float()
     mask = tokens["attention_mask"].unsqueeze(-1).float()
     return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+
+
+def embed_words(tokenizer, text_encoder: Any, texts: list[str], device: torch.device | str) -> Tensor:
+    """(len(texts), 1 + tokens, d): CLIP's embedding, and the states of the tokens, zeros where there is none."""
+    length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+    tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").to(device)
+    said = text_encoder(tokens["input_ids"])
+    states = said.last_hidden_state.float() * tokens["attention_mask"].unsqueeze(-1)
+    return torch.cat([said.text_embeds.float()[:, None], states], 1)
 
 
 def embed_images(image_encoder: Any, pixels: Tensor) -> Tensor:
@@ -95,10 +108,23 @@ def embed_images(image_encoder: Any, pixels: Tensor) -> Tensor:
         pixels: (b, 3, h, w) in [-1, 1], any size; resized to what the tower was trained on.
 
     Returns:
-        (b, image_embed_dim), length sqrt(image_embed_dim), so that each number is of unit size.
+        (b, image_embed_dim), length sqrt(image_embed_dim), so that each number is of unit size. Of a tower whose config
+        has `picture_mean` and `picture_std`, CLIP's, what it gives: such networks were trained on that.
     """
     size = image_encoder.config.image_size
+    if hasattr(image_encoder.config, "picture_mean"):
+        return embed_as_clip(image_encoder, pixels)
     if pixels.shape[-2:] != (size, size):
         pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     embeds = image_encoder(pixel_values=pixels.to(image_encoder.dtype)).image_embeds.float()
     return F.normalize(embeds, dim=-1) * math.sqrt(embeds.shape[-1])
+
+
+def embed_as_clip(image_encoder: Any, pixels: Tensor) -> Tensor:
+    """As CLIPImageProcessor prepares square pictures, and as long as CLIP makes them."""
+    size, config = image_encoder.config.image_size, image_encoder.config
+    if pixels.shape[-2:] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+    mean, std = (pixels.new_tensor(list(three)).view(3, 1, 1) for three in (config.picture_mean, config.picture_std))
+    seen = ((pixels + 1) / 2 - mean) / std
+    return image_encoder(pixel_values=seen.to(image_encoder.dtype)).image_embeds.float()

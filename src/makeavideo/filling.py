@@ -1,7 +1,8 @@
 """What F-up sees of a clip of which some frames are given, and what its answer means (section 3.3 of the paper).
 
 There are two kinds with one interface, told apart by the channels that the network has beside x_t. `Masked` is the
-paper's, a diffusion of the frames that are missing. `FirstGuess` is ours, the correction of a guess in one step.
+paper's, a diffusion of the frames that are missing; `MaskedLatents` is the same of latents, where D_t works on these.
+`FirstGuess` is ours, the correction of a guess in one step.
 
 Both are made of a clip `given` (b, f, 3, h, w) in [-1, 1], of which `mask` (b, f) says with 1 which
 frames are given; what stands at the others does not matter.
@@ -104,9 +105,22 @@ class Masked:
         return torch.lerp(answer.clamp(-1, 1), self.given, self.mask)
 
 
+class MaskedLatents(Masked):
+    """`Masked` where frames are latents, of any number of channels and without bounds."""
+
+    extra_channels = 5
+    """Beside x_t: the given frames (4), the mask (1)."""
+
+    def frames(self, answer: Tensor) -> Tensor:
+        """As `FirstGuess.frames`, latents."""
+        return torch.lerp(answer, self.given, self.mask)
+
+
 Filling = FirstGuess | Masked
 
 
-def filling_of(extra_channels: int) -> type[Filling]:
+def filling_of(extra_channels: int, of_latents: bool = False) -> type[Filling]:
     """The kind of an F-up with so many channels beside x_t."""
+    if of_latents:
+        return MaskedLatents
     return Masked if extra_channels == Masked.extra_channels else FirstGuess

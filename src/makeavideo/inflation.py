@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .conditioning import Conditioning, conditioning_of
 from .errors import UserError
 from .figures import TIMESTEPS
 from .parametrization import Parametrization, Prediction
+from .pixel_path import PixelPath
 from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d, set_to_zero
 
 Temporal = Literal["pseudo3d", "attention", "none"]
@@ -76,34 +78,6 @@ class VideoUNetOutput(BaseOutput):
     sample: Tensor
 
 
-class PixelPath(nn.Sequential):
-    """A few convolutions at full resolution, frame by frame: what patches are too coarse for, sharp edges above all.
-
-    They see the input (of F-up the extra channels alone) and what the UNet made, and change it; the last one starts as
-    zero.
-    """
-
-    def __init__(self, seen_channels: int, out_channels: int, width: int):
-        layers = []
-        for dilation, channels in ((1, seen_channels + out_channels), (1, width), (2, width), (4, width)):
-            layers += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.SiLU()]
-        super().__init__(*layers, nn.Conv2d(width, out_channels, 3, padding=1))
-        set_to_zero(self[-1].weight, self[-1].bias)
-
-    def forward(  # type: ignore[override]
-        self, made: Tensor, seen: Tensor, modulation: Tensor | None = None
-    ) -> Tensor:
-        """All (b * f, c, h, w); `modulation`: scale and shift of what the first layer gives."""
-        first, *rest = self
-        x = first(torch.cat([seen, made], 1).contiguous(memory_format=torch.channels_last))
-        if modulation is not None:
-            scale, shift = modulation.chunk(2, 1)
-            x = x * (1 + scale) + shift
-        for layer in rest:
-            x = layer(x)
-        return made + x
-
-
 class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A 2-D UNet of diffusers that works on clips.
 
@@ -123,6 +97,8 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         prediction: what the 2-D network names: "sample", the clean picture on the flow line; or "epsilon" or
             "v_prediction" on a DDPM schedule, which `parametrization` reads as the clean picture.
         schedule: that schedule, fields of a DDPMScheduler's config.
+        conditioning: what turns an image embedding into what the 2-D network is told, and zeros into its null embedding
+            (`conditioning`); None: it is told `image_embeds` as they are.
     """
 
     config: Any  # a FrozenDict, whose entries are attributes too
@@ -146,6 +122,7 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         known_frames: bool = False,
         prediction: Prediction = "sample",
         schedule: dict[str, Any] | None = None,
+        conditioning: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.parametrization = None if prediction == "sample" else Parametrization(prediction, schedule or {})
@@ -158,6 +135,8 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         object.__setattr__(self, "unet", unet)
         self._modules = unet._modules
         self.clip = Clip()
+        if conditioning is not None:
+            self.conditioner = conditioning_of(conditioning)
         if isinstance(unet.class_embedding, TimestepEmbedding):
             unet.class_embedding.__class__ = CastingTimestepEmbedding
         if extra_channels:
@@ -202,6 +181,8 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.clip.motion = motion.to(sample.device).float()
         timestep = torch.as_tensor(timestep, device=sample.device)
         timestep = (timestep if timestep.ndim == 2 else timestep.expand(batch)[:, None]).expand(batch, frames)
+        if self.config.conditioning is not None:
+            conditions = self.conditioner(conditions)
         if self.parametrization is not None:
             return self._of_other_kind(sample, timestep, return_dict, conditions)
         result = self._predict(sample, timestep.flatten(), conditions)
@@ -245,6 +226,14 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         modulation = F.pixel_shuffle(self.pixel_modulation(self.clip.features), self.config.space_to_depth)
         del self.clip.features
         return self.pixel_path(made, seen, modulation)
+
+    def levels(self, steps: int) -> list[float] | None:
+        """Noise levels of so many steps, where the network has its own schedule; None: the scheduler's."""
+        return None if self.parametrization is None else self.parametrization.levels(steps)
+
+    def bounded(self, x_hat: Tensor) -> Tensor:
+        """A guided prediction (b, f, c, h, w) within the bounds that the network's own sampler keeps."""
+        return x_hat if self.parametrization is None else self.parametrization.bounded(x_hat)
 
     @property
     def out_channels(self) -> int:
@@ -308,8 +297,9 @@ def inflate(
 
     A `VideoUNet` without temporal layers (an image stage) can be inflated as well; it keeps its space_to_depth.
     `prediction` and `schedule` say what the 2-D network names, as for `VideoUNet`; then the video network gives the
-    clean picture that follows from that.
+    clean picture that follows from that. Of a network that names its variance too, the mean's half remains.
     """
+    weights = unet.state_dict()
     if isinstance(unet, VideoUNet):
         if unet.config.temporal != "none":
             raise UserError("this network has temporal layers already: inflate a 2-D one")
@@ -319,10 +309,12 @@ def inflate(
     else:
         if type(unet).__name__ not in UNET_CLASSES:
             raise UserError(f"cannot inflate a {type(unet).__name__}: use one of {', '.join(UNET_CLASSES)}")
+        if prediction != "sample":
+            weights = mean_alone(unet.config, weights)
         source = {"_name_or_path": unet.config.get("_name_or_path"), "_diffusers_version": diffusers.__version__}
         config = {
             "unet_class": type(unet).__name__,
-            "unet_config": public(unet.config) | source,
+            "unet_config": public(unet.config) | source | {"out_channels": len(weights["conv_out.weight"])},
             "temporal": temporal,
             "space_to_depth": space_to_depth or 1,
             "prediction": prediction,
@@ -330,10 +322,25 @@ def inflate(
         }
     video = VideoUNet(**config)
     nn.Module.to(video, unet.device, unet.dtype)  # not video.to(), which warns about an empty list of float32 layers
-    missing, unexpected = video.load_state_dict(unet.state_dict(), strict=False)
+    missing, unexpected = video.load_state_dict(weights, strict=False)
     if unexpected or not all(map(is_temporal, missing)):
         raise UserError(f"the weights do not fit {config['unet_class']}'s configuration: {unexpected or missing}")
     return video.train(unet.training)
+
+
+def mean_alone(config: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without those of a learned variance (Improved DDPM), which follows the mean in the last channels."""
+    if config.out_channels != 2 * config.in_channels:
+        return weights
+    halves = {name: weights[name][: config.in_channels] for name in ("conv_out.weight", "conv_out.bias")}
+    return {**weights, **halves}
+
+
+def add_conditioning(video_unet: VideoUNet, conditioning: Conditioning) -> VideoUNet:
+    """What turns an image embedding into what the 2-D network is told, in place."""
+    video_unet.conditioner = conditioning.to(video_unet.device, video_unet.dtype)
+    video_unet.register_to_config(conditioning=conditioning.config)
+    return video_unet
 
 
 def public(config: dict[str, Any]) -> dict[str, Any]:

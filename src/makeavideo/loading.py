@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
@@ -22,6 +22,9 @@ from .quiet import quiet_libraries
 
 LOGGER = logging.getLogger("diffusers.pipelines.pipeline_utils")
 """Where diffusers tells the same of components that it loads itself."""
+
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
 def weights_hash(folder: str | Path) -> str:
@@ -127,8 +130,8 @@ def usable_device(device: torch.device | str | None, offload: str | None) -> tor
     return found
 
 
-def on_disk(name: str | PathLike[str]) -> Path:
-    """The folder, or what the hub has under this id. Raises UserError where there is neither."""
+def on_disk(name: str | PathLike[str], files: Sequence[str] = MODEL_FILES) -> Path:
+    """The folder, or these files of what the hub has under this id. Raises UserError where there is neither."""
     folder = Path(name)
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         return folder
@@ -137,7 +140,7 @@ def on_disk(name: str | PathLike[str]) -> Path:
 
     try:
         with quiet_libraries():
-            return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+            return Path(snapshot_download(str(name), allow_patterns=list(files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(f"There is no folder {name}, and the hub gives no such model ({reason}): check it.") from None

@@ -28,10 +28,12 @@ NETWORKS = (
     "super_resolution_high",
 )
 SCHEDULERS = tuple(f"{name}_scheduler" for name in NETWORKS[2:])
-EXTRAS = ("tokenizer", "text_encoder", "wordings")
+EXTRAS = ("tokenizer", "text_encoder", "wordings", "codec")
 """Without the first two there are no prompts."""
 PAIRS = (("tokenizer", "text_encoder"), *((name, f"{name}_scheduler") for name in NETWORKS[4:]))
 """May lack, but only both together: F-up and super-resolution, as the text encoder."""
+LEFT_OUT = ("text_projection", "image_encoder")
+"""May lack where the file says so: CLIP needs no projection, and prompts no image tower."""
 LIBRARIES = (
     "diffusers",
     "transformers",
@@ -97,11 +99,11 @@ def read_index(file: Path) -> Index:
     if not isinstance(values.get("sampling", {}), dict | None):
         damaged(file, "`sampling` is no table of names and numbers")
     index: Index = {}
-    optional = {"wordings", *chain(*PAIRS)}
+    optional = {"wordings", "codec", *chain(*PAIRS)}
     for name in (*NETWORKS, *SCHEDULERS, *EXTRAS):
         entry = values.get(name)
         if entry is None or entry == [None, None]:
-            if name not in optional:
+            if name not in optional and not (name in LEFT_OUT and entry is not None):
                 damaged(file, f"it has no {name}", "give the folder of a MakeAVideoPipeline, or download it again")
             index[name] = None
             continue
@@ -162,6 +164,9 @@ def check_fit(folder: Path, index: Index) -> None:
     parts = [name for name in (*NETWORKS, "text_encoder", "wordings") if index[name] is not None]
     configs = {name: read_config(folder / name / "config.json") for name in parts}
     text, picture = ("text_encoder", "hidden_size"), ("image_encoder", "projection_dim")
+    pixels = {name: 3 for name in NETWORKS}
+    if index["codec"] is not None:
+        pixels |= dict.fromkeys(("decoder", "interpolator"), codec_of(folder)[0])
     takes = {"text_embed_dim": text, "embedding_proj_dim": text, "image_embed_dim": picture, "embedding_dim": picture}
     for name, values in configs.items():
         file, unet, patch = folder / name / "config.json", values.get("unet_config"), values.get("space_to_depth", 1)
@@ -172,8 +177,19 @@ def check_fit(folder: Path, index: Index) -> None:
                 says = f"{given} in {folder / giver / 'config.json'} is {str(other)[:40]}"
                 damaged(file, f"{key} is {str(value)[:40]}, but {says}")
         channels = inner.get("out_channels")
-        if channels is not None and is_whole(patch) and channels != 3 * patch**2:
+        if channels is not None and is_whole(patch) and channels != pixels.get(name, 3) * patch**2:
             damaged(file, f"out_channels is {str(channels)[:40]}, which are no pictures at a space_to_depth of {patch}")
+
+
+def codec_of(folder: Path) -> tuple[int, int]:
+    """Channels of the codec's latents, and pixels along each side of one. Raises UserError."""
+    file = folder / "codec" / "config.json"
+    values = read_config(file)
+    channels: Any = values.get("latent_channels")
+    blocks = values.get("block_out_channels")
+    if not is_whole(channels) or not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
+        damaged(file, "latent_channels is no whole number, or block_out_channels no list of 1 to 8")
+    return channels, 2 ** (len(blocks) - 1)
 
 
 def sizes_of(folder: Path, index: Index) -> tuple[int, ...]:
@@ -185,7 +201,7 @@ def sizes_of(folder: Path, index: Index) -> tuple[int, ...]:
     patch = values.get("space_to_depth", 1)
     if not is_whole(sample_size) or not is_whole(patch) or min(sample_size, patch) < 1:
         damaged(file, "unet_config.sample_size and space_to_depth are no whole numbers from 1 up")
-    base = sample_size * patch
+    base = sample_size * patch * (1 if index["codec"] is None else codec_of(folder)[1])
     if base > PICTURE:
         damaged(file, f"it asks for pictures of {base} pixels a side, more than {PICTURE}")
     return sizes_from(base, index["super_resolution_low"] is not None, index["super_resolution_high"] is not None)

@@ -5,6 +5,7 @@ schedule says the same after a change of variables: with abar = (1 - t)^2 / ((1 
 x_vp = x_t / sqrt((1 - t)^2 + t^2), at the timestep whose alphas_cumprod is abar. Euler's step from its x_hat is DDIM's.
 """
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,8 @@ class Parametrization:
 
     Args:
         prediction: "epsilon" or "v_prediction", as diffusers calls them.
-        schedule: fields of a DDPMScheduler's config: num_train_timesteps, beta_schedule, beta_start, beta_end.
+        schedule: fields of a DDPMScheduler's config: num_train_timesteps, beta_schedule, beta_start, beta_end; how its
+            timesteps are spaced; and, where its sampler keeps predictions within bounds, clip_sample or thresholding.
 
     Raises:
         UserError: a schedule or target that is none.
@@ -35,11 +37,27 @@ class Parametrization:
             raise UserError(f"prediction is {prediction!r}: use sample, epsilon or v_prediction")
         try:
             with torch.device("cpu"):  # also where a network is made without memory
-                table = DDPMScheduler(**schedule).alphas_cumprod.double()
+                self._scheduler = DDPMScheduler(**schedule)
         except (TypeError, NotImplementedError) as error:
             raise UserError(f"the schedule {schedule} is none of a DDPM's: {error}") from None
+        table = self._scheduler.alphas_cumprod.double()
         self.prediction = prediction
+        self._bound = schedule.get("clip_sample_range", 1.0) if schedule.get("clip_sample") else math.inf
+        self._thresholding = bool(schedule.get("thresholding"))
         self._log_snr = torch.log(table / (1 - table)).flip(0)  # ascending
+
+    def levels(self, steps: int) -> list[float]:
+        """Noise levels t of the timesteps that a DDIM sampler of so many steps takes, falling."""
+        self._scheduler.set_timesteps(steps)
+        last = len(self._log_snr) - 1
+        log_snr = self._log_snr[(last - self._scheduler.timesteps).clamp(0, last)]
+        return (1 / (1 + torch.exp(log_snr / 2))).clamp(max=LARGEST_LEVEL).tolist()
+
+    def bounded(self, x_hat: Tensor) -> Tensor:
+        """A prediction (b, f, c, h, w) as this network's own sampler cuts it."""
+        if self._thresholding:
+            return self._scheduler._threshold_sample(x_hat.flatten(0, 1)).unflatten(0, x_hat.shape[:2])
+        return x_hat.clamp(-self._bound, self._bound)
 
     def timestep(self, t: Tensor) -> Tensor:
         """The timestep, with a fraction, at which this network saw as much noise as there is at t; shaped as t."""
@@ -52,19 +70,19 @@ class Parametrization:
 
     def seen(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(x_vp, timestep) for x_t (b, f, c, h, w) at levels t (b, f)."""
-        t = bounded(t)
+        t = askable(t)
         return x_t / spread(t).view(*t.shape, 1, 1, 1), self.timestep(t)
 
     def clean(self, made: Tensor, x_vp: Tensor, t: Tensor) -> Tensor:
         """x_hat, from what the network made of x_vp; float32."""
-        t = bounded(t).view(*t.shape, 1, 1, 1)
+        t = askable(t).view(*t.shape, 1, 1, 1)
         signal, noise = (1 - t) / spread(t), t / spread(t)  # sqrt(abar), sqrt(1 - abar)
         if self.prediction == "v_prediction":
             return signal * x_vp - noise * made.float()
         return (x_vp - noise * made.float()) / signal
 
 
-def bounded(t: Tensor) -> Tensor:
+def askable(t: Tensor) -> Tensor:
     """Levels that such a network can be asked about, float32."""
     return t.float().clamp(SMALLEST_LEVEL, LARGEST_LEVEL)
 

@@ -12,7 +12,8 @@ Each use is a list of segments (`timeline.Segment`), that is, what is known and 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Unpack
+from pathlib import Path
+from typing import Self, Unpack
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from .errors import UserError
 from .figures import KEY_FRAMES
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames
 from .media.pictures import Fit
+from .prior import is_unclip
 from .sampling import Anchor, Generators
 from .settings import Settings, VideoOptions, check_interpolation, check_prompt_weight, takes_options
 from .timeline import Segment, frame_skip, key_frames
@@ -40,6 +42,31 @@ class MakeAVideoPipeline(Assembly):
     All uses take `VideoOptions`. Pictures and videos that are not square are cut at their centre (`fit="crop"`) or
     shown whole on the background (`fit="pad"`).
     """
+
+    @classmethod
+    def from_text_to_image(
+        cls,
+        source: str | Path,
+        *,
+        prior: str | None = None,
+        image_encoder: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """A cascade that starts as a text-to-image pipeline of diffusers: Kandinsky 2.2, Karlo or Stable unCLIP.
+
+        Before any training it makes that pipeline's pictures, 16 of one meaning. `make-a-video adopt` writes it into a
+        folder, with a model card.
+
+        Args:
+            source, prior, image_encoder, dtype: as for `adoption.kinds.adopt`.
+
+        Raises:
+            UserError: nothing that can be adopted; the sentence says what it is, and what can be done.
+        """
+        from .adoption.kinds import adopt
+
+        adopted = adopt(source, prior, image_encoder, dtype)
+        return cls(**adopted.components, sampling=adopted.sampling)
 
     # -----------------------------------------------------------------------------------------------------------------
     # The five uses
@@ -66,7 +93,7 @@ class MakeAVideoPipeline(Assembly):
             num_videos_per_prompt: of each prompt; they follow one another.
             prompt_embeds, negative_prompt_embeds: in place of the texts, what `encode_prompt` makes of them.
             image_embeds: y_e (b, d) in place of what P would make of a prompt, for example `embed_pictures`'.
-            latents: the noise that D_t begins with, (videos, key frames, 3, h, w), at most 16 key frames.
+            latents: the noise that D_t begins with, (videos, key frames, *frame_shape), at most 16 key frames.
             options: see `VideoOptions`.
 
         Raises:
@@ -97,8 +124,8 @@ class MakeAVideoPipeline(Assembly):
         if seconds:
             return self.deliver(s, self.story(s, y_e, negative, seconds))
         keys = self.key_count(s)
-        if latents is not None and latents.shape != (len(y_e), min(keys, KEY_FRAMES), 3, *[self.sizes[0]] * 2):
-            wanted = (len(y_e), min(keys, KEY_FRAMES), 3, *[self.sizes[0]] * 2)
+        wanted = (len(y_e), min(keys, KEY_FRAMES), *self.frame_shape)
+        if latents is not None and latents.shape != wanted:
             raise UserError(f"latents have the shape {tuple(latents.shape)}: these videos begin with {wanted}.")
         return self.deliver(s, [self.decoded(s, y_e, keys, negative, latents)])
 
@@ -147,7 +174,7 @@ class MakeAVideoPipeline(Assembly):
         picture = self.picture(image, s, fit, background)
         y_e = self.mixed(self.embed_pictures(picture[:, 0]), prompt, prompt_weight, s)
         anchors = [Anchor(0, picture), *([Anchor(s.num_frames, picture)] if s.loop else [])]
-        return self.deliver(s, [Segment(lambda: self.small(picture), y_e, self.key_count(s))], anchors)
+        return self.deliver(s, [Segment(lambda: self.known(picture), y_e, self.key_count(s))], anchors)
 
     @takes_options
     @torch.no_grad()
@@ -170,8 +197,8 @@ class MakeAVideoPipeline(Assembly):
         keys = self.key_count(s, last_is_given=True)
         turn = keys // 2 if s.loop else keys - 1
         segments = [
-            Segment(lambda: self.small(pictures[0]), y_first, turn),
-            Segment(lambda: self.small(pictures[1]), y_last, keys - turn),
+            Segment(lambda: self.known(pictures[0]), y_first, turn),
+            Segment(lambda: self.known(pictures[1]), y_last, keys - turn),
         ]
         place = turn * frame_skip(s.num_frames, s.fps) if s.loop else s.num_frames - 1
         anchors = [Anchor(0, pictures[0]), Anchor(place, pictures[1])]
@@ -242,11 +269,11 @@ class MakeAVideoPipeline(Assembly):
         y_e = self.mixed(self.embed_clip(context[0]), prompt, weight, s)
         known = context.shape[1] - 1  # key frames before the one that the new frames follow
         new_keys = math.ceil(s.num_frames / skip) if not s.loop else max(0, round((s.num_frames + 1) / skip) - 1)
-        segments = [Segment(lambda: context, y_e, known + 1 + new_keys)]
+        segments = [Segment(lambda: self.latents_of(context), y_e, known + 1 + new_keys)]
         anchors = [Anchor(0, last)]
         last_gap = skip
         if s.loop:
-            segments.append(Segment(lambda: self.small(first), self.embed_pictures(first[:, 0]), 1))
+            segments.append(Segment(lambda: self.known(first), self.embed_pictures(first[:, 0]), 1))
             last_gap = s.num_frames + 1 - new_keys * skip
             anchors.append(Anchor(s.num_frames + 1, first))
         keys = key_frames(segments, False, self.windows(s, skip))
@@ -271,9 +298,8 @@ class MakeAVideoPipeline(Assembly):
             repeats: videos of each text.
             one_video: the texts are those of a story.
         """
-        text_dim = (self.wordings or self.text_projection).config.text_embed_dim
-        check_vectors("prompt_embeds", texts, text_dim)
-        check_vectors("negative_prompt_embeds", negative_texts, text_dim)
+        check_vectors("prompt_embeds", texts, *self.text_shape)
+        check_vectors("negative_prompt_embeds", negative_texts, *self.text_shape)
         check_vectors("image_embeds", y_e, self.prior.config.embedding_dim)
         if repeats < 1:
             raise UserError(f"num_videos_per_prompt {repeats} is not possible: choose 1 or more.")
@@ -285,7 +311,7 @@ class MakeAVideoPipeline(Assembly):
             wanted = 1 if one_video else prompts
             if len(negative_texts) not in (1, wanted):
                 raise UserError(f"{len(negative_texts)} negative prompts are given: give one, or one for each prompt.")
-            negative_texts = negative_texts.expand(wanted, -1)
+            negative_texts = negative_texts.expand(wanted, *self.text_shape)
 
         def repeated(vectors: Tensor) -> Tensor:
             return vectors.to(self._execution_device, torch.float32).repeat_interleave(repeats, 0)
@@ -309,24 +335,27 @@ class MakeAVideoPipeline(Assembly):
         """Mean embedding of a clip's frames (1, d), of the usual length."""
         if not torch.is_tensor(frames):
             frames = torch.cat([self.to_tensor(frame)[0] for frame in frames])
-        return self.lengthened(self.embed_pictures(frames).mean(0, keepdim=True))
+        found = self.embed_pictures(frames)
+        return self.lengthened(found.mean(0, keepdim=True), found.norm(dim=-1).mean())
 
     def mixed(self, y_e: Tensor, prompt: str | None, weight: float, s: Settings) -> Tensor:
         """A picture's embedding (1, d) with the prompt's mixed in."""
         check_prompt_weight(weight)
         if prompt is None or not prompt.strip() or weight == 0:
             return y_e
-        return self.lengthened(torch.lerp(y_e, self.embed_prompts([prompt], s.generator), weight))
+        meant = self.embed_prompts([prompt], s.generator)
+        return self.lengthened(torch.lerp(y_e, meant, weight), torch.lerp(y_e.norm(), meant.norm(), weight))
 
-    @staticmethod
-    def lengthened(y_e: Tensor) -> Tensor:
-        return F.normalize(y_e, dim=-1) * math.sqrt(y_e.shape[-1])
+    def lengthened(self, y_e: Tensor, length: Tensor) -> Tensor:
+        """A mean of embeddings, as long as they are; of ours, that is always the same."""
+        return F.normalize(y_e, dim=-1) * (length if is_unclip(self.prior_scheduler) else math.sqrt(y_e.shape[-1]))
 
 
-def check_vectors(name: str, vectors: Tensor | None, dim: int) -> None:
-    """Embeddings are (b, dim)."""
-    if vectors is not None and (vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors)):
-        raise UserError(f"{name} has the shape {tuple(vectors.shape)}: this model's are (batch, {dim}).")
+def check_vectors(name: str, vectors: Tensor | None, *shape: int) -> None:
+    """Embeddings are (b, *shape)."""
+    if vectors is not None and (tuple(vectors.shape[1:]) != shape or not len(vectors)):
+        wanted = ", ".join(map(str, shape))
+        raise UserError(f"{name} has the shape {tuple(vectors.shape)}: this model's are (batch, {wanted}).")
 
 
 def check_generators(generator: Generators, count: int) -> None:

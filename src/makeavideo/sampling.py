@@ -4,6 +4,7 @@ x_t = (1 - t) x + t n joins a clean sample x (t = 0) and noise n (t = 1) by a st
 gives x_hat from x_t. The velocity that diffusers' flow schedulers expect is (x_t - x_hat) / t.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,6 +166,7 @@ def sample(
     on_step: OnStep | None = None,
     start: Tensor | None = None,
     strength: float = 1.0,
+    levels: Sequence[float] | None = None,
 ) -> Tensor:
     """Run a flow-matching scheduler of diffusers with a clean-picture network.
 
@@ -176,6 +178,8 @@ def sample(
         on_step: called after each step, and may change x_t or stop.
         start, strength: a clean sample to begin with and the part of the steps, the last ones, that are run on it after
             noise has been added to it (SDEdit); with strength 1 it is hardly seen.
+        levels: noise levels of the steps, falling, for a network whose schedule does not reach from 1 to 0; None: the
+            scheduler's own.
 
     Returns:
         The clean sample, shaped as `noise`.
@@ -186,6 +190,9 @@ def sample(
     check_scheduler(scheduler)
     scheduler.set_timesteps(num_inference_steps)
     x_t, begin = noise, 0
+    if levels is not None:
+        space(scheduler, levels)
+        x_t = noise * math.hypot(1 - levels[0], levels[0])  # such a network begins with pictures of noise alone
     if start is not None:
         begin = num_inference_steps - steps_of(num_inference_steps, strength)
         scheduler.set_begin_index(begin)
@@ -200,6 +207,12 @@ def sample(
                 return x_hat
             x_t = changed
     return x_t
+
+
+def space(scheduler: Any, levels: Sequence[float]) -> None:
+    """Gives a scheduler, whose steps are set, other noise levels: of those that work here not all take any."""
+    scheduler.sigmas = torch.tensor([*levels, 0.0])
+    scheduler.timesteps = scheduler.sigmas[:-1] * TIMESTEPS
 
 
 def check_scheduler(scheduler: Any) -> None:

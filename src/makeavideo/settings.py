@@ -21,7 +21,8 @@ OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
 class VideoOptions(TypedDict, total=False):
     """What every use takes.
 
-    num_frames: length of the result; 76 if neither it nor `seconds` is given. Memory does not grow with it.
+    num_frames: length of the result; 76 if neither it nor `seconds` is given (16 without an F-up). Memory does not grow
+        with it.
     seconds: the length in seconds instead.
     fps: frames a second of the result, 1 to 60; a lower rate means more motion from frame to frame.
     size: where to stop in the cascade, pixels a side (one of `sizes`; None: the largest).
@@ -111,7 +112,8 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fi
         UserError: an impossible number.
     """
     rest: Any = {name: value for name, value in options.items() if name not in ("num_frames", "seconds", "size")}
-    s = Settings(length_of(options), sizes[-1] if options.get("size") is None else options["size"], **rest)  # type: ignore[arg-type]
+    length = length_of(options, MAX_FRAMES if fills else KEY_FRAMES)
+    s = Settings(length, sizes[-1] if options.get("size") is None else options["size"], **rest)  # type: ignore[arg-type]
     if s.loop and s.num_frames < 3:
         raise UserError(f"A loop of {s.num_frames} frames is not possible: choose 3 or more.")
     if s.size not in sizes:
@@ -153,8 +155,8 @@ def check_prompt_weight(weight: float) -> None:
         raise UserError(f"--prompt-weight {weight:g} is not possible: choose from 0 to 1.")
 
 
-def length_of(options: VideoOptions) -> int:
-    """Frames of the result.
+def length_of(options: VideoOptions, usual: int = MAX_FRAMES) -> int:
+    """Frames of the result; `usual` where nothing is said.
 
     Raises:
         UserError: two lengths, or an impossible one.
@@ -169,7 +171,7 @@ def length_of(options: VideoOptions) -> int:
     if not 1 <= fps <= 60:
         raise UserError(f"--fps {fps:g} is not possible: choose from 1 to 60 frames a second.")
     if num_frames is None:
-        return MAX_FRAMES if seconds is None else max(1, round(seconds * fps))
+        return usual if seconds is None else max(1, round(seconds * fps))
     if num_frames < 1:
         raise UserError(f"--num-frames {num_frames} is not possible: choose 1 or more.")
     return num_frames

@@ -53,17 +53,19 @@ class SteppedPipeline(DiffusionPipeline):
         steps: int,
         start: Start | None = None,
         shown: Callable[[Tensor], Tensor] = lambda x_hat: x_hat,
+        levels: Sequence[float] | None = None,
     ) -> Tensor:
         """One stage of the cascade from noise to sample (`sampling.sample`), with progress bar and callback.
 
         start: what to begin with; its mask is up to `predict`.
         shown: what the callback is shown of a prediction.
+        levels: as in `sampling.sample`.
         """
         if start is None:
             with self.steps_shown(stage, steps, shown) as on_step:
-                return sample(predict, noise, scheduler, steps, on_step)
+                return sample(predict, noise, scheduler, steps, on_step, levels=levels)
         with self.steps_shown(stage, steps_of(steps, start.strength), shown) as on_step:
-            return sample(predict, noise, scheduler, steps, on_step, start.frames, start.strength)
+            return sample(predict, noise, scheduler, steps, on_step, start.frames, start.strength, levels)
 
     @contextmanager
     def steps_shown(self, stage: str, total: int, shown: Callable[[Tensor], Tensor] = lambda x: x) -> Iterator[OnStep]:

@@ -75,6 +75,7 @@ def info(file: Annotated[Path, typer.Argument(help="A file that `generate` wrote
 
 app.command()(training.train)
 app.command()(training.assemble)
+app.command()(training.adopt)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(votes.app, name="compare")

@@ -1,10 +1,11 @@
-"""`make-a-video train | assemble`: a stage or a whole cascade by recipes, and the networks put together."""
+"""`make-a-video train | assemble | adopt`: cascades by recipes, put together, or begun from text-to-image weights."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..errors import UserError
 from .options import console
 
 
@@ -41,3 +42,42 @@ def assemble(
     from ..training.assemble import assemble as run
 
     console.print(f"assembled: {run(runs, folder)}", highlight=False)
+
+
+def adopt(
+    source: Annotated[
+        str, typer.Argument(help="A text-to-image pipeline: a folder, or an id of the Hugging Face hub.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where to put the cascade.")],
+    prior: Annotated[str | None, typer.Option(help="Folder or hub id of its prior, if it has none of its own.")] = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="CLIP's folder or hub id, if it has no image tower.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16: of the weights that are saved.")
+    ] = "float32",
+) -> None:
+    """Begin a cascade from a text-to-image model (Kandinsky 2.2, Karlo, Stable unCLIP), to be trained on clips."""
+    from .making import DTYPES
+
+    if dtype not in DTYPES:
+        raise UserError(f"--dtype {dtype} is not possible: choose {', '.join(DTYPES)}.")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} holds something already: name another folder.")
+    import torch
+
+    from ..adoption.card import card_of
+    from ..adoption.kinds import adopt as begin
+    from ..pipeline import MakeAVideoPipeline
+    from ..training.networks import written_whole
+
+    adopted = begin(source, prior, image_encoder, getattr(torch, dtype))
+    pipe = MakeAVideoPipeline(**adopted.components, sampling=adopted.sampling)
+    with written_whole(folder, "free some space and adopt again") as partial:
+        pipe.save_pretrained(partial, safe_serialization=True)
+        (partial / "README.md").write_text(card_of(adopted, folder.name), "utf-8")
+    for title in ("found", "made", "missing"):
+        for sentence in getattr(adopted, title):
+            console.print(f"{title}: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    licences = ", ".join(sorted({one.licence or "not named" for one in adopted.sources}))
+    console.print(f"adopted: {folder}, licence {licences}", highlight=False, markup=False, soft_wrap=True)

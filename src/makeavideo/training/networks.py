@@ -79,6 +79,11 @@ def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
         network = build_unet(recipe, in_channels)
     else:
         network = load_folder(VideoUNet, recipe.init_from, "network to start from").float()
+    if network.out_channels != 3:
+        raise UserError(
+            f"The network in {recipe.init_from} makes latents, on which nothing can be trained yet: start from one "
+            "that makes pictures (Karlo's, or your own)."
+        )
     has, wanted = network.config.temporal, recipe.temporal
     if recipe.video and has == "none":
         network = inflate(network, wanted or "pseudo3d")

@@ -92,24 +92,29 @@ class Attempt:
         self.job.check()
         self.work.step(stage, sample)
         self.job.share, self.job.seconds_left = self.work.share, self.work.seconds_left
-        if stage == "decoder":
+        if stage == "decoder" and self.shows(sample):
             if step == 0:  # of a story, the parts follow each other
                 self._sketched = self.sketch
             self.sketch = self._sketched + list(to_uint8(sample)[0])
             self.show()
+
+    def shows(self, chunk: Tensor) -> bool:
+        """Whether it is frames and not latents, which would need the codec twice."""
+        return chunk.shape[-1] == self.base
 
     def watch_keys(self, keys: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         self._keys_begun = True
         for number, (chunk, y_e) in enumerate(keys):
             # when a video is continued, its last frame is the first key frame
             new = chunk[:, 1:] if number == 0 and self.given else chunk
-            self.keys += list(to_uint8(new)[0])
+            self.keys += list(to_uint8(new)[0]) if self.shows(new) else []
             self.show()
             yield chunk, y_e
 
     def watch_smooth(self, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
         for number, chunk in enumerate(chunks):
-            self.smooth += list(to_uint8(chunk)[0])[1 if number == 0 and self.given else 0 :]
+            if self.shows(chunk):
+                self.smooth += list(to_uint8(chunk)[0])[1 if number == 0 and self.given else 0 :]
             self.show()
             yield chunk
 

@@ -1,0 +1,49 @@
+"""D_t from the decoder of a text-to-image pipeline: inflated, and told an image embedding alone."""
+
+from inspect import signature
+from typing import Any
+
+import torch
+
+from ..conditioning import Conditioning
+from ..errors import UserError
+from ..inflation import VideoUNet, add_conditioning, inflate
+from .source import Source
+
+NOT_OF_A_SCHEDULE = {"variance_type", "prediction_type"}
+
+
+def schedule_of(values: dict[str, Any]) -> dict[str, Any]:
+    """What of a scheduler's config a network's `schedule` holds: the betas, the spacing, the bounds."""
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    known = set(signature(DDPMScheduler.__init__).parameters) - {"self"} - NOT_OF_A_SCHEDULE
+    fields = {key: value for key, value in values.items() if key in known and value is not None}
+    if values.get("_class_name") == "UnCLIPScheduler":  # with defaults of its own, and a spacing that it does not name
+        usual = {"beta_schedule": "squaredcos_cap_v2", "clip_sample": True, "timestep_spacing": "linspace"}
+        fields = usual | fields
+    return fields
+
+
+def decoder_of(source: Source, part: str, scheduler: str, conditioning: Conditioning, dtype: torch.dtype) -> VideoUNet:
+    """D_t, which makes the pictures that the 2-D network makes.
+
+    Raises:
+        UserError: as `Source.network`; a network or schedule that cannot be read as one of clean pictures.
+    """
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    unet = source.network(part, UNet2DConditionModel, dtype)
+    values = source.config(scheduler, "scheduler_config.json")
+    prediction = values.get("prediction_type", "epsilon")
+    if unet.config.sample_size is None or not isinstance(unet.config.sample_size, int):
+        raise UserError(f"{source.name} cannot be adopted: its {part} names no size of square pictures (sample_size).")
+    video = inflate(unet, prediction=prediction, schedule=schedule_of(values))
+    return add_conditioning(video, conditioning)
+
+
+def told(video: VideoUNet) -> str:
+    """What was made of it, in a sentence."""
+    new = sum(weight.numel() for weight in video.temporal_parameters())
+    old = sum(weight.numel() for weight in video.spatial_parameters())
+    return f"decoder: inflated, {new / 1e6:,.1f} million new temporal weights beside {old / 1e6:,.1f} million"

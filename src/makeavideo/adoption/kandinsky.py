@@ -1,0 +1,47 @@
+"""Kandinsky 2.2: the decoder is told an image embedding alone, as ours is; it makes latents of a MoVQ."""
+
+import torch
+
+from ..conditioning import Conditioning
+from ..errors import UserError
+from ..sampling import make_scheduler
+from .adopted import Adopted, millions
+from .decoders import decoder_of, told
+from .meanings import SAMPLING, described, meanings_of, null_picture, prior_source
+from .source import Source
+
+KINDS = ("KandinskyV22Pipeline", "KandinskyV22CombinedPipeline")
+
+
+def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: torch.dtype) -> Adopted:
+    """Its prior's pipeline is `prior`, or what its model card names. The null embedding is that of a black picture."""
+    from diffusers.models.autoencoders.vq_model import VQModel
+
+    from_prior = prior_source(source, prior)
+    parts = meanings_of(from_prior, dtype)
+    tower = parts["image_encoder"]
+    if image_encoder is not None or tower is None:
+        raise UserError(
+            f"{source.name} cannot be adopted so: Kandinsky's image tower belongs to its prior; name only "
+            "kandinsky-community/kandinsky-2-2-prior, or its folder, with --prior."
+        )
+    dim = parts["prior"].config.embedding_dim
+    conditioning = Conditioning(dim)
+    conditioning.null.copy_(null_picture(tower))
+    decoder = decoder_of(source, "unet", "scheduler", conditioning, dtype)
+    if decoder.config.unet_config["encoder_hid_dim"] != dim:
+        wanted = decoder.config.unet_config["encoder_hid_dim"]
+        raise UserError(
+            f"The prior of {from_prior.name} makes embeddings of {dim} numbers, and the decoder of {source.name} takes "
+            f"{wanted}: name a prior that belongs to it with --prior."
+        )
+    codec = source.network("movq", VQModel, dtype)
+    parts |= {"decoder": decoder, "decoder_scheduler": make_scheduler(), "codec": codec}
+    return Adopted(
+        parts,
+        dict(SAMPLING),
+        [source] if from_prior is source else [source, from_prior],
+        guidance=4.0,
+        found=[*described(parts, from_prior.name), f"codec: MoVQ, {millions(codec)}, from {source.name}"],
+        made=[told(decoder), "null embedding: the image tower's of a black picture"],
+    )

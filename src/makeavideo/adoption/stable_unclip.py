@@ -1,0 +1,66 @@
+"""Stable unCLIP: Stable Diffusion told a noised image embedding, here without noise, and a prompt, here the empty one.
+
+It makes latents of an AutoencoderKL. The pipelines with a prior of their own are taken whole; those that vary pictures
+have an image tower and need the prior of another one, with the same CLIP.
+"""
+
+from typing import Any
+
+import torch
+
+from ..conditioning import NoisedEmbedding
+from ..errors import UserError
+from ..sampling import make_scheduler
+from .adopted import Adopted, millions
+from .decoders import decoder_of, told
+from .meanings import SAMPLING, described, meanings_of, prior_source, tower_alone, tower_of
+from .source import Source
+
+KINDS = ("StableUnCLIPPipeline", "StableUnCLIPImg2ImgPipeline")
+
+
+def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: torch.dtype) -> Adopted:
+    """Karlo's prior fits the small ones, whose image tower is CLIP's ViT-L/14."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    from_prior = prior_source(source, prior)
+    parts = meanings_of(from_prior, dtype)
+    if image_encoder is not None:
+        parts["image_encoder"] = tower_alone(image_encoder, dtype)
+    elif "image_encoder" in source.index:
+        parts["image_encoder"] = tower_of(source, "image_encoder", "feature_extractor", dtype)
+    dim = parts["prior"].config.embedding_dim
+    decoder = decoder_of(source, "unet", "scheduler", conditioning_of(source, dim, dtype), dtype)
+    takes = decoder.config.unet_config["projection_class_embeddings_input_dim"]
+    if takes != 2 * dim:
+        raise UserError(
+            f"The prior of {from_prior.name} makes embeddings of {dim} numbers, and the decoder of {source.name} takes "
+            f"{(takes or 0) // 2}: name a prior that belongs to it with --prior."
+        )
+    codec = source.network("vae", AutoencoderKL, dtype)
+    parts |= {"decoder": decoder, "decoder_scheduler": make_scheduler(), "codec": codec}
+    return Adopted(
+        parts,
+        dict(SAMPLING),
+        [source] if from_prior is source else [source, from_prior],
+        guidance=10.0,
+        found=[*described(parts, from_prior.name), f"codec: AutoencoderKL, {millions(codec)}, from {source.name}"],
+        made=[told(decoder), "the decoder's words: those of an empty prompt; its null embedding is zeros"],
+    )
+
+
+@torch.no_grad()
+def conditioning_of(source: Source, dim: int, dtype: torch.dtype) -> NoisedEmbedding:
+    """What the decoder is told beside y_e: the states of an empty prompt, computed once."""
+    from transformers import CLIPTextModel
+
+    tokenizer, encoder = source.tokenizer("tokenizer"), source.network("text_encoder", CLIPTextModel, dtype)
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+    tokens = tokenizer([""], padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    told: dict[str, Any] = {"input_ids": tokens["input_ids"]}
+    if getattr(encoder.config, "use_attention_mask", False):
+        told["attention_mask"] = tokens["attention_mask"]
+    states = encoder(**told).last_hidden_state
+    made = NoisedEmbedding(dim, states.shape[1], states.shape[2])
+    made.states.copy_(states)
+    return made
