@@ -8,12 +8,13 @@ only the process that the user started writes them.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def connected(cluster: Cluster) -> Iterator[tuple[int, dict[str, float]]]:
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # a page for each dead worker
             try:
-                ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+                ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:
                 told = f"There is no Ray cluster at {cluster.address} ({first_line(error)})"
                 raise UserError(f"{told}: give local, auto or the address of one.") from None
@@ -104,7 +105,7 @@ def connected(cluster: Cluster) -> Iterator[tuple[int, dict[str, float]]]:
         signal.signal(signal.SIGTERM, stop)
 
 
-def room_in(cluster: Cluster, has: dict[str, float]) -> tuple[int, dict[str, float]]:
+def room_in(cluster: Cluster, has: Mapping[str, float]) -> tuple[int, dict[str, float]]:
     """See `connected`."""
     gpus = int(has.get("GPU", 0))
     takes = {"num_cpus": float(cluster.threads), "num_gpus": 1.0 if gpus else 0.0}
@@ -158,7 +159,7 @@ class Crew:
                 yield made
 
     def _start(self) -> None:
-        worker = self._actor.remote()
+        worker: Any = self._actor.remote()
         self._busy[worker.load.remote(*self._arguments)] = (worker, None)
 
     def _hand_out(self) -> None:
@@ -173,7 +174,7 @@ class Crew:
 
         worker, job = self._busy.pop(done)
         try:
-            made = ray.get(done)
+            made: Made | None = ray.get(done)  # type: ignore[assignment]
         except RayTaskError as error:
             if job is None:
                 cause = error.cause

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """What came of a job: its recipe and bytes, or the sentence that says why there is no video."""
+    """What came of a job: its recipe and size in bytes, or the sentence that says why there is no video."""
 
     job: Job
     recipe: dict[str, Any]
-    bytes: int = 0
+    size: int = 0
     seconds: float = 0.0
     error: str | None = None
     data: bytes | None = None

@@ -158,4 +158,4 @@ def line_of(made: Made) -> dict[str, Any]:
     job = made.job
     told = {"line": job.line, "status": "made", "file": job.name, "prompt": job.prompt, "seed": job.order.seed}
     times = {"seconds": round(made.seconds, 2)} if made.seconds else {}
-    return {**told, "bytes": made.bytes, **times, "key": job.key, "recipe": made.recipe}
+    return {**told, "bytes": made.size, **times, "key": job.key, "recipe": made.recipe}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,7 @@ from .progress import ProgressLine, bars
 
 if TYPE_CHECKING:
     from ..batch.cluster import Cluster
-    from ..batch.jobs import Job
+    from ..batch.jobs import Job, Plan
     from ..batch.making import Made
     from ..batch.run import Batch
 
@@ -77,25 +77,15 @@ def batch(
     The options are for lines of LIST that do not have a column of that name.
     """
     from ..batch.cluster import Cluster
-    from ..batch.jobs import Plan, check_defaults
-    from ..batch.rows import Row, read_list
     from ..batch.run import Batch
 
     if ray is None and (workers is not None or threads != 1):
         raise UserError("--workers and --threads are of --ray: add --ray local, or leave them out.")
-    asked = {"negative": negative, "num_frames": num_frames, "seconds": seconds, "size": size, "steps": steps}
-    given = {key: value for key, value in asked.items() if value is not None}
+    asked: dict[str, Any] = {"negative": negative, "num_frames": num_frames, "seconds": seconds, "size": size}
+    given: dict[str, Any] = {key: value for key, value in (asked | {"steps": steps}).items() if value is not None}
     given |= {"fps": fps, "guidance": guidance, "motion": motion, "loop": loop, "fast": fast, "quality": quality}
-    lines = read_list(prompts, given)
     how, cascade = Machine(dtype, device, offload), model or default_model()
-    abilities = Abilities.of(cascade)
-    ending = f".{kind.removeprefix('.')}"
-    check_defaults(Row(prompt="a line", **given), abilities, ending)
-    from ..loading import weights_hash  # torch takes seconds: after what is refused quickly
-
-    plan = Plan(cascade, abilities, weights_hash(cascade), prompts.parent, ending, seed)
-    for line in lines:
-        plan.add(line)
+    plan = planned(prompts, cascade, given, f".{kind.removeprefix('.')}", seed)
     with Batch(plan, folder) as work, stoppable(work):
         missing = work.missing()
         for told in work.manifest.failed:
@@ -105,6 +95,22 @@ def batch(
         elif missing and ray is not None:
             make_there(work, missing, cascade, how, Cluster(ray, workers, threads), quiet)
     finish(work, quiet)
+
+
+def planned(prompts: Path, cascade: Path, given: dict[str, Any], ending: str, seed: int) -> Plan:
+    """The jobs of the list, with what the command says of all lines."""
+    from ..batch.jobs import Plan, check_defaults
+    from ..batch.rows import Row, read_list
+
+    lines = read_list(prompts, given)
+    abilities = Abilities.of(cascade)
+    check_defaults(Row(prompt="a line", **given), abilities, ending)
+    from ..loading import weights_hash  # torch takes seconds: after what is refused quickly
+
+    plan = Plan(cascade, abilities, weights_hash(cascade), prompts.parent, ending, seed)
+    for line in lines:
+        plan.add(line)
+    return plan
 
 
 def make_here(work: Batch, missing: list[Job], folder: Path, how: Machine, quiet: bool) -> None:
