@@ -1,7 +1,10 @@
 """`make-a-video batch`: the list, what one line can spoil, and what a second run finds."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import resource
 import signal
 import subprocess
@@ -231,6 +234,32 @@ def test_a_full_disk_ends_the_batch(tiny_model, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot write" in sentence(done) and "file too large" in done.stderr
     assert made_in(tmp_path / "out") == {} and lines_of(tmp_path / "out") == []
+
+
+def test_the_line_says_which_video_it_is(tiny_model, tmp_path):
+    """At a terminal; what is made stands above it."""
+    prompts = write(tmp_path / "a.txt", "a cat", "a rocket")
+    told, terminal = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    arguments = command("batch", prompts, tmp_path / "out", "--model", tiny_model, *SMALL)
+    process = subprocess.Popen(arguments, stderr=terminal, env=environment)
+    os.close(terminal)
+    raw = b""
+    with contextlib.suppress(OSError), open(told, "rb", buffering=0) as reader:  # the end of a terminal is an error
+        while part := reader.read(4096):
+            raw += part
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw.decode())
+    shown = [
+        "1/2 Loading the model",
+        "1/2 Making a small clip",
+        "a-cat-0",
+        "2/2 Making a small clip",
+        "a-rocket-0",
+        "2 made",
+    ]
+    places = [text.index(words) for words in shown]
+    assert places == sorted(places)
 
 
 def wait_for(condition, seconds: float = 300) -> None:
