@@ -92,14 +92,13 @@ def connected(cluster: Cluster) -> Iterator[tuple[int, dict[str, float]]]:
         raise UserError("--ray needs Ray: pip install 'makeavideo[ray]'.") from None
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # a page for each dead worker
-            try:
-                ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            except Exception as error:
-                told = f"There is no Ray cluster at {cluster.address} ({first_line(error)})"
-                raise UserError(f"{told}: give local, auto or the address of one.") from None
-            signal.signal(signal.SIGTERM, stop)  # Ray has put its own there
-            yield room_in(cluster, ray.cluster_resources())
+        try:
+            ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            told = f"There is no Ray cluster at {cluster.address} ({first_line(error)})"
+            raise UserError(f"{told}: give local, auto or the address of one.") from None
+        signal.signal(signal.SIGTERM, stop)  # Ray has put its own there
+        yield room_in(cluster, ray.cluster_resources())
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, stop)

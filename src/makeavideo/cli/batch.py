@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -133,7 +134,12 @@ def make_there(work: Batch, missing: list[Job], folder: Path, how: Machine, clus
 
     with bars(console, quiet) as show:
         show("videos", work.counts.done, work.counts.wanted)
-        with connected(cluster) as (workers, takes):
+        # Ray prints a page for each dead worker, of which the manifest tells
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            connected(cluster) as (workers, takes),
+        ):
             crew = Crew(workers, takes, folder.resolve(), work.plan.weights, how, cluster.threads)
             for made in crew.run(missing):
                 work.take(made)
