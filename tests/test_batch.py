@@ -88,6 +88,7 @@ def test_what_is_wrong_with_the_whole_list_is_one_sentence(name, lines, words, t
         (["--format", "avi"], "--format avi is not possible: choose mp4"),
         (["--format", "gif", "--quality", "3"], "leave out --quality"),
         (["--workers", "2"], "add --ray local"),
+        (["--ray", "nowhere"], "--ray nowhere is not possible"),
         (["--model", "nowhere"], "no model at nowhere"),
     ],
 )

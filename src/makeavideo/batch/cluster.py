@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
+import socket
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,14 +37,31 @@ BAD_STARTS = 3
 class Cluster:
     """What to use of which cluster.
 
-    address: "local" starts one on this machine; "auto", HOST:PORT or ray://HOST:PORT is one that runs.
+    address: "local" starts one on this machine; "auto" or HOST:PORT is one that runs.
     workers: processes, each with the model; None: one a GPU, or as many as there are processors for.
     threads: of a worker.
+
+    Raises:
+        UserError: an address that is none.
     """
 
     address: str
     workers: int | None = None
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.address not in ("local", "auto") and not re.fullmatch(r"[\w.-]+:\d{1,5}", self.address):
+            raise UserError(f"--ray {self.address} is not possible: choose local, auto or HOST:PORT.")
+
+    def knock(self) -> None:
+        """Raises UserError where nobody answers at the address: Ray would wait for minutes."""
+        host, colon, port = self.address.partition(":")
+        if colon:
+            try:
+                socket.create_connection((host, int(port)), 10).close()
+            except (OSError, OverflowError) as error:
+                told = f"There is no Ray cluster at {self.address} ({first_line(error)})"
+                raise UserError(f"{told}: give local, auto or the address of one.") from None
 
 
 class Worker:
@@ -90,6 +109,7 @@ def connected(cluster: Cluster) -> Iterator[tuple[int, dict[str, float]]]:
         import ray
     except ImportError:
         raise UserError("--ray needs Ray: pip install 'makeavideo[ray]'.") from None
+    cluster.knock()
     stop = signal.getsignal(signal.SIGTERM)
     try:
         try:

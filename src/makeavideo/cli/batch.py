@@ -82,6 +82,7 @@ def batch(
 
     if ray is None and (workers is not None or threads != 1):
         raise UserError("--workers and --threads are of --ray: add --ray local, or leave them out.")
+    cluster = None if ray is None else Cluster(ray, workers, threads)
     asked: dict[str, Any] = {"negative": negative, "num_frames": num_frames, "seconds": seconds, "size": size}
     given: dict[str, Any] = {key: value for key, value in (asked | {"steps": steps}).items() if value is not None}
     given |= {"fps": fps, "guidance": guidance, "motion": motion, "loop": loop, "fast": fast, "quality": quality}
@@ -91,10 +92,10 @@ def batch(
         missing = work.missing()
         for told in work.manifest.failed:
             say_failure(told["line"], told["error"])
-        if missing and ray is None:
+        if missing and cluster is None:
             make_here(work, missing, cascade, how, quiet)
-        elif missing and ray is not None:
-            make_there(work, missing, cascade, how, Cluster(ray, workers, threads), quiet)
+        elif missing and cluster is not None:
+            make_there(work, missing, cascade, how, cluster, quiet)
     finish(work, quiet)
 
 
