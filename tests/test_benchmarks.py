@@ -26,6 +26,7 @@ RANDOM |= {"class": "UNet2DConditionModel", "space_to_depth": 4, "in_channels": 
 RANDOM = json.dumps(RANDOM)
 RUNS = {
     "demo_picture": "{out}/demo.webp --count 2 --model {model} --num-frames 3 --pixels 16 --steps 1",
+    "batch_ray": "--model {model} --videos 2 --workers 2 --rounds 1 --num-frames 3 --steps 1 --json {out}/figures.json",
     "emoji_bars": "{data} --model {model} --prompts 2 --steps 1 --embedding own --sheet {out}/sheet.png"
     " --json {out}/figures.json",
     "floors": "{data} --model {model} --videos 2 --steps 1 --bootstrap 2 --json {out}/figures.json",
@@ -89,7 +90,7 @@ def numbers(value) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-MINUTES = {"generate", "long_video memory", "thesis"}
+MINUTES = {"batch_ray", "generate", "long_video memory", "thesis"}
 """These start whole processes, or train: `make test-slow` runs them."""
 
 

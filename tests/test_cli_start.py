@@ -9,7 +9,7 @@ import makeavideo
 
 HEAVY = {
     *("torch", "diffusers", "transformers", "accelerate", "numpy", "scipy", "av", "PIL", "cv2", "matplotlib"),
-    *("gradio", "fastapi", "yaml", "makeavideo.pipeline", "makeavideo.media", "makeavideo.emoji"),
+    *("gradio", "fastapi", "yaml", "ray", "makeavideo.pipeline", "makeavideo.media", "makeavideo.emoji"),
 }
 HELP = (
     ("-h",),
@@ -17,6 +17,7 @@ HELP = (
     ("--version",),
     ("generate", "-h"),
     ("extend", "--help"),
+    ("batch", "-h"),
     ("train", "-h"),
     ("data", "pack", "-h"),
     ("evaluate", "-h"),

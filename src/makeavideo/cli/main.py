@@ -13,7 +13,7 @@ import typer
 from .. import __version__
 from ..errors import UserError
 from ..included import default_model
-from . import data, evaluate, training, uses, votes
+from . import batch, data, evaluate, training, uses, votes
 from .options import AllowHost, Model
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def before(
 
 for command in (uses.generate, uses.animate, uses.interpolate, uses.vary, uses.extend):
     app.command()(command)
+app.command()(batch.batch)
 
 
 @app.command()

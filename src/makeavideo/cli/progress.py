@@ -15,7 +15,8 @@ from rich.text import Text
 if TYPE_CHECKING:  # it imports torch, which takes seconds: the line is there before
     from torch import Tensor
 
-    from ..work import Work
+    from ..orders import Order
+    from ..work import WatchedPipeline
 
 
 class TimeLeft(ProgressColumn):
@@ -32,7 +33,9 @@ class TimeLeft(ProgressColumn):
 class ProgressLine:
     """A `work.Watcher`. Where the console is no terminal, or `hidden`, it shows nothing at all."""
 
-    def __init__(self, console: Console, hidden: bool = False):
+    def __init__(self, console: Console, hidden: bool = False, before: str = ""):
+        """before: what goes before every stage, such as which of several videos it is."""
+        self.before = before
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -44,7 +47,7 @@ class ProgressLine:
             transient=True,
             disable=hidden or not console.is_interactive,
         )
-        self.task = self.progress.add_task("Loading the model", total=None, frames="", end=None)
+        self.task = self.progress.add_task(before + "Loading the model", total=None, frames="", end=None)
         self.work: Any = None  # a Work, from `begin` on
         self.num_frames = 0
 
@@ -55,9 +58,14 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def begin(self, work: Work, num_frames: int) -> None:
-        """The model is loaded; `num_frames` go into the file."""
-        self.work, self.num_frames = work, num_frames
+    def begin(self, order: Order, pipe: WatchedPipeline, given: int = 0) -> None:
+        """The model is loaded; the frames of `order` go into the file, and those that were given."""
+        from ..work import Work
+
+        self.work, self.num_frames = (
+            Work(order.use, order.settings, pipe, order.parts),
+            order.settings.num_frames + given,
+        )
         self.progress.update(self.task, total=1, completed=0)
         self.on_written(0)
 
@@ -68,7 +76,7 @@ class ProgressLine:
     def on_stage(self, stage: str) -> None:
         self.work.begin(stage)
         # drawn at once: some stages are over before the line is drawn by itself
-        self.progress.update(self.task, description=self.work.stage, refresh=True)
+        self.progress.update(self.task, description=self.before + self.work.stage, refresh=True)
 
     def on_step(self, stage: str, step: int, sample: Tensor) -> None:
         self.work.step(stage, sample)
@@ -77,10 +85,10 @@ class ProgressLine:
 
 
 @contextlib.contextmanager
-def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Shows a bar for everything that is told of as (what, done, total)."""
+def bars(console: Console, hidden: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows a bar for everything that is told of as (what, done, total); nothing where it is `hidden`."""
     tasks: dict[str, TaskID] = {}
-    with Progress(console=console) as shown:
+    with Progress(console=console, disable=hidden) as shown:
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
-from .making import Command, Machine, asked
+from ..orders import Machine, asked, read_story
+from ..orders import generate as from_words
+from .making import Command
 from .options import (
     Background,
     Device,
@@ -68,14 +70,8 @@ def generate(
     how = Machine(dtype, device, offload)
     options = asked(num_frames, seconds, fps, size, steps, guidance, motion, loop, fast)
     command = Command(output, model, seed, options, fast, how, quality, quiet, count)
-
-    def call(pipe: Any, **options: Any) -> Any:
-        if story:
-            options.pop("seconds")  # the parts say how long they are
-        return pipe(story or prompt, negative, **options)
-
     recipe = {"prompt": story or prompt, "negative_prompt": negative}
-    command.run("generate", call, recipe, parts=len(story) if story else 1)
+    command.run("generate", from_words(story or prompt or "", negative), recipe, parts=len(story) if story else 1)
 
 
 def animate(
@@ -246,31 +242,3 @@ def open_video_early(path: Path, fit: Any, background: str) -> Any:
     from ..media.inputs import open_video
 
     return open_video(path, 8, None, fit, background)
-
-
-def read_story(path: Path) -> list[tuple[str, float]]:
-    """A YAML list of {prompt: ..., seconds: ...}.
-
-    Raises:
-        UserError: no such file, not YAML, or not such a list.
-    """
-    import yaml
-
-    try:
-        parts = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise UserError(f"The story {path} cannot be read: give a YAML file.") from None
-    shape = f"The story {path} is not a list of parts: write `- {{prompt: a rocket, seconds: 3}}`, a line a part."
-    if not isinstance(parts, list) or not parts:
-        raise UserError(shape)
-    story = []
-    for part in parts:
-        if not isinstance(part, dict) or set(part) != {"prompt", "seconds"}:
-            raise UserError(shape)
-        prompt, seconds = part["prompt"], part["seconds"]
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise UserError(f"A prompt of the story {path} is empty: say in a few words what to show.")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
-            raise UserError(f"The story {path} gives {prompt!r} {seconds!r} seconds: use a number above 0.")
-        story.append((prompt, float(seconds)))
-    return story
