@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from makeavideo.errors import UserError
 from makeavideo.filling import LARGEST_CORRECTION, FirstGuess, Masked, filling_of
 
 
@@ -20,6 +21,8 @@ def mask():
 def test_it_is_found_by_the_channels_that_the_network_sees(kind, clip, mask):
     shown = kind(clip, mask)
     assert filling_of(kind.extra_channels) is kind
+    with pytest.raises(UserError, match=r"sees 7 channels .* one of latents 5"):
+        filling_of(7, of_latents=True)
     x_t = shown.noise(torch.Generator().manual_seed(1))
     assert x_t.shape == clip.shape
     assert shown.seen(x_t).shape[2] == 3 + kind.extra_channels

@@ -114,6 +114,8 @@ class Cascade(Meaning, CheckedPipeline):
             codec=codec,
         )
         check_codec(codec)
+        if interpolator is not None:
+            filling_of(interpolator.config.extra_channels, codec is not None)  # or refuse it now
         for name, component in self.components.items():
             unclip = name == "prior_scheduler" and is_unclip(component)
             if name.endswith("_scheduler") and component is not None and not unclip:

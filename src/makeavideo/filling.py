@@ -11,6 +11,7 @@ frames are given; what stands at the others does not matter.
 import torch
 from torch import Tensor
 
+from .errors import UserError
 from .flow import FAR_UNIT, first_guess
 from .sampling import Generators, frame_noise
 
@@ -120,7 +121,14 @@ Filling = FirstGuess | Masked
 
 
 def filling_of(extra_channels: int, of_latents: bool = False) -> type[Filling]:
-    """The kind of an F-up with so many channels beside x_t."""
-    if of_latents:
-        return MaskedLatents
-    return Masked if extra_channels == Masked.extra_channels else FirstGuess
+    """The kind of an F-up with so many channels beside x_t; UserError if none has as many."""
+    kinds: tuple[type[Filling], ...] = (MaskedLatents,) if of_latents else (FirstGuess, Masked)
+    for kind in kinds:
+        if kind.extra_channels == extra_channels:
+            return kind
+    wanted = " or ".join(str(kind.extra_channels) for kind in kinds)
+    where = "latents" if of_latents else "pixels"
+    raise UserError(
+        f"The F-up network sees {extra_channels} channels beside the frames' own, and one of {where} {wanted}: "
+        "take the one that was trained for this decoder, or none."
+    )
