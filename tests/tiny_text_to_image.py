@@ -80,18 +80,24 @@ def unclip_scheduler(**kwargs) -> UnCLIPScheduler:
     return UnCLIPScheduler(**{**usual, **kwargs})
 
 
+UNCLIP_BLOCKS = {
+    **BLOCKS,
+    "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    "resnet_time_scale_shift": "scale_shift",
+    "attention_head_dim": 8,
+    "cross_attention_dim": 24,
+}
+"""Kandinsky's and Karlo's."""
+
+
 def kandinsky_unet() -> UNet2DConditionModel:
     """Names its variance too, in the last four of eight channels."""
     return UNet2DConditionModel(
-        **BLOCKS,
+        **UNCLIP_BLOCKS,
         in_channels=4,
         out_channels=8,
-        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-        resnet_time_scale_shift="scale_shift",
-        attention_head_dim=8,
-        cross_attention_dim=24,
         addition_embed_type="image",
         encoder_hid_dim_type="image_proj",
         encoder_hid_dim=DIM,
@@ -143,15 +149,9 @@ def kandinsky(folder: Path) -> tuple[KandinskyV22PriorPipeline, KandinskyV22Pipe
 def karlo_decoder() -> UNet2DConditionModel:
     """Told an embedding as class, and words; it names its variance too."""
     return UNet2DConditionModel(
-        **BLOCKS,
+        **UNCLIP_BLOCKS,
         in_channels=3,
         out_channels=6,
-        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-        resnet_time_scale_shift="scale_shift",
-        attention_head_dim=8,
-        cross_attention_dim=24,
         class_embed_type="identity",
     )
 

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .codec import check_codec, decode, encode, shrinkage
+from .codec import check_codec, decode, encode
 from .decoding import Decoding, Start
 from .encoders import TextProjection
 from .enlarger import Enlarger, enlarge_stretches
 from .errors import UserError
-from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, sizes_from
+from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, shrinkage, sizes_from
 from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import CheckedPipeline
@@ -125,7 +125,7 @@ class Cascade(Meaning, CheckedPipeline):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Pixels a side after D_t, after SR_l_t and after SR_h, as far as there are such networks."""
-        base = self.frame_shape[-1] * (1 if self.codec is None else shrinkage(self.codec.config))
+        base = self.frame_shape[-1] * (1 if self.codec is None else shrinkage(self.codec.config.block_out_channels))
         return sizes_from(base, self.super_resolution_low is not None, self.super_resolution_high is not None)
 
     @property

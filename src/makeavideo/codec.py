@@ -3,7 +3,7 @@
 Only a few frames go through it at a time, so that memory does not grow with the length of a video.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,11 +19,6 @@ def check_codec(codec: Any) -> None:
     """Raises UserError where it is of another kind."""
     if codec is not None and type(codec).__name__ not in CLASSES:
         raise UserError(f"a {type(codec).__name__} cannot be the codec: use one of {', '.join(CLASSES)}")
-
-
-def shrinkage(config: Mapping[str, Any]) -> int:
-    """Pixels along each side of a frame that become one of its latents, from a codec's config."""
-    return 2 ** (len(config["block_out_channels"]) - 1)
 
 
 def parts(frames: Tensor) -> Iterator[Tensor]:

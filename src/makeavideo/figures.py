@@ -1,5 +1,7 @@
 """What is fixed about the cascade: the numbers of its shape (section 3 of the paper), and what callbacks are given."""
 
+from collections.abc import Sized
+
 KEY_FRAMES = 16
 """Frames that D_t makes, and the window that F-up works on."""
 FRAME_SKIP = 5
@@ -12,6 +14,11 @@ SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 """Of each side of a picture: 64 -> 256 -> 768 pixels."""
 CALLBACK_TENSORS = ["latents", "sample"]
 """What a pipeline's callback can be given: x_t, which it may change, and what the frames look like by now."""
+
+
+def shrinkage(codec_blocks: Sized) -> int:
+    """Pixels along each side of a frame that become one of its latents, from a codec's `block_out_channels`."""
+    return 2 ** (len(codec_blocks) - 1)
 
 
 def sizes_from(base: int, low: bool, high: bool) -> tuple[int, ...]:

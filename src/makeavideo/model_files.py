@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from .errors import UserError
-from .figures import sizes_from
+from .figures import shrinkage, sizes_from
 from .nesting import levels
 
 NETWORKS = (
@@ -189,7 +189,7 @@ def codec_of(folder: Path) -> tuple[int, int]:
     blocks = values.get("block_out_channels")
     if not is_whole(channels) or not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
         damaged(file, "latent_channels is no whole number, or block_out_channels no list of 1 to 8")
-    return channels, 2 ** (len(blocks) - 1)
+    return channels, shrinkage(blocks)
 
 
 def sizes_of(folder: Path, index: Index) -> tuple[int, ...]:

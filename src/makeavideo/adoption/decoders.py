@@ -42,6 +42,15 @@ def decoder_of(source: Source, part: str, scheduler: str, conditioning: Conditio
     return add_conditioning(video, conditioning)
 
 
+def check_prior_fits(prior: Source, makes: int, decoder: Source, takes: int, times: int = 1) -> None:
+    """Raises UserError where P's embeddings are of another length than the decoder takes; it takes `times` as many."""
+    if makes * times != takes:
+        raise UserError(
+            f"The prior of {prior.name} makes embeddings of {makes} numbers, and the decoder of {decoder.name} takes "
+            f"{takes // times}: name a prior that belongs to it with --prior."
+        )
+
+
 def told(video: VideoUNet) -> str:
     """What was made of it, in a sentence."""
     new = sum(weight.numel() for weight in video.temporal_parameters())

@@ -6,7 +6,7 @@ from ..conditioning import Conditioning
 from ..errors import UserError
 from ..sampling import make_scheduler
 from .adopted import Adopted, millions
-from .decoders import decoder_of, told
+from .decoders import check_prior_fits, decoder_of, told
 from .meanings import SAMPLING, described, meanings_of, null_picture, prior_source
 from .source import Source
 
@@ -29,12 +29,7 @@ def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: t
     conditioning = Conditioning(dim)
     conditioning.null.copy_(null_picture(tower))
     decoder = decoder_of(source, "unet", "scheduler", conditioning, dtype)
-    if decoder.config.unet_config["encoder_hid_dim"] != dim:
-        wanted = decoder.config.unet_config["encoder_hid_dim"]
-        raise UserError(
-            f"The prior of {from_prior.name} makes embeddings of {dim} numbers, and the decoder of {source.name} takes "
-            f"{wanted}: name a prior that belongs to it with --prior."
-        )
+    check_prior_fits(from_prior, dim, source, decoder.config.unet_config["encoder_hid_dim"])
     codec = source.network("movq", VQModel, dtype)
     parts |= {"decoder": decoder, "decoder_scheduler": make_scheduler(), "codec": codec}
     return Adopted(

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from ..conditioning import NoisedEmbedding
-from ..errors import UserError
 from ..sampling import make_scheduler
 from .adopted import Adopted, millions
-from .decoders import decoder_of, told
+from .decoders import check_prior_fits, decoder_of, told
 from .meanings import SAMPLING, described, meanings_of, prior_source, tower_alone, tower_of
 from .source import Source
 
@@ -31,12 +30,8 @@ def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: t
         parts["image_encoder"] = tower_of(source, "image_encoder", "feature_extractor", dtype)
     dim = parts["prior"].config.embedding_dim
     decoder = decoder_of(source, "unet", "scheduler", conditioning_of(source, dim, dtype), dtype)
-    takes = decoder.config.unet_config["projection_class_embeddings_input_dim"]
-    if takes != 2 * dim:
-        raise UserError(
-            f"The prior of {from_prior.name} makes embeddings of {dim} numbers, and the decoder of {source.name} takes "
-            f"{(takes or 0) // 2}: name a prior that belongs to it with --prior."
-        )
+    takes = decoder.config.unet_config["projection_class_embeddings_input_dim"] or 0
+    check_prior_fits(from_prior, dim, source, takes, times=2)  # y_e and what its noise level becomes
     codec = source.network("vae", AutoencoderKL, dtype)
     parts |= {"decoder": decoder, "decoder_scheduler": make_scheduler(), "codec": codec}
     return Adopted(
