@@ -67,6 +67,7 @@ def make_videos(
     steps: int,
     guidance: float,
     seed: int,
+    motion: float | None = None,
 ) -> Iterator[np.ndarray]:
     """uint8 (frames, h, w, 3) for each prompt, or each image embedding of (videos, dim), at the smallest size."""
     for start in range(0, len(prompts), 8):
@@ -76,6 +77,7 @@ def make_videos(
             num_frames=num_frames,
             size=pipe.sizes[0],
             fps=fps,
+            motion=motion,
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=torch.Generator().manual_seed(seed + start),
@@ -111,7 +113,9 @@ def measured(
         rows.append(frames)
     ranks = np.array(ranks)
     sample = np.random.default_rng(seed).choice(len(clips), min(100, len(clips)), replace=False)
-    real_all = np.mean([motion(to_uint8(clips[(int(i), 0)]["pixels"][None])[0]) for i in sample])
+    real_clips = [to_uint8(clips[(int(i), 0)]["pixels"][None])[0] for i in sample]
+    real_all = np.mean([motion(frames) for frames in real_clips])
+    real_flicker = list(filter(None, map(background, real_clips)))
     animated = np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])
     return {
         "prompts": len(ranks),
@@ -124,6 +128,7 @@ def measured(
         "motion ratio, animated concepts": float(animated),
         "background change, mean": float(np.mean([m for m, _ in flicker])) if flicker else None,
         "background change, 99th percentile": float(np.mean([p for _, p in flicker])) if flicker else None,
+        "background change of real clips": float(np.mean([p for _, p in real_flicker])) if real_flicker else None,
     }, rows
 
 

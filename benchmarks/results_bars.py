@@ -42,6 +42,7 @@ BARS = {
     "likeness, first five": Bar(low=0.97, percent=True),
     "motion": Bar(low=0.75, high=1.33),
     "background": Bar(high=1),
+    "strength": Bar(low=3),
     "edges": Bar(low=0.85, high=1.15),
     "flat": Bar(high=0.5),
     "halo": Bar(high=2),
@@ -129,6 +130,12 @@ def emoji_bars(record: dict) -> Iterator[tuple[str, float, Bar]]:
     )
 
 
+def dials(record: dict) -> Iterator[tuple[str, float, Bar]]:
+    made = {row["motion"]: row["made"] for row in record["figures"]["motions"]}
+    if 0.3 in made and 1.5 in made:
+        yield "motion at a strength of 1.5, as a ratio to that at 0.3", made[1.5] / made[0.3], BARS["strength"]
+
+
 def interpolation(record: dict) -> Iterator[tuple[str, float, Bar]]:
     ours, *others = (record["figures"]["ways"][name] for name in ("F-up", "cross-fade", "optical flow (DIS)"))
     for name, theirs in zip(("the cross-fade's", "the optical flow's"), others, strict=True):
@@ -189,6 +196,7 @@ CHECKS: dict[str, Callable[[dict], Iterator[tuple[str, float, Bar]]]] = {
     "emoji_bars": emoji_bars,
     "sharpness": sharpness,
     "interpolation": interpolation,
+    "dials": dials,
     "seams": seams,
     "drift": drift,
     "memory": memory,

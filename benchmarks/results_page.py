@@ -48,7 +48,7 @@ MEASURE = {
     "seams": "long_video.py seams",
     "drift": "long_video.py drift",
     "memory": "long_video.py memory",
-    "frame_rate": "frame_rate.py data/emoji",
+    "dials": "dials.py data/emoji",
     "generate": "generate.py",
     "space_time": "space_time.py",
     "floors": "floors.py data/emoji",

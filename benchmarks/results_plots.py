@@ -55,8 +55,8 @@ def plot_memory(figure: plt.Figure, record: dict) -> None:
     axes.legend(fontsize=8, loc="lower right")
 
 
-def plot_frame_rate(figure: plt.Figure, record: dict) -> None:
-    rows, axes = record["figures"], figure.subplots()
+def plot_dials(figure: plt.Figure, record: dict) -> None:
+    rows, axes = record["figures"]["rates"], figure.subplots()
     for key in ("made", "real"):
         axes.plot([row["fps"] for row in rows], [row[key] for row in rows], "o-", label=key)
     axes.set(xlabel="frames a second", ylabel="motion from frame to frame,\nlevels of 255", ylim=(0, None))
@@ -81,6 +81,6 @@ FIGURES: dict[str, Callable[[plt.Figure, dict], None]] = {
     "interpolation": plot_interpolation,
     "drift": plot_drift,
     "memory": plot_memory,
-    "frame_rate": plot_frame_rate,
+    "dials": plot_dials,
     "thesis": plot_thesis,
 }

@@ -42,6 +42,7 @@ CHANGES = [
     (SHORT, {"grow_strength_min": 0.9}),
     (SHORT, {"grow_strength_max": 0.4, "grow_strength_min": 0.3}),
     (SHORT, {"grow_motion": 0.5}),
+    (SHORT | {"motion": 0.5}, {"grow_motion_power": 1.0}),
     (LONG_LOOP, {"refine_strength": 0.25}),
     (LONG_LOOP, {"context": 2}),
     (LONG_LOOP, {"transition": 6}),

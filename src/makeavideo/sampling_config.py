@@ -18,6 +18,7 @@ LIMITS = {
     "candidates": (1, 1024),
     "steps": (1, 1000),
     "scale": (0.0, 100.0),
+    "power": (0.0, 4.0),
     "strength": (0.0, 1.0),
     "context": (1, KEY_FRAMES - 1),
     "transition": (0, KEY_FRAMES - 1),
@@ -34,6 +35,7 @@ KINDS = {
     "grow_strength_min": "strength",
     "grow_strength_max": "strength",
     "grow_motion": "scale",
+    "grow_motion_power": "power",
     "refine_strength": "strength",
     "context": "context",
     "transition": "transition",
@@ -53,7 +55,8 @@ class SamplingConfig:
     grow_strength: makes a clip of that picture at 8 key frames a second.
     grow_strength_per_octave: as much more at half the rate, where frames differ more, and less at twice the rate;
         within grow_strength_min and grow_strength_max.
-    grow_motion: times the strength of motion is what D_t is told then; a picture that is begun with holds motion back.
+    grow_motion, grow_motion_power: what D_t is told then is grow_motion * strength of motion ^ grow_motion_power; a
+        picture that is begun with holds motion back, and D_t answers to more with less than as much.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
     transition: key frames that are made anew where one segment passes into the next, or a loop closes; and over which
@@ -74,6 +77,7 @@ class SamplingConfig:
     grow_strength_min: float = 0.6
     grow_strength_max: float = 0.9
     grow_motion: float = 1.25
+    grow_motion_power: float = 1.7
     refine_strength: float = 0.75
     context: int = 6
     transition: int = 4
@@ -115,6 +119,10 @@ class SamplingConfig:
     def as_dict(self) -> dict[str, int | float]:
         """For the config of a saved pipeline."""
         return asdict(self)
+
+    def told_motion(self, motion: float) -> float:
+        """What D_t is told of this strength of motion where it begins with a picture."""
+        return float(self.grow_motion * motion**self.grow_motion_power)
 
     def grow_strength_at(self, fps: float) -> float:
         """The strength that makes a clip of a picture at this rate of key frames."""
