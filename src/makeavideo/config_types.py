@@ -37,8 +37,9 @@ def parameters_of(kind: Any) -> dict[str, Parameter]:
     """Of a class's constructor; none where there is no class."""
     if not isinstance(kind, type):
         return {}
+    made_by: Any = kind
     try:
-        return dict(signature(kind.__init__, eval_str=True).parameters)
+        return dict(signature(made_by.__init__, eval_str=True).parameters)
     except NameError:  # an annotation that only type checkers can read
         return {}
 

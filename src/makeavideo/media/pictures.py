@@ -99,7 +99,7 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
         if isinstance(clear, int):
             levels.paste(background, mask=Image.fromarray(np.uint8(255) * (grey == clear)))
         return levels
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         canvas = Image.new("RGB", image.size, background)
         canvas.paste(image, mask=image.getchannel("A"))
