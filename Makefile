@@ -2,6 +2,7 @@
 # make test      install and run the tests, but for those that need the trained weights or minutes
 # make test-slow run those
 # make training  install what the tests, the recipes and the benchmarks need
+# make soak      damage, kills, full disks and long use, an hour; SCALE=0.1 makes it shorter
 # make wheels    build the code and the weights as three wheels in dist/
 # make lint      check style, imports and types
 # make clean     remove .venv, caches and the demo; data and training runs stay
@@ -9,12 +10,13 @@
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PROMPT ?= a rocket taking off
+SCALE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow training wheels lint clean
+.PHONY: help demo test test-slow training soak wheels lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -31,6 +33,9 @@ test-slow: $(VENV)/.test
 
 training: $(VENV)/.test
 	@echo "Ready: $(BIN)/make-a-video data emoji data/emoji, then docs/training.md"
+
+soak: $(VENV)/.test
+	@$(BIN)/python benchmarks/soak.py --scale $(SCALE)
 
 wheels: $(VENV)/.demo
 	@rm -rf build packages/*/build

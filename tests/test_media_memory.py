@@ -35,6 +35,28 @@ def test_every_kind_is_the_same_clip(kind, tmp_path):
     assert np.abs(read_video(tmp_path / "clip.png").frames[0].astype(int) - CLIP[0]).max() <= off
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "La"])
+def test_transparent_pictures_in_a_list_lie_on_the_background(mode, tmp_path):
+    """As from a file; black stood where nothing was."""
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    clear.paste((200, 200, 200, 255), (0, 0, 4, 8))
+    frame = clear.quantize() if mode == "P" else clear.convert("LA").convert("La") if mode == "La" else clear
+    frame = frame.convert("LA") if mode == "LA" else frame
+    for background, level in (("#ffffff", 255), ("#101010", 16)):
+        seen = [clip_of([frame, frame], background)[1], next(iter(open_video([frame], 8, None, "crop", background)))]
+        seen += [read_picture(frame, None, "crop", background), array_of(frame, background)]
+        for pixels in seen:
+            assert pixels[0, 7].tolist() == [level] * 3 and pixels[0, 0].tolist() == [200] * 3
+    write_video(tmp_path / "clip.png", [frame], 24)
+    assert read_video(tmp_path / "clip.png").frames[0, 0, 7].tolist() == [255] * 3
+
+
+def test_a_turned_picture_in_a_list_is_upright():
+    turned = Image.new("RGB", (8, 4))
+    turned.getexif()[0x0112] = 6
+    assert clip_of([turned])[0].shape == read_picture(turned).shape == (8, 4, 3)
+
+
 @pytest.mark.parametrize("kind", ["np", "pt", "pil"])
 def test_a_batch_of_one_is_a_video(kind):
     given = KINDS[kind](CLIP)

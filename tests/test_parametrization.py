@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from diffusers_unets import clip, ddpm, kandinsky, stable_diffusion, unclip
-from makeavideo import UserError, VideoUNet, inflate
+from makeavideo import UserError, VideoUNet, inflate, parametrization
 from makeavideo.figures import TIMESTEPS
 from makeavideo.parametrization import Parametrization, own_weight
 from makeavideo.sampling import make_scheduler, sample
@@ -141,3 +141,15 @@ def test_what_is_no_schedule_is_one_sentence():
         inflate(network_of(ddpm)[0], prediction="noise", schedule=SCHEDULES["linear"])
     with pytest.raises(UserError, match="none of a DDPM's"):
         inflate(network_of(ddpm)[0], prediction="epsilon", schedule={"beta_schedule": "straight"})
+
+
+def test_no_double_lies_on_a_device_that_has_none(monkeypatch):
+    """Apple's GPUs: there the timestep is computed on the processor."""
+    assert parametrization.where_doubles_are(torch.device("mps", 0)) == torch.device("cpu")
+    assert parametrization.where_doubles_are(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    t = torch.linspace(0.01, 0.99, 7)
+    one = Parametrization("epsilon", {})
+    before = one.timestep(t)
+    asked = []
+    monkeypatch.setattr(parametrization, "where_doubles_are", lambda device: asked.append(device) or device)
+    assert torch.equal(one.timestep(t), before) and asked == [torch.device("cpu")]

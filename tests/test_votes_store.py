@@ -115,6 +115,45 @@ def test_what_a_user_can_get_wrong(tmp_path):
         Store(tmp_path / "v.sqlite").vote("token", {"quality": "left"})
 
 
+def test_damage_anywhere_in_the_file_is_one_sentence(tmp_path):
+    pairs, db = fake_pairs(tmp_path, 3), tmp_path / "v.sqlite"
+    store = Store.create(db, pairs)
+    assert store.vote(store.hand_out("ada").token, BOTH_LEFT)
+    whole = db.read_bytes()
+    refused = 0
+    for start in range(0, len(whole), 512):
+        for harm in (
+            whole[:start] + bytes(512) + whole[start + 512 :],
+            whole[:start],
+            whole[:start] + whole[start - 512 :],
+        ):
+            db.write_bytes(harm)
+            try:
+                found = Store(db)
+                figures(found)
+                found.vote(found.hand_out("bob").token, BOTH_LEFT)
+            except UserError as error:
+                refused += 1
+                assert str(db) in str(error) and "\n" not in str(error)
+            except AttributeError:
+                pass  # no pair left to hand out
+    assert refused > 20
+
+
+def test_an_answer_that_none_gave_is_no_vote(tmp_path):
+    store = Store.create(tmp_path / "v.sqlite", fake_pairs(tmp_path, 1))
+    assert store.vote(store.hand_out("ada").token, BOTH_LEFT)
+    for column, value in (("question", "beauty"), ("rater", b"ada"), ("pair", b"00")):
+        with sqlite3.connect(store.path) as db:
+            before = db.execute(f"SELECT {column} FROM votes WHERE number = 1").fetchone()
+            db.execute(f"UPDATE votes SET {column} = ? WHERE number = 1", (value,))
+        with pytest.raises(UserError, match="is damaged"):
+            store.votes()
+        with sqlite3.connect(store.path) as db:
+            db.execute(f"UPDATE votes SET {column} = ? WHERE number = 1", before)
+    assert len(store.votes()) == 2
+
+
 VOTER = """
 import sys
 from pathlib import Path

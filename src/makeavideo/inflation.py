@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import diffusers
 import torch
+from annotated_types import Ge, Gt, Le
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding
@@ -112,13 +113,13 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         unet_class: str,
         unet_config: dict[str, Any],
         temporal: Temporal = "pseudo3d",
-        space_to_depth: int = 1,
-        extra_channels: int = 0,
-        pixel_channels: int = 0,
+        space_to_depth: Annotated[int, Ge(1)] = 1,
+        extra_channels: Annotated[int, Ge(0)] = 0,
+        pixel_channels: Annotated[int, Ge(0)] = 0,
         pixel_modulated: bool = False,
-        motion: tuple[float, float] | None = None,
-        shared_noise: float = 0.0,
-        guidance: float = 1.0,
+        motion: tuple[Annotated[float, Gt(0)], float] | None = None,
+        shared_noise: Annotated[float, Ge(0), Le(1)] = 0.0,
+        guidance: Annotated[float, Ge(1)] = 1.0,
         known_frames: bool = False,
         prediction: Prediction = "sample",
         schedule: dict[str, Any] | None = None,

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from inspect import signature
 from os import PathLike
@@ -16,6 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from .config_types import check_types
 from .errors import UserError
 from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
 from .quiet import quiet_libraries
@@ -40,6 +42,10 @@ def circumstances(pipe: Any) -> dict[str, Any]:
     """What a video's bytes depend on beside seed, settings and weights: for its recipe."""
     precision = str(pipe.decoder.dtype).removeprefix("torch.")
     return {"dtype": precision, "device": pipe.device.type, "threads": torch.get_num_threads()}
+
+
+LOOKED_AT = ContextVar("LOOKED_AT", default=False)
+"""Whether the files of the folder that is being loaded are known to be whole."""
 
 
 class CheckedPipeline(DiffusionPipeline):
@@ -106,14 +112,30 @@ class CheckedPipeline(DiffusionPipeline):
             read = []
         else:
             read = check_components(folder, index)
+        token = LOOKED_AT.set(True)
         try:
             with quiet_libraries():
                 pipe = super().from_pretrained(folder, **{"use_safetensors": True, "local_files_only": True, **options})
         except UserError as error:
             raise UserError(f"The model at {folder} cannot be run: {error}") from None
+        finally:
+            LOOKED_AT.reset(token)
         for name in read:
             check_finite(getattr(pipe, name), folder / name)
         return pipe
+
+    def register_to_config(self, **values: Any) -> None:
+        """As diffusers' own, and the last step of `DiffusionPipeline.from_pretrained`, which has looked at no file.
+
+        Raises:
+            UserError: as `from_pretrained`.
+        """
+        folder = values.get("_name_or_path")
+        if folder is not None and not LOOKED_AT.get():
+            index = check_model(Path(folder))
+            for name in check_components(Path(folder), index):
+                check_finite(getattr(self, name), Path(folder) / name)
+        super().register_to_config(**values)
 
 
 def usable_device(device: torch.device | str | None, offload: str | None) -> torch.device:
@@ -205,7 +227,9 @@ def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
 def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One component. Raises UserError, and whatever its library raises."""
     if issubclass(component, SchedulerMixin):
-        return component.from_pretrained(folder)
+        scheduler = component.from_pretrained(folder)
+        try_out(component.from_config(scheduler.config))
+        return scheduler
     if not hasattr(component, "state_dict"):
         return load_tokenizer(component, folder)
     check_tensors(component, folder)
@@ -220,6 +244,16 @@ def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
         compare(weights_of(folder), missing, unexpected)
     check_finite(network, folder)
     return network
+
+
+def try_out(scheduler: Any) -> None:
+    """Two steps of nothing: a scheduler looks at most of its numbers only then. Raises whatever it raises."""
+    scheduler.set_timesteps(2)
+    sample = torch.full((1, 3, 4, 4), 0.5)
+    for timestep in scheduler.timesteps:
+        sample = scheduler.step(torch.full_like(sample, 0.25), timestep, sample).prev_sample
+    if not sample.isfinite().all():
+        raise UserError("its steps give no numbers")
 
 
 def check_components(folder: Path, index: Index) -> list[str]:
@@ -263,6 +297,7 @@ def check_tensors(component: Any, folder: Path) -> None:
     made: Any = component
     with quiet_libraries(), torch.device("meta"):
         if of_diffusers:
+            check_types(component, folder)
             network = made.from_config(read_json(folder / "config.json"))
         else:
             network = component(component.config_class.from_pretrained(folder, local_files_only=True))

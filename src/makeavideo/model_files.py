@@ -141,7 +141,8 @@ def check_component(folder: Path) -> None:
 def check_numbers(config: Path, values: dict[str, Any], tensors: int) -> None:
     """A network of n layers has n tensors at least: a config with more of them would be built for hours."""
     for key, value in numbers_in(values):
-        if abs(value) > LARGEST or (not isinstance(value, int) and not math.isfinite(value)):
+        negative = isinstance(value, int) and value < 0 and not key.endswith("_id")
+        if negative or abs(value) > LARGEST or (not isinstance(value, int) and not math.isfinite(value)):
             damaged(config, f"{key} is {str(value)[:40]}, which is no size of a network")
         if ("layers" in key or key == "depth") and value > tensors:
             damaged(config, f"{key} is {value}, but the weights are {tensors} tensors")

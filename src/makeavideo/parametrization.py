@@ -61,12 +61,13 @@ class Parametrization:
 
     def timestep(self, t: Tensor) -> Tensor:
         """The timestep, with a fraction, at which this network saw as much noise as there is at t; shaped as t."""
-        known = self._log_snr.to(t.device)
-        wanted = 2 * torch.log((1 - t.double()) / t.double())
+        exact = t.to(where_doubles_are(t.device)).double()
+        known = self._log_snr.to(exact.device)
+        wanted = 2 * torch.log((1 - exact) / exact)
         above = torch.searchsorted(known, wanted.contiguous()).clamp(1, len(known) - 1)
         low, high = known[above - 1], known[above]
         place = above - 1 + ((wanted - low) / (high - low)).clamp(0, 1)
-        return (len(known) - 1 - place).float()
+        return (len(known) - 1 - place).float().to(t.device)
 
     def seen(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(x_vp, timestep) for x_t (b, f, c, h, w) at levels t (b, f)."""
@@ -80,6 +81,11 @@ class Parametrization:
         if self.prediction == "v_prediction":
             return signal * x_vp - noise * made.float()
         return (x_vp - noise * made.float()) / signal
+
+
+def where_doubles_are(device: torch.device) -> torch.device:
+    """Apple's GPUs have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def askable(t: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, Unpack
 
+import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -349,6 +350,11 @@ class MakeAVideoPipeline(Assembly):
     def lengthened(self, y_e: Tensor, length: Tensor) -> Tensor:
         """A mean of embeddings, as long as they are; of ours, that is always the same."""
         return F.normalize(y_e, dim=-1) * (length if is_unclip(self.prior_scheduler) else math.sqrt(y_e.shape[-1]))
+
+
+setattr(
+    diffusers, MakeAVideoPipeline.__name__, MakeAVideoPipeline
+)  # where DiffusionPipeline looks for a folder's class
 
 
 def check_vectors(name: str, vectors: Tensor | None, *shape: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,9 @@ PLAIN_PAGE: dict[str, Any] = {
     "enable_monitoring": False,
 }
 """Gradio's page and nothing besides, as arguments of its mount_gradio_app."""
+
+CALL = re.compile(r"[0-9a-f]{32}")
+"""What Gradio calls the session of a call over HTTP: its event; a browser's name is shorter."""
 
 # Gradio's HTML component is a template: what people wrote must not look like markup, nor like a placeholder.
 _PLACEHOLDERS = {ord(character): f"&#{ord(character)};" for character in "$`{}\\@"}
@@ -46,6 +50,31 @@ def guard_files(block: Any, check: Callable[[Any], None]) -> None:
         return await later(path)
 
     block.move_resource_to_block_cache, block.async_move_resource_to_block_cache = move, move_later
+
+
+PAGES_KEPT, CALLS_KEPT = 256, 16
+"""Sessions that Gradio remembers, each about 0.3 MB of the studio's: of browsers, and of calls over HTTP."""
+
+
+def bound_sessions(page: Any) -> None:
+    """Gradio keeps 10,000 sessions, and takes every call over HTTP for one, to which nobody can come back.
+
+    Args:
+        page: Blocks that are mounted.
+    """
+    from gradio.state_holder import StateHolder
+
+    class Sessions(StateHolder):
+        def update(self, session_id: str) -> None:
+            super().update(session_id)
+            with self.lock:
+                calls = [one for one in self.session_data if CALL.fullmatch(one)]  # the least recently used first
+                for old in calls[:-CALLS_KEPT]:
+                    del self.session_data[old]
+                    self.time_last_used.pop(old, None)
+
+    page.state_holder.__class__ = Sessions
+    page.state_holder.capacity = PAGES_KEPT
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 
 
+INTERRUPTED = 130
+"""Typer's exit code of Ctrl-C, where no command had begun what it says itself that it is stopped."""
+
+
 def show_version(wanted: bool) -> None:
     if wanted:
         print(f"make-a-video {__version__}")
@@ -83,9 +87,13 @@ app.add_typer(votes.app, name="compare")
 
 
 def main() -> None:
-    """Entry point: a `UserError` becomes one line and exit code 2."""
+    """Entry point: a `UserError` becomes one line and exit code 2; Ctrl-C is never silent."""
     try:
         app(prog_name="make-a-video")  # for `python -m` too: the shell's completion knows it by this name
     except UserError as error:
         print(f"make-a-video: {error}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("make-a-video: Stopped before anything was made.", file=sys.stderr)
+        raise

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import UserError
 from .memory import array_of, clip_of
-from .pictures import Fit, Unreadable, check_square, load_picture, parse_background, to_rgb, to_square, to_srgb
+from .pictures import Fit, Unreadable, as_seen, check_square, load_picture, parse_background, to_square
 from .reader import open_clip
 
 __all__ = ["Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
@@ -49,7 +49,7 @@ def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", back
     check_square(size, fit)
     if not isinstance(path, str | os.PathLike):
         image = path if isinstance(path, Image.Image) else Image.fromarray(array_of(path))
-        image = to_rgb(to_srgb(ImageOps.exif_transpose(image)), colour)
+        image = as_seen(image, colour)
         return np.array(image) if size is None else to_square(image, size, fit, colour)
     text = os.fspath(path)
     if not os.path.exists(text):
@@ -186,7 +186,7 @@ def open_video(
             size, rate, fit or background.
     """
     if not isinstance(path, str | os.PathLike):
-        return _FrameArray(clip_of(path), size, fps, fit, background)
+        return _FrameArray(clip_of(path, background), size, fps, fit, background)
     return VideoInput(path, size, fps, fit, background)
 
 

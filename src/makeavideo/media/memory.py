@@ -1,7 +1,7 @@
 """Pictures and clips in memory, of whatever kind people have them in -> uint8 RGB arrays.
 
 What a pipeline gives is among them: PIL pictures, NumPy arrays (height, width, 3) and tensors (3, height, width), both
-in [0, 1]. Neither torch nor Pillow is imported: a tensor and a picture know by themselves how to become an array.
+in [0, 1]. Torch is not imported: a tensor knows by itself how to become an array.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from ..errors import UserError
 __all__ = ["array_of", "clip_of"]
 
 
-def array_of(picture: Any) -> np.ndarray:
+def array_of(picture: Any, background: str = "#ffffff") -> np.ndarray:
     """uint8 (height, width, 3) of a picture: PIL, uint8 or [0, 1] (height, width, 3), tensor (3, height, width).
+
+    A PIL picture becomes what it would be from its file: upright, in sRGB, transparent parts on the background.
 
     Raises:
         UserError: of another shape, or with numbers that are no colours.
     """
     if hasattr(picture, "convert"):
-        return np.array(picture.convert("RGB"))
+        from .pictures import as_seen, parse_background  # and Pillow, which is there already
+
+        return np.array(as_seen(picture, parse_background(background)))
     if isinstance(picture, list | tuple):
         raise UserError(f"{len(picture)} pictures stand where one is wanted: of several videos give one")
     pixels = _numbers(picture)
@@ -36,10 +40,10 @@ def array_of(picture: Any) -> np.ndarray:
     return _in_bytes(pixels)
 
 
-def clip_of(video: Any) -> np.ndarray:
+def clip_of(video: Any, background: str = "#ffffff") -> np.ndarray:
     """uint8 (frames, height, width, 3) of a clip: a list of pictures, an array, a tensor (frames, 3, height, width).
 
-    A batch of one video is that video.
+    A batch of one video is that video; `background` as in `array_of`.
 
     Raises:
         UserError: as `array_of`; also frames of several sizes, none at all, several videos.
@@ -47,7 +51,7 @@ def clip_of(video: Any) -> np.ndarray:
     if isinstance(video, list | tuple):
         if len(video) == 1 and isinstance(video[0], list | tuple):
             video = video[0]
-        frames = [array_of(frame) for frame in video]
+        frames = [array_of(frame, background) for frame in video]
         if not frames or len({frame.shape for frame in frames}) > 1:
             raise UserError("a video in memory has no frames, or frames of several sizes: give some of one size")
         return np.stack(frames)

@@ -99,8 +99,8 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
         if isinstance(clear, int):
             levels.paste(background, mask=Image.fromarray(np.uint8(255) * (grey == clear)))
         return levels
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+    if image.has_transparency_data:
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         canvas = Image.new("RGB", image.size, background)
         canvas.paste(image, mask=image.getchannel("A"))
         return canvas
@@ -120,9 +120,14 @@ def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int |
             if detail is not None and image.format == "JPEG":
                 image.draft("RGB", (detail, detail))
             image.load()
-            return to_rgb(to_srgb(ImageOps.exif_transpose(image)), background)
+            return as_seen(image, background)
     except Exception as error:
         raise unreadable(error) from error
+
+
+def as_seen(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """A picture upright, as 8-bit sRGB, alpha composed on the background."""
+    return to_rgb(to_srgb(ImageOps.exif_transpose(image)), background)
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

@@ -9,9 +9,18 @@ from contextlib import contextmanager
 from rich import get_console
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
+from .preparing import told
 from .recipe import Recipe
 
 
@@ -26,6 +35,12 @@ class Watch:
     def __init__(self) -> None:
         self.stop = False
         self.console = Console()
+
+    @contextmanager
+    def preparing(self, stage: str, show: bool) -> Iterator[None]:
+        """While this lasts a stage reads its data and its networks, and looks at the data as a whole if it has to."""
+        with told(None):
+            yield
 
     @contextmanager
     def follow(self, recipe: Recipe, step: int, show: bool) -> Iterator[None]:
@@ -60,6 +75,22 @@ class RunBar(Watch):
     """A bar for one run; a line each time where there is no terminal."""
 
     @contextmanager
+    def preparing(self, stage, show):
+        if not show:
+            with super().preparing(stage, show):
+                yield
+        elif not self.console.is_terminal:
+            self.console.print(f"{stage}: reading the data and the networks", highlight=False)
+            with told(Lines(stage, self.console)):
+                yield
+        else:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bar:
+                task = bar.add_task(f"{stage}: reading the data and the networks", total=None)
+                with told(lambda what, done, total: bar.update(task, description=what, completed=done, total=total)):
+                    yield
+
+    @contextmanager
     def follow(self, recipe, step, show):
         bar = Progress(
             TextColumn(recipe.stage),
@@ -82,6 +113,19 @@ class RunBar(Watch):
             self.console.print(f"step {step} loss {loss:.4f} {rate:.1f}/s {minutes:.1f} min")
 
 
+class Lines:
+    """Tells of long work now and then, where there is no terminal."""
+
+    def __init__(self, stage: str, console: Console, seconds: float = 30.0):
+        self.stage, self.console, self.seconds = stage, console, seconds
+        self.next = time.monotonic() + seconds
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() >= self.next:
+            self.next = time.monotonic() + self.seconds
+            self.console.print(f"{self.stage}: {what}, {done} of {total}", highlight=False, soft_wrap=True)
+
+
 class Row:
     """One stage in the table."""
 
@@ -89,7 +133,7 @@ class Row:
         self.name, self.minutes, self.seconds = name, minutes, seconds
         self.state = "done" if finished else "waiting"
         self.step = self.first = self.steps = 0
-        self.loss = self.rate = ""
+        self.loss = self.rate = self.doing = ""
         self.began = 0.0
 
     def left(self, pace: float | None) -> float | None:
@@ -137,6 +181,20 @@ class PlanTable(Watch):
         self.say(f"{name} is done, {clock(self.row.seconds)}; {self.title()}")
 
     @contextmanager
+    def preparing(self, stage, show):
+        row, lines = self.row, Lines(self.row.name, self.console)
+
+        def tell(what: str, done: int, total: int) -> None:
+            row.doing = f"{what} {done}/{total}"
+            if self.show and not self.console.is_terminal:
+                lines(what, done, total)
+
+        row.doing = "loading"
+        with told(tell if show else None):
+            yield
+        row.doing = ""
+
+    @contextmanager
     def follow(self, recipe, step, show):
         row = self.row
         row.seconds, row.began = row.elapsed(), time.monotonic()
@@ -182,7 +240,7 @@ class PlanTable(Watch):
             table.add_column(name, justify="right")
         for row in self.rows.values():
             left = row.left(pace)
-            steps = f"{row.step} of {row.steps}" if row.steps else row.state
+            steps = row.doing or (f"{row.step} of {row.steps}" if row.steps else row.state)
             remains = "" if left is None or row.state == "done" else clock(left)
             style = {"done": "green", "running": "bold", "waiting": "dim"}[row.state]
             taken = clock(row.elapsed()) if row.elapsed() else ""

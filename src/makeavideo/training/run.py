@@ -59,7 +59,8 @@ class Run:
             step_scheduler_with_optimizer=False,
         )
         torch.manual_seed(recipe.seed)  # the initial weights
-        self.stage = stage = make_stage(recipe, accelerator.device)
+        with watch.preparing(recipe.stage, accelerator.is_local_main_process):
+            self.stage = stage = make_stage(recipe, accelerator.device)
         stage.network.to(accelerator.device).train()
         optim, fused = recipe.optim, accelerator.device.type in ("cpu", "cuda")
         optimizer = make_optimizer(stage.network, stage.parameter_groups(), optim, fused)

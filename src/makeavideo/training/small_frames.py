@@ -22,6 +22,7 @@ from torch import Tensor
 from ..data.reader import ItemReader
 from ..errors import UserError
 from .networks import why
+from .preparing import prepared
 
 Clean = Callable[[np.ndarray, int], list[np.ndarray]]
 """(small frames (frames, h, w, 3), seed) -> the same frames as D cleans them, several times."""
@@ -65,7 +66,8 @@ def cut_all(reader: ItemReader, partial: Path, factor: int, crop: int, crops: in
     large: Any = None
     small: Any = None
     skipped: dict[str, str] = dict(reader.passed_by)
-    for row, (frames, kinds, rng) in enumerate(views(reader, factor, crops, clean, skipped)):
+    cuts = prepared(views(reader, factor, crops, clean, skipped), "cutting crops", len(reader) * crops)
+    for row, (frames, kinds, rng) in enumerate(cuts):
         if large is None:
             count = len(reader) * crops
             large = new_array(partial / "large.npy", (count, len(frames), crop, crop, 3))

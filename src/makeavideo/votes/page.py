@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
 from ..media.reader import read_video
 from ..media.writer import write_video
-from ..serving import FONTS, PLAIN_PAGE, address, escape, guard_files, listen, run_app
+from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, escape, guard_files, listen, run_app
 from .pairs import Pair
 from .store import QUESTIONS, Store
 
@@ -180,7 +180,7 @@ def make_app(store: Store, pairs: list[Pair], site: Site) -> Any:
         Page(store, by_name).wire(blocks)
     for block in blocks.blocks.values():
         guard_files(block, no_files)
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         app,
         blocks,
         path="/",
@@ -189,6 +189,8 @@ def make_app(store: Store, pairs: list[Pair], site: Site) -> Any:
         head=_JS + KEEP_TOKEN,
         **PLAIN_PAGE,
     )
+    bound_sessions(blocks)
+    return mounted
 
 
 def _add_media(app: Any, store: Store, by_name: dict[str, Pair]) -> None:
@@ -243,10 +245,22 @@ class Page:
             self.leave,
         ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "outputs": outputs}
-        blocks.load(self.on_load, [self.saved], **quiet)
-        gr.on([self.begin.click, self.name.submit], self.on_start, [self.name], **quiet)
-        self.save.click(self.on_save, [self.saved, self.token, *self.radios], **quiet)
+        blocks.load(self.said(self.on_load), [self.saved], **quiet)
+        gr.on([self.begin.click, self.name.submit], self.said(self.on_start), [self.name], **quiet)
+        self.save.click(self.said(self.on_save), [self.saved, self.token, *self.radios], **quiet)
         self.leave.click(self.ask_name, None, **quiet)
+
+    def said(self, act: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+        """`act`, of which the page says what it refuses, such as a vote on a full disk; the answers stay chosen."""
+
+        @functools.wraps(act)
+        def call(*given: Any) -> dict[Any, Any]:
+            try:
+                return act(*given)
+            except UserError as error:
+                return {self.message: status(str(error))}
+
+        return call
 
     def ask_name(self) -> dict[Any, Any]:
         return {

@@ -87,8 +87,8 @@ class Store:
                 settings = dict(db.execute("SELECT key, value FROM settings").fetchall())
             self.folder_a, self.folder_b = settings["folder_a"], settings["folder_b"]
             self.raters, self.seed = int(settings["raters"]), int(settings["seed"])
-        except (sqlite3.DatabaseError, KeyError) as error:
-            raise UserError(f"{path} is not a file of votes: choose another one.") from error
+        except (UserError, KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{path} is not a file of votes, or damaged: choose another one.") from error
 
     @classmethod
     def create(cls, path: Path, pairs: list[Pair], raters: int = 5, seed: int = 0) -> "Store":
@@ -132,11 +132,17 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self, write: bool = False) -> Iterator[sqlite3.Connection]:
-        with _connect(self.path) as db:
-            # a writer takes its lock at once: what it reads first must still hold when it writes
-            db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-            yield db
-            db.execute("COMMIT")
+        """All of it, or nothing. UserError: a full disk, a damaged file."""
+        try:
+            with _connect(self.path) as db:
+                # a writer takes its lock at once: what it reads first must still hold when it writes
+                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                yield db
+                db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+                raise UserError(f"The disk of {self.path} is full: free some space, and save again.") from error
+            raise UserError(f"{self.path} is damaged, or not a file of votes ({error}): use a copy of it.") from error
 
     def hand_out(self, rater: str) -> Hand | None:
         """The next pair for a rater, None when there is none left.
@@ -230,10 +236,15 @@ class Store:
         """All votes in the order in which they were given."""
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT pair, prompt, rater, question, choice, left, time FROM votes JOIN pairs ON pair = name"
+                "SELECT pair, prompt, rater, question, choice, left, time FROM votes LEFT JOIN pairs ON pair = name"
                 " ORDER BY number"
             ).fetchall()
-        return [Vote(*row) for row in rows]
+        votes = [Vote(*row) for row in rows]
+        for vote in votes:  # SQLite notices not all damage, and checks no types
+            texts = all(isinstance(text, str) for text in vote[:-1])
+            if not (texts and vote.question in QUESTIONS and {vote.choice, vote.left} <= {"A", "B"}):
+                raise UserError(f"{self.path} is damaged, or not a file of votes ({vote.pair!r}): use a copy of it.")
+        return votes
 
 
 @contextlib.contextmanager

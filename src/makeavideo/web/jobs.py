@@ -19,6 +19,8 @@ State = Literal["waiting", "working", "done", "stopped", "failed"]
 
 KEPT = 200
 """Jobs that are remembered after their end, for pages that ask late."""
+PREVIEWS_KEPT = 8
+"""Of these jobs the newest keep their preview too, of several megabytes: a browser may still be fetching it."""
 
 
 class Stopped(Exception):
@@ -131,6 +133,8 @@ class Jobs:
     def _end(self, job: Job, state: State) -> None:
         job.state, job.seconds_left, job.ended_at = state, None, time.monotonic()
         over = [token for token, other in self._jobs.items() if other.over]
+        for token in over[:-PREVIEWS_KEPT]:
+            self._jobs[token].preview = b""
         for token in over[:-KEPT]:
             del self._jobs[token]
 

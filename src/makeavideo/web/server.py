@@ -10,7 +10,7 @@ from typing import Any
 
 from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
-from ..serving import FONTS, PLAIN_PAGE, address, guard_files, listen, run_app
+from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, guard_files, listen, run_app
 from .gallery import DOWNLOADS
 from .studio import QUEUE, Studio
 from .uploads import MAX_BYTES
@@ -108,7 +108,7 @@ def make_app(studio: Studio, site: Site) -> Any:
     for block in page.blocks.values():
         guard_files(block, only_uploads)
 
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         app,
         page,
         path="/",
@@ -120,6 +120,8 @@ def make_app(studio: Studio, site: Site) -> Any:
         **PLAIN_PAGE,
         show_error=True,
     )
+    bound_sessions(page)
+    return mounted
 
 
 def _add_media(app: Any, studio: Studio) -> None:

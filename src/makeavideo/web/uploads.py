@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..media.disk import reason, temporary_in
 from ..media.inputs import open_video, read_picture, sample_frames
 from ..media.patience import within
 from ..media.reader import probe
@@ -153,12 +154,14 @@ class Uploads:
             name = hashlib.file_digest(content, "blake2b").hexdigest()[:32]
         target = self.folder / name
         if not target.is_file():
-            with (
-                tempfile.NamedTemporaryFile(dir=self.folder, prefix=".new-", delete=False) as copy,
-                open(file, "rb") as f,
-            ):
-                shutil.copyfileobj(f, copy)
-            os.replace(copy.name, target)
+            temporary = temporary_in(self.folder)
+            try:
+                shutil.copyfile(file, temporary)
+                os.replace(temporary, target)
+            except OSError as error:
+                raise UserError(f"{shown} cannot be kept: {reason(error)}.") from error
+            finally:
+                temporary.unlink(missing_ok=True)
         os.utime(target)  # used just now
         self._tidy()
         return Source("upload", name, shown)

@@ -1,62 +1,23 @@
 """P: from a text's embedding to a picture's (section 3.1 of the paper)."""
 
-import random
-import sys
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...data.images import CaptionedImages
-from ...encoders import embed_images
 from ...errors import UserError
 from ...figures import TIMESTEPS
+from ...loading import weights_hash
 from ...sampling import add_noise, frame_noise
-from ...wordings import WordingTable
 from ..datasets import captioned_images
 from ..losses import draw_levels, weighted_loss
 from ..networks import all_parameters, build, load_folder
 from ..recipe import Recipe
 from .base import Companion
 from .conditions import drop
+from .embedded import EmbeddedImages
 from .texts import TextCache
-
-
-class EmbeddedImages(torch.utils.data.Dataset):
-    """(caption, y_e) pairs: the pictures are embedded once, since the prior never sees pixels."""
-
-    def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
-        self.images, self.files = images, images.files
-        self.embeds: list[Tensor] = []
-        self.indices: list[int] = []
-        self.passed_by = list(images.passed_by)
-        device = next(image_encoder.parameters()).device
-        starts = range(0, len(images), 64)
-        shown = sys.stderr.isatty() and len(starts) > 1
-        for start in track(starts, "embedding the pictures", disable=not shown, console=Console(stderr=True)):
-            samples = [images[(i, 0)] for i in range(start, min(start + 64, len(images)))]
-            pixels = torch.cat([s["pixels"] for s in samples]).to(device)
-            with torch.no_grad():
-                self.embeds.extend(embed_images(image_encoder, pixels).cpu())
-            # a picture that could not be read was replaced by another one: its caption is that one's
-            self.indices.extend(s["index"] for s in samples)
-            self.passed_by.extend(item for s in samples for item in s["skipped"])
-
-    def __len__(self) -> int:
-        return len(self.embeds)
-
-    def __getitem__(self, key):
-        index, seed = key[:2]
-        caption, _ = self.images.draw_caption(self.indices[index], random.Random(seed))
-        return {"caption": caption, "embeds": self.embeds[index], "skipped": []}
-
-    def table(self, embed: Callable) -> WordingTable:
-        """What is said of the pictures, as P's table of known wordings."""
-        said = [(one.phrases, one.names, one.keywords) for one in map(self.images.wordings, self.indices)]
-        return WordingTable.of(said, torch.stack(self.embeds), embed)
 
 
 class PriorStage:
@@ -74,7 +35,9 @@ class PriorStage:
         from transformers import CLIPVisionModelWithProjection
 
         tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
-        self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval())
+        self.dataset = EmbeddedImages(
+            captioned_images(recipe.data), tower.eval(), Path(recipe.output), weights_hash(str(recipe.image_encoder))
+        )
         if len(self.dataset) < 2:
             raise UserError(f"{', '.join(recipe.data.roots)} holds a single picture: the prior needs two or more.")
         self.embed_text = TextCache(recipe.text_encoder, device)
