@@ -30,7 +30,7 @@ RUNS = {
     "emoji_bars": "{data} --model {model} --prompts 2 --steps 1 --embedding own --sheet {out}/sheet.png"
     " --json {out}/figures.json",
     "floors": "{data} --model {model} --videos 2 --steps 1 --bootstrap 2 --json {out}/figures.json",
-    "dials": "{data} --model {model} --prompts 2 --clips 2 --rates 8 24 --motions 1 --steps 1 --json {out}/figures.json",
+    "dials": "{data} --model {model} --prompts 2 --clips 2 --rates 8 --motions 1 --steps 1 --json {out}/figures.json",
     "wording": "{data} --model {model} --prior diffusion --most 3 --json {out}/figures.json",
     "sharpness": "{data} --model {model} --prompts 2 --held-out 2 --num-frames 3 --steps 1 --sheet {out}/sheet.png"
     " --json {out}/figures.json",

@@ -27,7 +27,7 @@ for arguments in json.loads(sys.argv[1]):
 json.dump(told, sys.stdout)
 """
 REFUSED = [
-    (["generate", "a dog", "--fast", "--size", "128"], "16, 64, 192 pixels"),
+    (["generate", "a dog", "--fast", "--size", "130"], "16, 64, 192 pixels"),
     (["generate", "a dog", "--size", "0"], "--size 0"),
     (["generate", "a dog", "--fast", "--fps", "100"], "rate|--fps 100"),
     (["generate", "a dog", "--fast", "--num-frames", "0"], "--num-frames 0"),
@@ -45,7 +45,7 @@ REFUSED = [
     (["generate", "a dog", "--model", "damaged"], "prior/config.json"),
     (["web", "--model", "nowhere"], "no model at nowhere"),
     (["extend", "picture.png", "--seconds", "2", "--size", "64"], "a single picture"),
-    (["extend", "clip.mp4", "--size", "128"], "16, 64, 192 pixels"),
+    (["extend", "clip.mp4", "--size", "250x140"], "16, 64, 192 pixels"),
     (["extend", "clip.mp4", "--prompt-weight", "2"], "--prompt-weight 2"),
     (["vary", "picture.png"], "a single picture"),
     (["vary", "clip.mp4", "--fit", "neither"], "neither"),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from makeavideo import UserError
 from makeavideo.loading import load_components
-from makeavideo.model_files import EXTRAS, NETWORKS, SCHEDULERS, check_model, knows_motion, sizes_of
+from makeavideo.model_files import EXTRAS, NETWORKS, SCHEDULERS, check_model, knows_motion, shapes_of
 from makeavideo.pipeline import MakeAVideoPipeline
 
 PIPELINE_PARTS = (*NETWORKS, *SCHEDULERS, *EXTRAS)
@@ -69,7 +69,7 @@ def test_a_whole_model_is_looked_at_and_known(tiny_model):
     index = check_model(tiny_model)
     assert index["prior"] == ("diffusers", "PriorTransformer") and index["wordings"] is None
     pipe = MakeAVideoPipeline.load(tiny_model)
-    assert sizes_of(tiny_model, index) == pipe.sizes == (16, 64, 192)
+    assert shapes_of(tiny_model, index).sizes == pipe.sizes == (16, 64, 192)
     assert knows_motion(tiny_model) is (pipe.decoder.config.motion is not None)
 
 
@@ -101,7 +101,7 @@ def test_a_model_without_the_networks_that_may_lack(model):
     for end, sizes in ((0, (16, 64)), (1, (16,)), (2, (16,))):
         lack = ("super_resolution_high", "super_resolution_low", "interpolator")[: end + 1]
         file.write_text(json.dumps({**whole, **{f"{one}{part}": [None] * 2 for one in lack for part in PARTS}}))
-        assert sizes_of(model, check_model(model)) == sizes
+        assert shapes_of(model, check_model(model)).sizes == sizes
     assert MakeAVideoPipeline.load(model).sizes == (16,)
 
 

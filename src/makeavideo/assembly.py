@@ -18,6 +18,7 @@ from .decoding import Decoding
 from .figures import KEY_FRAMES
 from .sampling import Anchor, add_details, copied, forked, from_uint8
 from .settings import Settings, VideoOptions, settle
+from .shapes import FACTORS, Shape
 from .timeline import Segment, Windows, frame_skip, key_frames
 
 
@@ -30,6 +31,18 @@ class MakeAVideoOutput(BaseOutput):
     frames: Any
 
 
+def fitted_in(frames: Tensor, shape: Shape) -> Tensor:
+    """Frames (b, f, 3, h, w) scaled to fit into a shape; beside them their rim is repeated."""
+    if frames.shape[-2:] == shape:
+        return frames
+    scale = min(shape.height / frames.shape[-2], shape.width / frames.shape[-1])
+    height, width = (max(1, round(side * scale)) for side in frames.shape[-2:])
+    flat = F.interpolate(frames.flatten(0, 1), (height, width), mode="bilinear", antialias=True, align_corners=False)
+    top, left = (shape.height - height) // 2, (shape.width - width) // 2
+    around = (left, shape.width - width - left, top, shape.height - height - top)
+    return F.pad(flat, around, mode="replicate").unflatten(0, frames.shape[:2])
+
+
 class Assembly(Cascade):
     """The cascade, and how what its networks make becomes a video of any length and size."""
 
@@ -39,10 +52,15 @@ class Assembly(Cascade):
         Raises:
             UserError: an impossible number.
         """
-        s = settle(options, self.sizes, self.decoder.config.motion is not None, self.interpolator is not None)
+        s = settle(options, self.shapes, self.decoder.config.motion is not None, self.interpolator is not None)
         self._callback, self._callback_gets = s.callback_on_step_end, s.callback_on_step_end_tensor_inputs
         self._interrupt = False
         return s
+
+    def freely(self, s: Settings) -> Settings:
+        """The same where no picture is given whose shape matters: a D_t of one scale makes its own shape."""
+        shapes = self.shapes
+        return s if shapes.any_shape else replace(s, made=shapes.base.times(FACTORS[s.stage]))
 
     def key_count(self, s: Settings, last_is_given: bool = False) -> int:
         """Key frames of a video, without the one that closes a loop.
@@ -79,7 +97,8 @@ class Assembly(Cascade):
 
     def decoding(self, s: Settings, skip: int) -> Decoding:
         """How D_t makes key frames, `skip` frames apart."""
-        return Decoding(s.fps / skip, s.num_inference_steps, s.guidance_scale, s.motion, s.generator)
+        frame = self.worked_on(s.small)
+        return Decoding(s.fps / skip, s.num_inference_steps, s.guidance_scale, s.motion, s.generator, frame)
 
     def deliver(
         self, s: Settings, segments: list[Segment], anchors: Sequence[Anchor] = (), last_is_given: bool = False
@@ -113,7 +132,7 @@ class Assembly(Cascade):
 
     def enlarge(self, small: Iterator[Tensor], s: Settings, anchors: Sequence[Anchor]) -> Iterator[Tensor]:
         """Latents become frames; super-resolution, and the given pictures' own detail, chunk by chunk."""
-        if s.size == self.sizes[0] and self.codec is None:
+        if s.stage == 0 and self.codec is None:
             yield from small
             return
         small = chain.from_iterable(map(self.frames_of, small))
@@ -121,15 +140,15 @@ class Assembly(Cascade):
         low_draws, high_draws = forked(s.generator, 2)
 
         def super_resolve(chunks: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-            if s.size == self.sizes[0]:
+            if s.stage == 0:
                 return ((chunk, chunk) for chunk in chunks)
             # From the same noise each time, so that a picture by itself is enlarged as a frame of the video is
             pairs = self.upscale_low(chunks, s.fps, low_steps, copied(low_draws))
-            if s.size == self.sizes[1]:
+            if s.stage == 1:
                 return pairs
             return self.upscale_high(pairs, high_steps, copied(high_draws))
 
-        lows = [torch.cat(list(self.frames_of(self.known(anchor.picture))), 1) for anchor in anchors]
+        lows = [torch.cat(list(self.frames_of(self.known(anchor.picture, s))), 1) for anchor in anchors]
         details = [
             anchor.picture - next(super_resolve(iter([low])))[1] for anchor, low in zip(anchors, lows, strict=True)
         ]
@@ -141,7 +160,9 @@ class Assembly(Cascade):
     def package(self, s: Settings, chunks: Iterator[Tensor]) -> MakeAVideoOutput | tuple:
         """The frames in the form that was asked for."""
         latent = s.output_type == "latent"
-        chunks = in_no_grad(self.in_range(chunk) if latent else chunk.clamp(-1, 1) for chunk in chunks)
+        chunks = in_no_grad(
+            self.in_range(chunk) if latent else fitted_in(chunk.clamp(-1, 1), s.shape) for chunk in chunks
+        )
         frames: Any = chunks
         if s.output_type != "stream":
             frames = torch.cat(list(chunks), 1)
@@ -158,14 +179,13 @@ class Assembly(Cascade):
         """uint8 (h, w, 3) -> (1, 1, 3, h, w) in [-1, 1] on the pipeline's device."""
         return from_uint8(frame[None, None]).to(self._execution_device)
 
-    def known(self, frames: Tensor) -> Tensor:
-        """Given frames of any size, as D_t and F-up work on them."""
-        return self.latents_of(self.small(frames))
+    def known(self, frames: Tensor, s: Settings) -> Tensor:
+        """Given frames of the result's shape, as D_t and F-up work on them."""
+        return self.latents_of(self.small(frames, s))
 
-    def small(self, frames: Tensor) -> Tensor:
+    def small(self, frames: Tensor, s: Settings) -> Tensor:
         """Frames at the size of D_t."""
-        base = self.sizes[0]
-        if frames.shape[-1] == base:
+        if frames.shape[-2:] == s.small:
             return frames
-        low = F.interpolate(frames.flatten(0, 1), (base, base), mode="bilinear", antialias=True, align_corners=False)
+        low = F.interpolate(frames.flatten(0, 1), s.small, mode="bilinear", antialias=True, align_corners=False)
         return low.unflatten(0, frames.shape[:2])

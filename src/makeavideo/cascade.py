@@ -18,7 +18,7 @@ from .decoding import Decoding, Start
 from .encoders import TextProjection
 from .enlarger import Enlarger, enlarge_stretches
 from .errors import UserError
-from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, shrinkage, sizes_from
+from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, shrinkage
 from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import CheckedPipeline
@@ -26,6 +26,7 @@ from .meaning import Meaning
 from .prior import is_unclip
 from .sampling import Generators, check_scheduler, cross_fade, frame_noise, guide
 from .sampling_config import SamplingConfig
+from .shapes import Shape, Shapes, shapes_from
 from .super_resolution import SuperResolver
 from .timeline import spans
 from .wordings import WordingTable
@@ -116,6 +117,9 @@ class Cascade(Meaning, CheckedPipeline):
         check_codec(codec)
         if interpolator is not None:
             filling_of(interpolator.config.extra_channels, codec is not None)  # or refuse it now
+            if interpolator.out_channels != decoder.out_channels:
+                channels = f"{interpolator.out_channels} channels and the decoder {decoder.out_channels}"
+                raise UserError(f"The F-up network makes frames of {channels}: take one trained for this decoder.")
         for name, component in self.components.items():
             unclip = name == "prior_scheduler" and is_unclip(component)
             if name.endswith("_scheduler") and component is not None and not unclip:
@@ -124,16 +128,30 @@ class Cascade(Meaning, CheckedPipeline):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Pixels a side after D_t, after SR_l_t and after SR_h, as far as there are such networks."""
-        base = self.frame_shape[-1] * (1 if self.codec is None else shrinkage(self.codec.config.block_out_channels))
-        return sizes_from(base, self.super_resolution_low is not None, self.super_resolution_high is not None)
+        """Pixels of the longest side after D_t, SR_l_t and SR_h, as far as there are such networks, as trained."""
+        return self.shapes.sizes
+
+    @property
+    def shapes(self) -> Shapes:
+        """What shapes of frames it makes."""
+        names = ("decoder", "interpolator", "super_resolution_low", "super_resolution_high")
+        networks = {name: getattr(self, name) for name in names}
+        configs = {name: None if network is None else network.config for name, network in networks.items()}
+        return shapes_from(configs, self.shrinkage, self.sampling.any_shape)
+
+    @property
+    def shrinkage(self) -> int:
+        """Pixels along each side of a frame that become one of what D_t works on."""
+        return 1 if self.codec is None else shrinkage(self.codec.config.block_out_channels)
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a frame as D_t and F-up work on it: of its latents, where there is a codec."""
-        config = self.decoder.config
-        side = config.unet_config["sample_size"] * config.space_to_depth
-        return self.decoder.out_channels, side, side
+        return self.worked_on(self.shapes.base)
+
+    def worked_on(self, small: Shape) -> tuple[int, int, int]:
+        """As `frame_shape`, of frames that have this shape at the size of D_t."""
+        return self.decoder.out_channels, small.height // self.shrinkage, small.width // self.shrinkage
 
     def latents_of(self, frames: Tensor) -> Tensor:
         """Frames (b, f, 3, h, w) at the size of D_t, as it works on them."""
@@ -200,7 +218,8 @@ class Cascade(Meaning, CheckedPipeline):
             return x_hat if given is None else torch.lerp(x_hat, given, mask)
 
         if noise is None:
-            noise = frame_noise((len(rates), num_frames, *self.frame_shape), how.generator, config.shared_noise)
+            shape = (len(rates), num_frames, *(how.frame_shape or self.frame_shape))
+            noise = frame_noise(shape, how.generator, config.shared_noise)
         noise = noise.to(self._execution_device, torch.float32)
         seen = config.known_frames and mask is not None  # the kept frames are: nothing else need be begun with
         begin = None if start is None or (seen and start.strength == 1) else start

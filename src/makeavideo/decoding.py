@@ -15,6 +15,7 @@ class Decoding:
     steps: evaluations of the network.
     guidance_scale: 1 turns guidance off.
     motion: strength of motion, 0 to 2, 1 the usual one; None if it does not matter, or D_t knows nothing of it.
+    frame_shape: (channels, height, width) of a frame as D_t works on it; None: as it was trained.
     negative: y_e (1, d) or (b, d) to steer away from; None: from what D_t makes of no embedding at all.
     """
 
@@ -23,6 +24,7 @@ class Decoding:
     guidance_scale: float
     motion: float | None = None
     generator: Generators = None
+    frame_shape: tuple[int, int, int] | None = None
     negative: Tensor | None = None
 
 

@@ -105,19 +105,28 @@ def embed_images(image_encoder: Any, pixels: Tensor) -> Tensor:
 
     Args:
         image_encoder: a transformers vision model with projection.
-        pixels: (b, 3, h, w) in [-1, 1], any size; resized to what the tower was trained on.
+        pixels: (b, 3, h, w) in [-1, 1], any size; resized to what the tower was trained on, the middle square of them.
 
     Returns:
         (b, image_embed_dim), length sqrt(image_embed_dim), so that each number is of unit size. Of a tower whose config
         has `picture_mean` and `picture_std`, CLIP's, what it gives: such networks were trained on that.
     """
     size = image_encoder.config.image_size
+    pixels = middle_square(pixels)
     if hasattr(image_encoder.config, "picture_mean"):
         return embed_as_clip(image_encoder, pixels)
     if pixels.shape[-2:] != (size, size):
         pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     embeds = image_encoder(pixel_values=pixels.to(image_encoder.dtype)).image_embeds.float()
     return F.normalize(embeds, dim=-1) * math.sqrt(embeds.shape[-1])
+
+
+def middle_square(pixels: Tensor) -> Tensor:
+    """What CLIP's own preparation leaves of pictures (..., h, w) that are not square: nothing is squeezed."""
+    height, width = pixels.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[..., top : top + side, left : left + side]
 
 
 def embed_as_clip(image_encoder: Any, pixels: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Enlarger:
             made = self.network(small.to(self.network.dtype)).float().clamp(-1, 1)
             changed = on_step(0, torch.zeros((), device=made.device), made, made)
             return made if changed is None else changed
-        up = upsample(small, small.shape[-1] * self.factor)
+        up = upsample(small, [side * self.factor for side in small.shape[-2:]])
         if self.noise is None:
             self.noise = frame_noise((len(up), 1, *up.shape[2:]), self.generator).to(up.device)
         level = torch.zeros(len(up), device=up.device)  # in training the small frames are noised; these are not

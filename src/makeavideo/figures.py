@@ -19,9 +19,3 @@ CALLBACK_TENSORS = ["latents", "sample"]
 def shrinkage(codec_blocks: Sized) -> int:
     """Pixels along each side of a frame that become one of its latents, from a codec's `block_out_channels`."""
     return 2 ** (len(codec_blocks) - 1)
-
-
-def sizes_from(base: int, low: bool, high: bool) -> tuple[int, ...]:
-    """Pixels a side after D_t, which makes `base`, and after SR_l_t and SR_h, as far as there are such networks."""
-    sizes = (base, base * SR_LOW_FACTOR, base * SR_LOW_FACTOR * SR_HIGH_FACTOR)
-    return sizes[: 1 + low + (low and high)]

@@ -17,6 +17,7 @@ import diffusers
 import torch
 from annotated_types import Ge, Gt, Le
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.modeling_utils import ModelMixin
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .any_shape import take_any_shape
 from .conditioning import Conditioning, conditioning_of
 from .errors import UserError
 from .figures import TIMESTEPS
@@ -79,7 +81,7 @@ class VideoUNetOutput(BaseOutput):
     sample: Tensor
 
 
-class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
     """A 2-D UNet of diffusers that works on clips.
 
     Args:
@@ -140,6 +142,8 @@ class VideoUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             self.conditioner = conditioning_of(conditioning)
         if isinstance(unet.class_embedding, TimestepEmbedding):
             unet.class_embedding.__class__ = CastingTimestepEmbedding
+        if isinstance(unet, UNet2DConditionModel):
+            take_any_shape(unet)
         if extra_channels:
             widen_conv(unet.conv_in, extra_channels * space_to_depth**2)
         if temporal != "none":

@@ -19,7 +19,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from .config_types import check_types
 from .errors import UserError
+from .lora import load_loras
 from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
+from .motion_module import load_motion_module
 from .quiet import quiet_libraries
 
 LOGGER = logging.getLogger("diffusers.pipelines.pipeline_utils")
@@ -60,6 +62,9 @@ class CheckedPipeline(DiffusionPipeline):
         device: torch.device | str | None = None,
         offload: str | None = None,
         variant: str | None = None,
+        motion_module: str | PathLike[str] | None = None,
+        motion_module_scale: float = 1.0,
+        loras: Sequence[tuple[str | PathLike[str], float]] = (),
     ) -> Self:
         """Ready to run.
 
@@ -69,9 +74,12 @@ class CheckedPipeline(DiffusionPipeline):
             device: None: a CUDA GPU where there is one, the processor otherwise.
             offload: "model" or "sequential" keeps the networks in the processor's memory while they do not run.
             variant: of the weights' files, such as "fp16".
+            motion_module, motion_module_scale: what D_t knows of motion, see `motion_module.load_motion_module`.
+            loras: files of LoRAs for D_t, with a strength each.
 
         Raises:
-            UserError: as `from_pretrained`; also a device that is not there, or nothing to download.
+            UserError: as `from_pretrained`; also a device that is not there, or nothing to download; a motion module
+                or a LoRA of another network.
         """
         device = usable_device(device, offload)
         if dtype is None:
@@ -81,6 +89,9 @@ class CheckedPipeline(DiffusionPipeline):
         exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
         options = {} if variant is None else {"variant": variant}
         pipe = cls.from_pretrained(on_disk(folder), dtype={"default": fast, **exact}, **options)
+        if motion_module is not None:
+            load_motion_module(pipe.decoder, str(motion_module), motion_module_scale)
+        load_loras(pipe.decoder, [(str(file), strength) for file, strength in loras])
         for name in ("decoder", "interpolator", "super_resolution_low", "super_resolution_high"):
             if (network := getattr(pipe, name)) is not None:
                 network.to(memory_format=torch.channels_last)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from .errors import UserError
-from .figures import shrinkage, sizes_from
+from .figures import shrinkage
 from .nesting import levels
+from .shapes import LARGEST as LARGEST_SIDE
+from .shapes import Shapes, shapes_from
 
 NETWORKS = (
     "text_projection",
@@ -48,8 +50,6 @@ LARGEST = 2**31
 """Numbers in a config beyond it are no sizes of a network."""
 TRAIN_TIMESTEPS = 100_000
 """A scheduler keeps a few numbers for each."""
-PICTURE = 4096
-"""Pixels a side that D_t may make."""
 BITS = {"BOOL": 8, "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8}
 BITS |= {"F8_E4M3": 8, "F8_E5M2": 8}
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -86,7 +86,7 @@ def check_model(folder: Path) -> Index:
             check_component(folder / name)
     if index["tokenizer"] is not None and not any(any((folder / "tokenizer").glob(name)) for name in VOCABULARIES):
         damaged(folder / "tokenizer" / "tokenizer.json", "the file is missing")
-    sizes_of(folder, index)
+    shapes_of(folder, index)
     check_fit(folder, index)
     return index
 
@@ -193,19 +193,38 @@ def codec_of(folder: Path) -> tuple[int, int]:
     return channels, shrinkage(blocks)
 
 
-def sizes_of(folder: Path, index: Index) -> tuple[int, ...]:
-    """Pixels a side after D_t, after SR_l_t and after SR_h, as `Cascade.sizes`. Raises UserError."""
-    file = folder / "decoder" / "config.json"
-    values = read_config(file)
-    unet = values.get("unet_config")
-    sample_size = unet.get("sample_size") if isinstance(unet, dict) else None
-    patch = values.get("space_to_depth", 1)
-    if not is_whole(sample_size) or not is_whole(patch) or min(sample_size, patch) < 1:
+def shapes_of(folder: Path, index: Index) -> Shapes:
+    """What shapes of frames the cascade makes, as `Cascade.shapes`. Raises UserError."""
+    pixels = ("decoder", "interpolator", "super_resolution_low", "super_resolution_high")
+    configs = {name: read_config(folder / name / "config.json") for name in pixels if index[name] is not None}
+    file, unet = folder / "decoder" / "config.json", configs["decoder"].get("unet_config")
+    side: Any = unet.get("sample_size") if isinstance(unet, dict) else None
+    sides, patch = side if isinstance(side, list) else [side, side], configs["decoder"].get("space_to_depth", 1)
+    if len(sides) != 2 or not all(is_whole(number) and number >= 1 for number in (*sides, patch)):
         damaged(file, "unet_config.sample_size and space_to_depth are no whole numbers from 1 up")
-    base = sample_size * patch * (1 if index["codec"] is None else codec_of(folder)[1])
-    if base > PICTURE:
-        damaged(file, f"it asks for pictures of {base} pixels a side, more than {PICTURE}")
-    return sizes_from(base, index["super_resolution_low"] is not None, index["super_resolution_high"] is not None)
+    shrink = 1 if index["codec"] is None else codec_of(folder)[1]
+    if max(sides) * patch * shrink > LARGEST_SIDE:
+        asks = f"{max(sides) * patch * shrink} pixels a side, more than {LARGEST_SIDE}"
+        damaged(file, f"it asks for pictures of {asks}")
+    for name, config in configs.items():
+        check_grain(folder / name / "config.json", config)
+    sampling = read_config(folder / "model_index.json").get("sampling") or {}
+    return shapes_from(configs, shrink, sampling.get("any_shape") is not False)
+
+
+def check_grain(file: Path, config: dict[str, Any]) -> None:
+    """Raises UserError where a network does not say what its frames' sides are multiples of."""
+    unet = config.get("unet_config")
+    if unet is None:
+        numbers: tuple[Any, ...] = (config.setdefault("patch", 1),)
+    else:
+        blocks = unet.get("block_out_channels") if isinstance(unet, dict) else None
+        if not isinstance(blocks, list) or not 1 <= len(blocks) <= 16:
+            damaged(file, "unet_config.block_out_channels is no list of 1 to 16")
+        config.setdefault("unet_class", None)
+        numbers = (config.setdefault("space_to_depth", 1),)
+    if not all(is_whole(number) and 1 <= number <= LARGEST_SIDE for number in numbers):
+        damaged(file, "space_to_depth or patch is no whole number from 1 up")
 
 
 def knows_motion(folder: Path) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .errors import UserError
 from .settings import Settings
+from .shapes import Shapes, Size
 
 if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at once
     import numpy as np
@@ -42,11 +44,58 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Additions:
+    """What is put on top of a cascade's weights: a motion module with its scale, and LoRAs with a strength each.
+
+    Raises:
+        UserError: no such file, or no safetensors.
+    """
+
+    motion_module: Path | None = None
+    motion_module_scale: float = 1.0
+    loras: tuple[tuple[Path, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        from .model_files import header_of
+
+        for file in (*filter(None, [self.motion_module]), *(file for file, _ in self.loras)):
+            if not file.is_file():
+                raise UserError(f"There is no file {file}: check its name.")
+            header_of(file)
+
+    @classmethod
+    def read(cls, motion_module: Path | None, scale: float, loras: Sequence[str] | None) -> Self:
+        """As the command line has them; a LoRA is FILE or FILE:STRENGTH."""
+        found = []
+        for text in loras or ():
+            split = re.fullmatch(r"(.+):([+-]?[\d.]+)", text)
+            try:
+                found.append((Path(split[1]), float(split[2])) if split else (Path(text), 1.0))
+            except ValueError:
+                raise UserError(f"--lora {text} is not possible: write FILE or FILE:0.8.") from None
+        return cls(motion_module, scale, tuple(found))
+
+    def recipe(self) -> dict[str, Any]:
+        """For a video's recipe: names, hashes of the files, strengths; nothing where there is none."""
+        told: dict[str, Any] = {}
+        if self.motion_module is not None:
+            told["motion_module"] = [*named(self.motion_module), self.motion_module_scale]
+        if self.loras:
+            told["lora"] = [[*named(file), strength] for file, strength in self.loras]
+        return told
+
+
+def named(file: Path) -> tuple[str, str]:
+    """A file's name and the first digits of its hash."""
+    return file.name, hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
 class Abilities:
     """What a model can be asked for, from its files alone."""
 
-    sizes: tuple[int, ...]
-    """Pixels a side that it can stop at."""
+    shapes: Shapes
+    """What frames it makes."""
     motion: bool
     """Whether it was trained with a strength of motion."""
     fills: bool
@@ -55,22 +104,30 @@ class Abilities:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """Raises UserError as `model_files.check_model` does."""
-        from .model_files import check_model, knows_motion, sizes_of
+        from .model_files import check_model, knows_motion, shapes_of
 
         index = check_model(folder)
-        return cls(sizes_of(folder, index), knows_motion(folder), index["interpolator"] is not None)
+        return cls(shapes_of(folder, index), knows_motion(folder), index["interpolator"] is not None)
 
-    def settle(self, options: dict[str, Any], fast: bool) -> Settings:
-        """The options, settled; `fast` is the smallest size, if none is asked for, which it writes into them.
+    def settle(
+        self, options: dict[str, Any], fast: bool, keep: Callable[[], tuple[int, int]] | None = None
+    ) -> Settings:
+        """The options, settled.
+
+        Args:
+            fast: the smallest size, if none is asked for; it is written into the options.
+            keep: (height, width) of what the video is to have the shape of; it is written into them too.
 
         Raises:
-            UserError: as `settings.settle`.
+            UserError: as `settings.settle` and `settings.keep_shape`.
         """
-        from .settings import settle
+        from .settings import keep_shape, settle
 
         if fast:
-            options.setdefault("size", self.sizes[0])
-        return settle(options, self.sizes, self.motion, self.fills)  # type: ignore[arg-type]
+            options.setdefault("size", self.shapes.sizes[0])
+        if keep is not None:
+            keep_shape(options, "keep", self.shapes, keep)  # type: ignore[arg-type]
+        return settle(options, self.shapes, self.motion, self.fills)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -116,22 +173,32 @@ class Model:
         UserError: as `MakeAVideoPipeline.load`.
     """
 
-    def __init__(self, folder: Path, machine: Machine) -> None:
+    def __init__(self, folder: Path, machine: Machine, additions: Additions | None = None) -> None:
         from .loading import weights_hash
         from .work import WatchedPipeline
 
         self.folder, self.weights = folder, weights_hash(folder)
-        self.pipe = WatchedPipeline.load(folder, dtype=machine.dtype, device=machine.device, offload=machine.offload)
+        self.additions = additions or Additions()
+        self.pipe = WatchedPipeline.load(
+            folder,
+            dtype=machine.dtype,
+            device=machine.device,
+            offload=machine.offload,
+            motion_module=self.additions.motion_module,
+            motion_module_scale=self.additions.motion_module_scale,
+            loras=self.additions.loras,
+        )
         self.pipe.set_progress_bar_config(disable=True)
 
     def recipe(self, order: Order) -> dict[str, Any]:
         """All that the bytes of a file depend on, and where they were made."""
         from .loading import circumstances
 
-        return {**order.recipe(self.folder.name, self.weights), **circumstances(self.pipe)}
+        made = {**order.recipe(self.folder.name, self.weights), **self.additions.recipe()}
+        return {**made, **circumstances(self.pipe)}
 
     def frames(self, order: Order, call: Callable[..., Any], watcher: Watcher | None = None) -> Iterator[np.ndarray]:
-        """The frames as they come, uint8 (a few, size, size, 3).
+        """The frames as they come, uint8 (a few, height, width, 3).
 
         Args:
             call: call(pipe, **options) makes the video.
@@ -165,7 +232,7 @@ def asked(
     num_frames: int | None,
     seconds: float | None,
     fps: float | None,
-    size: int | None,
+    size: Size | None,
     steps: int | None,
     guidance: float,
     motion: float | None,

@@ -25,11 +25,11 @@ from .assembly import Assembly, MakeAVideoOutput
 from .chunks import take, without_first, without_first_frame
 from .errors import UserError
 from .figures import KEY_FRAMES
-from .media.inputs import Picture, Video, open_video, read_picture, sample_frames
+from .media.inputs import Picture, Video, open_video, read_picture, sample_frames, shape_of, shape_of_video
 from .media.pictures import Fit
 from .prior import is_unclip
 from .sampling import Anchor, Generators
-from .settings import Settings, VideoOptions, check_interpolation, check_prompt_weight, takes_options
+from .settings import Settings, VideoOptions, check_interpolation, check_prompt_weight, keep_shape, takes_options
 from .timeline import Segment, frame_skip, key_frames
 
 
@@ -40,8 +40,8 @@ class MakeAVideoPipeline(Assembly):
         frames = pipe("a rocket", seconds=3).frames[0]
         frames = pipe.animate("photo.png", loop=True).frames[0]
 
-    All uses take `VideoOptions`. Pictures and videos that are not square are cut at their centre (`fit="crop"`) or
-    shown whole on the background (`fit="pad"`).
+    All uses take `VideoOptions`. Pictures and videos of another shape are cut at their centre (`fit="crop"`), shown
+    whole on the background (`fit="pad"`), or give the new video their shape (`fit="keep"`; `size` is its longest side).
     """
 
     @classmethod
@@ -112,7 +112,7 @@ class MakeAVideoPipeline(Assembly):
             if latents is not None or num_videos_per_prompt != 1:
                 raise UserError("A story is one video, and draws its own noise: leave out latents and the number.")
             options["seconds"] = sum(seconds)
-        s = self.settings(**options)
+        s = self.freely(self.settings(**options))
         texts, negative_texts = self.encode_prompt(parts, negative_prompt)
         y_e, negative = self.shown(
             s,
@@ -125,7 +125,7 @@ class MakeAVideoPipeline(Assembly):
         if seconds:
             return self.deliver(s, self.story(s, y_e, negative, seconds))
         keys = self.key_count(s)
-        wanted = (len(y_e), min(keys, KEY_FRAMES), *self.frame_shape)
+        wanted = (len(y_e), min(keys, KEY_FRAMES), *self.worked_on(s.small))
         if latents is not None and latents.shape != wanted:
             raise UserError(f"latents have the shape {tuple(latents.shape)}: these videos begin with {wanted}.")
         return self.deliver(s, [self.decoded(s, y_e, keys, negative, latents)])
@@ -171,11 +171,12 @@ class MakeAVideoPipeline(Assembly):
         Args:
             prompt, prompt_weight: mixes the prompt's embedding into the picture's, 0 (not at all) to 1.
         """
+        fit = keep_shape(options, fit, self.shapes, lambda: shape_of(image))
         s = self.one_video(**options)
         picture = self.picture(image, s, fit, background)
         y_e = self.mixed(self.embed_pictures(picture[:, 0]), prompt, prompt_weight, s)
         anchors = [Anchor(0, picture), *([Anchor(s.num_frames, picture)] if s.loop else [])]
-        return self.deliver(s, [Segment(lambda: self.known(picture), y_e, self.key_count(s))], anchors)
+        return self.deliver(s, [Segment(lambda: self.known(picture, s), y_e, self.key_count(s))], anchors)
 
     @takes_options
     @torch.no_grad()
@@ -189,8 +190,10 @@ class MakeAVideoPipeline(Assembly):
     ) -> MakeAVideoOutput | tuple:
         """Interpolation between two pictures (section 4.3): they are the first and the last frame, F-up makes the rest.
 
-        With `loop`, the video goes on from the last picture back to the first. At most 76 frames each way.
+        With `loop`, the video goes on from the last picture back to the first. At most 76 frames each way. With
+        `fit="keep"` it has the first picture's shape.
         """
+        fit = keep_shape(options, fit, self.shapes, lambda: shape_of(first))
         s = self.one_video(**options)
         check_interpolation(s)
         pictures = [self.picture(image, s, fit, background) for image in (first, last)]
@@ -198,8 +201,8 @@ class MakeAVideoPipeline(Assembly):
         keys = self.key_count(s, last_is_given=True)
         turn = keys // 2 if s.loop else keys - 1
         segments = [
-            Segment(lambda: self.known(pictures[0]), y_first, turn),
-            Segment(lambda: self.known(pictures[1]), y_last, keys - turn),
+            Segment(lambda: self.known(pictures[0], s), y_first, turn),
+            Segment(lambda: self.known(pictures[1], s), y_last, keys - turn),
         ]
         place = turn * frame_skip(s.num_frames, s.fps) if s.loop else s.num_frames - 1
         anchors = [Anchor(0, pictures[0]), Anchor(place, pictures[1])]
@@ -217,7 +220,8 @@ class MakeAVideoPipeline(Assembly):
         **options: Unpack[VideoOptions],
     ) -> MakeAVideoOutput | tuple:
         """Video variation (section 4.3): the mean embedding of the video's frames, through the cascade from D_t on."""
-        s = self.one_video(**options)
+        fit = keep_shape(options, fit, self.shapes, lambda: shape_of_video(video))
+        s = self.freely(self.one_video(**options))
         y_e = self.embed_clip(sample_frames(video, KEY_FRAMES, self.sizes[0], fit, background))
         return self.deliver(s, [self.decoded(s, y_e, self.key_count(s))])
 
@@ -240,6 +244,7 @@ class MakeAVideoPipeline(Assembly):
         Args:
             prompt, prompt_weight: mixes the prompt's embedding into that of the last frames, 0 (not at all) to 1.
         """
+        fit = keep_shape(options, fit, self.shapes, lambda: shape_of_video(video))
         if options.get("fps") is None:
             rate = open_video(video, self.sizes[0], None, fit, background).fps
             options["fps"] = min(60.0, max(1.0, rate))
@@ -248,7 +253,7 @@ class MakeAVideoPipeline(Assembly):
             raise UserError(
                 "extend gives the video's own frames too, which are no latents: choose another output_type."
             )
-        frames = open_video(video, s.size, s.fps, fit, background)
+        frames = open_video(video, s.made, s.fps, fit, background)
         return self.package(s, self.extended(s, frames, prompt, prompt_weight))
 
     def extended(
@@ -261,7 +266,7 @@ class MakeAVideoPipeline(Assembly):
         for frame in frames:
             last = self.to_tensor(frame)
             yield last
-            recent = [*recent, self.small(last)][-(self.sampling.context - 1) * skip - 1 :]
+            recent = [*recent, self.small(last, s)][-(self.sampling.context - 1) * skip - 1 :]
             ends = [*ends[:1], last]
         if not ends:
             raise UserError("The video holds no frames: choose another one.")
@@ -274,7 +279,7 @@ class MakeAVideoPipeline(Assembly):
         anchors = [Anchor(0, last)]
         last_gap = skip
         if s.loop:
-            segments.append(Segment(lambda: self.known(first), self.embed_pictures(first[:, 0]), 1))
+            segments.append(Segment(lambda: self.known(first, s), self.embed_pictures(first[:, 0]), 1))
             last_gap = s.num_frames + 1 - new_keys * skip
             anchors.append(Anchor(s.num_frames + 1, first))
         keys = key_frames(segments, False, self.windows(s, skip))
@@ -329,8 +334,8 @@ class MakeAVideoPipeline(Assembly):
         return s
 
     def picture(self, image: Picture, s: Settings, fit: Fit, background: str) -> Tensor:
-        """(1, 1, 3, size, size)."""
-        return self.to_tensor(read_picture(image, s.size, fit, background))
+        """(1, 1, 3, height, width)."""
+        return self.to_tensor(read_picture(image, s.made, fit, background))
 
     def embed_clip(self, frames: Tensor | Iterable[np.ndarray]) -> Tensor:
         """Mean embedding of a clip's frames (1, d), of the usual length."""

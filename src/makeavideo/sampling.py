@@ -74,9 +74,9 @@ def frame_noise(shape: tuple[int, ...], generator: Generators, shared: float = 0
     return shared**0.5 * common + (1 - shared) ** 0.5 * own
 
 
-def upsample(low: Tensor, size: int) -> Tensor:
-    """(b, f, c, h, w) -> (b, f, c, size, size), bilinear: where SR networks start."""
-    up = F.interpolate(low.flatten(0, 1), (size, size), mode="bilinear", align_corners=False)
+def upsample(low: Tensor, size: Sequence[int]) -> Tensor:
+    """(b, f, c, h, w) -> (b, f, c, *size), bilinear: where SR networks start."""
+    up = F.interpolate(low.flatten(0, 1), tuple(size), mode="bilinear", align_corners=False)
     return up.unflatten(0, low.shape[:2])
 
 
@@ -100,7 +100,7 @@ def cross_fade(given: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass
 class Anchor:
-    """A given picture (b, 1, 3, size, size) that stands at a frame of the result, at its full size."""
+    """A given picture (b, 1, 3, h, w) that stands at a frame of the result, at its full size."""
 
     frame: int
     picture: Tensor
@@ -115,7 +115,7 @@ def add_details(
     to its smooth copy. Between two anchors the share of one falls linearly as that of the other grows.
 
     Args:
-        frames: (b, k, 3, size, size), the frames `first` to first + k - 1 of the video.
+        frames: (b, k, 3, height, width), the frames `first` to first + k - 1 of the video.
         low: the same frames before super-resolution (b, k, 3, h, w).
         lows, details: of each anchor, its picture made small, and what super-resolution lacks of the picture.
     """
@@ -129,7 +129,7 @@ def add_details(
             away = (places - anchor.frame) / (other.frame - anchor.frame)
             share = torch.where(away > 0, (1 - away).clamp(min=0), share)
         unlike = (low - small).abs().amax(2, keepdim=True) / DETAIL_TOLERANCE
-        alike = upsample((1 - unlike).clamp(min=0), frames.shape[-1])
+        alike = upsample((1 - unlike).clamp(min=0), frames.shape[-2:])
         result = result + alike * share[None, :, None, None, None] * detail
         at = (places == anchor.frame)[None, :, None, None, None]
         result = torch.where(at, anchor.picture, result)

@@ -63,6 +63,8 @@ class SamplingConfig:
         F-up's frames pass into D_t's.
     super_resolution_frames: frames that SR_l_t enlarges together, beside those that it shares with the stretch before.
     super_resolution_overlap: frames that two stretches share; there one passes into the other.
+    any_shape: whether D_t is asked for frames of any shape. False where it knows things at one scale: then it makes
+        frames as short as those that it was trained on (of words, its very own shape), which are fitted into others.
 
     Raises:
         UserError: an impossible number.
@@ -83,10 +85,13 @@ class SamplingConfig:
     transition: int = 4
     super_resolution_frames: int = 16
     super_resolution_overlap: int = 4
+    any_shape: bool = True
 
     def __post_init__(self) -> None:
         for name, kind in KINDS.items():
             check(name, getattr(self, name), *LIMITS[kind])
+        if not isinstance(self.any_shape, bool):
+            raise UserError(f"sampling.any_shape {self.any_shape!r} is not possible: choose true or false.")
         if self.context + self.transition > KEY_FRAMES:
             raise UserError(
                 f"sampling.context {self.context} and sampling.transition {self.transition} are not possible: together "

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import UserError
 from .figures import CALLBACK_TENSORS, KEY_FRAMES, MAX_FRAMES, TIMESTEPS
+from .shapes import FACTORS, Shape, Shapes, Size, read_size
 
 if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at once
+    from .media.pictures import Fit
     from .sampling import Generators
 
 OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
@@ -25,7 +27,8 @@ class VideoOptions(TypedDict, total=False):
         with it.
     seconds: the length in seconds instead.
     fps: frames a second of the result, 1 to 60; a lower rate means more motion from frame to frame.
-    size: where to stop in the cascade, pixels a side (one of `sizes`; None: the largest).
+    size: pixels of the longest side, which says where to stop in the cascade (one of `sizes`; None: the largest); or
+        another shape, "256x144" (width x height) or (144, 256).
     num_inference_steps: of D_t; the other stages need fewer.
     guidance_scale: of D_t; 1 turns guidance off.
     motion: how much moves, from 0 (still) to 2; 1 is usual. Only models that were trained with it take it.
@@ -44,7 +47,7 @@ class VideoOptions(TypedDict, total=False):
     num_frames: int | None
     seconds: float | None
     fps: float
-    size: int | None
+    size: Size | None
     num_inference_steps: int
     guidance_scale: float
     motion: float | None
@@ -61,7 +64,11 @@ class Settings:
     """`VideoOptions` with their defaults, once `settle` has found them possible."""
 
     num_frames: int
-    size: int
+    shape: Shape
+    made: Shape
+    """What the networks make, which is then fitted into the shape: the same one, but for `SamplingConfig.any_shape`."""
+    stage: int
+    """Of the cascade, after which it stops: 0 after D_t, 1 after SR_l_t, 2 after SR_h."""
     fps: float = 24.0
     num_inference_steps: int = 16
     guidance_scale: float = 2.0
@@ -72,6 +79,16 @@ class Settings:
     return_dict: bool = True
     callback_on_step_end: Callable | None = None
     callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
+
+    @property
+    def size(self) -> int | str:
+        """As people write it: 256, or 256x144."""
+        return self.shape.written
+
+    @property
+    def small(self) -> Shape:
+        """Of its frames at the size of D_t, in pixels."""
+        return Shape(*(side // FACTORS[self.stage] for side in self.made))
 
     @property
     def super_resolution_steps(self) -> tuple[int, int]:
@@ -100,11 +117,11 @@ def takes_options(use: Callable) -> Callable:
     return checked
 
 
-def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fills: bool = True) -> Settings:
+def settle(options: VideoOptions, shapes: Shapes, knows_motion: bool, fills: bool = True) -> Settings:
     """The options with defaults filled in and the number of frames settled.
 
     Args:
-        sizes: that the cascade can stop at, pixels a side.
+        shapes: that the cascade can make.
         knows_motion: whether D_t was trained with a strength of motion.
         fills: whether there is an F-up; without one D_t's own frames are all.
 
@@ -113,12 +130,10 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fi
     """
     rest: Any = {name: value for name, value in options.items() if name not in ("num_frames", "seconds", "size")}
     length = length_of(options, MAX_FRAMES if fills else KEY_FRAMES)
-    s = Settings(length, sizes[-1] if options.get("size") is None else options["size"], **rest)  # type: ignore[arg-type]
+    shape, stage = shapes.settle(options.get("size"))
+    s = Settings(length, shape, shapes.made(shape, stage), stage, **rest)
     if s.loop and s.num_frames < 3:
         raise UserError(f"A loop of {s.num_frames} frames is not possible: choose 3 or more.")
-    if s.size not in sizes:
-        known = ", ".join(str(size) for size in sizes)
-        raise UserError(f"--size {s.size} is not possible: this model makes {known} pixels a side.")
     if not 1 <= s.num_inference_steps <= TIMESTEPS:
         raise UserError(f"--steps {s.num_inference_steps} is not possible: choose from 1 to {TIMESTEPS}.")
     if not 0 <= s.guidance_scale <= 100:
@@ -137,6 +152,25 @@ def settle(options: VideoOptions, sizes: tuple[int, ...], knows_motion: bool, fi
         known = ", ".join(CALLBACK_TENSORS)
         raise UserError(f"A callback cannot be given {', '.join(sorted(unknown))}: choose from {known}.")
     return s
+
+
+def keep_shape(options: VideoOptions, fit: Fit, shapes: Shapes, given: Callable[[], tuple[int, int]]) -> Fit:
+    """What `fit` comes to: where a video is to keep the shape of what it is made of, that becomes its size.
+
+    Args:
+        options: the size is written into them; before, it is the longest side (None: the largest).
+        given: (height, width) of what it is made of.
+
+    Raises:
+        UserError: a size that is a shape already.
+    """
+    if fit != "keep":
+        return fit
+    size = shapes.sizes[-1] if options.get("size") is None else read_size(options.get("size"))
+    if not isinstance(size, int):
+        raise UserError("--fit keep takes the shape from what is given: give --size one number, the longest side.")
+    options["size"] = shapes.like(size, *given()).written
+    return "crop"
 
 
 def check_interpolation(s: Settings) -> None:

@@ -125,7 +125,7 @@ def amount_of_work(use: str, s: Settings, model: Cascade, parts: int = 1) -> flo
 
     model, parts: as in `Work`.
     """
-    how, sizes = model.sampling, model.sizes
+    how = model.sampling
     skip = frame_skip(s.num_frames, s.fps)
     keys = -(-s.num_frames // skip) + 1
     first = min(keys, KEY_FRAMES * parts) if use in ("generate", "vary") else 1
@@ -143,11 +143,11 @@ def amount_of_work(use: str, s: Settings, model: Cascade, parts: int = 1) -> flo
     if skip > 1:
         stretches = -(-s.num_frames // (KEY_FRAMES - 1))
         work += stretches * KEY_FRAMES * cost("interpolator", s, model)
-    if s.size > sizes[0]:
+    if s.stage > 0:
         low = "super_resolution_low"
         steps = 1 if low in model.at_once else s.super_resolution_steps[0]
         shared = how.super_resolution_overlap / how.super_resolution_frames
         work += (1 + shared) * s.num_frames * steps * cost(low, s, model)
-    if s.size > sizes[0] and s.size > sizes[1]:
+    if s.stage > 1:
         work += s.num_frames * cost("super_resolution_high", s, model)
     return max(work, 0.01)

@@ -1,5 +1,6 @@
 """D_t from the decoder of a text-to-image pipeline: inflated, and told an image embedding alone."""
 
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -8,6 +9,9 @@ import torch
 from ..conditioning import Conditioning
 from ..errors import UserError
 from ..inflation import VideoUNet, add_conditioning, inflate
+from ..sampling import make_scheduler
+from .adopted import Adopted, millions
+from .meanings import SAMPLING, described
 from .source import Source
 
 NOT_OF_A_SCHEDULE = {"variance_type", "prediction_type"}
@@ -49,6 +53,28 @@ def check_prior_fits(prior: Source, makes: int, decoder: Source, takes: int, tim
             f"The prior of {prior.name} makes embeddings of {makes} numbers, and the decoder of {decoder.name} takes "
             f"{takes // times}: name a prior that belongs to it with --prior."
         )
+
+
+def adopted_from(
+    source: Source,
+    prior: Source,
+    parts: dict[str, Any],
+    decoder: VideoUNet,
+    guidance: float,
+    made: str,
+    codec: Any = None,
+    found: Sequence[str] = (),
+    missing: Sequence[str] = (),
+) -> Adopted:
+    """What comes of all that was read. parts: P's and the encoders; made: what became of the null embedding."""
+    whole = {**parts, "decoder": decoder, "decoder_scheduler": make_scheduler()}
+    found = [*described(parts, prior.name), *found]
+    if codec is not None:
+        whole["codec"] = codec
+        kind = "MoVQ" if type(codec).__name__ == "VQModel" else type(codec).__name__
+        found.append(f"codec: {kind}, {millions(codec)}, from {source.name}")
+    sources = [source] if prior is source else [source, prior]
+    return Adopted(whole, dict(SAMPLING), sources, guidance, found, [told(decoder), made], list(missing))
 
 
 def told(video: VideoUNet) -> str:

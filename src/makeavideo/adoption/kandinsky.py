@@ -4,10 +4,9 @@ import torch
 
 from ..conditioning import Conditioning
 from ..errors import UserError
-from ..sampling import make_scheduler
-from .adopted import Adopted, millions
-from .decoders import check_prior_fits, decoder_of, told
-from .meanings import SAMPLING, described, meanings_of, null_picture, prior_source
+from .adopted import Adopted
+from .decoders import adopted_from, check_prior_fits, decoder_of
+from .meanings import meanings_of, null_picture, prior_source
 from .source import Source
 
 KINDS = ("KandinskyV22Pipeline", "KandinskyV22CombinedPipeline")
@@ -31,12 +30,5 @@ def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: t
     decoder = decoder_of(source, "unet", "scheduler", conditioning, dtype)
     check_prior_fits(from_prior, dim, source, decoder.config.unet_config["encoder_hid_dim"])
     codec = source.network("movq", VQModel, dtype)
-    parts |= {"decoder": decoder, "decoder_scheduler": make_scheduler(), "codec": codec}
-    return Adopted(
-        parts,
-        dict(SAMPLING),
-        [source] if from_prior is source else [source, from_prior],
-        guidance=4.0,
-        found=[*described(parts, from_prior.name), f"codec: MoVQ, {millions(codec)}, from {source.name}"],
-        made=[told(decoder), "null embedding: the image tower's of a black picture"],
-    )
+    made = "null embedding: the image tower's of a black picture"
+    return adopted_from(source, from_prior, parts, decoder, guidance=4.0, made=made, codec=codec)

@@ -9,10 +9,9 @@ import torch
 
 from ..conditioning import WordlessUnclip
 from ..encoders import embed_words
-from ..sampling import make_scheduler
 from .adopted import Adopted
-from .decoders import decoder_of, told
-from .meanings import SAMPLING, described, meanings_of, prior_source, tower_alone
+from .decoders import adopted_from, decoder_of
+from .meanings import meanings_of, prior_source, tower_alone
 from .source import Source
 
 KINDS = ("UnCLIPPipeline",)
@@ -26,15 +25,15 @@ def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: t
         parts["image_encoder"] = tower_alone(image_encoder, dtype)
     conditioning = conditioning_of(source, parts, dtype)
     decoder = decoder_of(source, "decoder", "decoder_scheduler", conditioning, dtype)
-    parts |= {"decoder": decoder, "decoder_scheduler": make_scheduler()}
     size = decoder.config.unet_config["sample_size"]
-    return Adopted(
+    return adopted_from(
+        source,
+        from_prior,
         parts,
-        dict(SAMPLING),
-        [source] if from_prior is source else [source, from_prior],
+        decoder,
         guidance=8.0,
-        found=[*described(parts, from_prior.name), *([f"image tower: {image_encoder}"] if image_encoder else [])],
-        made=[told(decoder), "the decoder's words: those of an empty prompt; its null embedding is the learnt one"],
+        made="the decoder's words: those of an empty prompt; its null embedding is the learnt one",
+        found=[f"image tower: {image_encoder}"] if image_encoder else [],
         missing=[f"super-resolution: frames stay at {size} pixels; Karlo's is not taken, train SR on pictures"],
     )
 

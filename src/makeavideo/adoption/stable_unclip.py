@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from ..conditioning import NoisedEmbedding
-from ..sampling import make_scheduler
-from .adopted import Adopted, millions
-from .decoders import check_prior_fits, decoder_of, told
-from .meanings import SAMPLING, described, meanings_of, prior_source, tower_alone, tower_of
+from .adopted import Adopted
+from .decoders import adopted_from, check_prior_fits, decoder_of
+from .meanings import meanings_of, prior_source, tower_alone, tower_of
 from .source import Source
 
 KINDS = ("StableUnCLIPPipeline", "StableUnCLIPImg2ImgPipeline")
@@ -33,15 +32,8 @@ def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: t
     takes = decoder.config.unet_config["projection_class_embeddings_input_dim"] or 0
     check_prior_fits(from_prior, dim, source, takes, times=2)  # y_e and what its noise level becomes
     codec = source.network("vae", AutoencoderKL, dtype)
-    parts |= {"decoder": decoder, "decoder_scheduler": make_scheduler(), "codec": codec}
-    return Adopted(
-        parts,
-        dict(SAMPLING),
-        [source] if from_prior is source else [source, from_prior],
-        guidance=10.0,
-        found=[*described(parts, from_prior.name), f"codec: AutoencoderKL, {millions(codec)}, from {source.name}"],
-        made=[told(decoder), "the decoder's words: those of an empty prompt; its null embedding is zeros"],
-    )
+    made = "the decoder's words: those of an empty prompt; its null embedding is zeros"
+    return adopted_from(source, from_prior, parts, decoder, guidance=10.0, made=made, codec=codec)
 
 
 @torch.no_grad()

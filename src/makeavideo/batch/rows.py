@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import UserError
+from ..shapes import read_size
 
 ENDINGS = (".csv", ".txt", ".jsonl")
 
@@ -21,6 +22,15 @@ def _text(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
+
+
+def _size(value: Any) -> Any:
+    """As the recipe has it, however it was written: the same videos are known again by it."""
+    found = read_size(value)
+    return found if isinstance(found, int) else found.written
+
+
+Written = Annotated[int | str, BeforeValidator(_size)]
 
 
 class Row(BaseModel):
@@ -39,7 +49,7 @@ class Row(BaseModel):
     num_frames: int | None = None
     seconds: float | None = None
     fps: float = 24.0
-    size: int | None = None
+    size: Written | None = None
     steps: int | None = None
     guidance: float = 2.0
     motion: float | None = None

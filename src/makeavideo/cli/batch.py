@@ -168,7 +168,8 @@ def tell(work: Batch, made: Made, quiet: bool) -> None:
         say_failure(made.job.line, made.error)
     elif not quiet:
         settings = made.job.order.settings
-        what = f"{work.folder / made.job.name}: {settings.num_frames} frames of {settings.size}x{settings.size}"
+        width, height = settings.shape.width, settings.shape.height
+        what = f"{work.folder / made.job.name}: {settings.num_frames} frames of {width}x{height}"
         seed = made.job.order.seed
         console.print(f"{what}, seed {seed}, {made.seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
 

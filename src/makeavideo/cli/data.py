@@ -17,7 +17,10 @@ app = typer.Typer(no_args_is_help=True, help="Build data sets.")
 def data_pack(
     source: Annotated[Path, typer.Argument(help="Folder of pictures, clips, or folders of them.")],
     folder: Annotated[Path, typer.Argument(help="Where to put the shards.")],
-    size: Annotated[int, typer.Option(help="Pixels a side: data.size of the recipes that will read them.")],
+    size: Annotated[
+        str,
+        typer.Option(metavar="PIXELS", help="data.size of the recipes that will read them, a side or width x height."),
+    ],
     quality: Annotated[
         int | None, typer.Option(help="1 to 100; default: stills lossless, clips 80.", min=1, max=100)
     ] = None,
@@ -26,6 +29,7 @@ def data_pack(
 ) -> None:
     """Write small webdataset shards at the training's own size, which train faster and travel."""
     from ..data.pack import pack
+    from ..shapes import read_size
 
     with Progress(console=console) as bar:
         task = bar.add_task("packed", total=None)
@@ -33,7 +37,8 @@ def data_pack(
         def tell(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        packed, report = pack(source, folder, size, quality, background, workers or os.cpu_count() or 1, tell)
+        cores = os.cpu_count() or 1
+        packed, report = pack(source, folder, read_size(size), quality, background, workers or cores, tell)
     made = f"{packed.stills} stills, {packed.clips} clips of {packed.frames} frames"
     console.print(f"{folder}: {made}, {packed.bytes / 1e6:.1f} MB, {packed.psnr:.1f} dB", highlight=False)
     if len(report):

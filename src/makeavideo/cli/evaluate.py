@@ -208,7 +208,7 @@ def motion(
     give([result], output)
 
 
-def generator_of(model: Path | None, frames: int, size: int | None, fps: float, steps: int, guidance: float):
+def generator_of(model: Path | None, frames: int, size: str | None, fps: float, steps: int, guidance: float):
     """`generate(prompts, seed)` by a cascade's folder."""
     import numpy as np
     import torch
@@ -223,7 +223,7 @@ def generator_of(model: Path | None, frames: int, size: int | None, fps: float, 
         videos: Any = pipe(
             prompts,
             num_frames=frames,
-            size=size or pipe.sizes[0],
+            size=pipe.sizes[0] if size is None else size,
             fps=fps,
             num_inference_steps=steps,
             guidance_scale=guidance,
@@ -237,7 +237,9 @@ def generator_of(model: Path | None, frames: int, size: int | None, fps: float, 
 
 
 Frames = Annotated[int, typer.Option("--frames", min=2, help="Frames to make.")]
-Size = Annotated[int | None, typer.Option(help="Pixels a side; default: the smallest the cascade makes.")]
+Size = Annotated[
+    str | None, typer.Option(metavar="PIXELS", help="As of generate; default: the smallest the cascade makes.")
+]
 Fps = Annotated[float, typer.Option(help="Frames a second.")]
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
 Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is off.")]

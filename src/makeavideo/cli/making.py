@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..included import default_model
-from ..orders import Abilities, Machine, Model, Order
+from ..orders import Abilities, Additions, Machine, Model, Order
 from .options import console
 from .progress import ProgressLine
 
@@ -23,6 +23,7 @@ class Command:
         options: see `orders.asked`.
         fast: the smallest size, if none is asked for.
         count: of videos; where there are several, each name has its seed.
+        keep: (height, width) of what is given, where the video is to have its shape.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Command:
         quality: int | None,
         quiet: bool,
         count: int = 1,
+        keep: Callable[[], tuple[int, int]] | None = None,
+        additions: Additions | None = None,
     ):
         from ..media.formats import check_writable
 
@@ -48,9 +51,12 @@ class Command:
             check_writable(one, fps=options.get("fps"), quality=quality)
         self.options, self.machine, self.quality, self.quiet = options, machine, quality, quiet
         self.folder = model or default_model()
-        self.settings = Abilities.of(self.folder).settle(self.options, fast)
+        self.settings = Abilities.of(self.folder).settle(self.options, fast, keep)
+        for one in self.outputs.values():
+            check_writable(one, size=self.settings.shape)
         self.started = time.monotonic()
         self.model: Model | None = None
+        self.additions = additions
 
     def run(self, use: str, call: Callable[..., Any], what: dict[str, Any], given: int = 0, parts: int = 1) -> None:
         """`call(pipe, **options)` makes a video; `what` it is made of goes into the file.
@@ -62,8 +68,8 @@ class Command:
             with ProgressLine(console, self.quiet) as line:
                 made = self.make(order, output, line, call, given)
             if not self.quiet:
-                seconds, size = time.monotonic() - self.started, self.settings.size
-                said = f"{output}: {made} frames of {size}x{size}"
+                seconds, shape = time.monotonic() - self.started, self.settings.shape
+                said = f"{output}: {made} frames of {shape.width}x{shape.height}"
                 console.print(f"{said}, seed {seed}, {seconds:.1f} s", highlight=False, soft_wrap=True)
             self.started = time.monotonic()
 
@@ -72,7 +78,7 @@ class Command:
         from ..media.writer import VideoWriter, terminate_as_interrupt
 
         if self.model is None:
-            self.model = Model(self.folder, self.machine)
+            self.model = Model(self.folder, self.machine, self.additions)
         line.begin(order, self.model.pipe, given)
         recipe = self.model.recipe(order)
         with terminate_as_interrupt():

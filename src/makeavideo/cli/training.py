@@ -21,8 +21,20 @@ def train(
     pictures: Annotated[list[str] | None, typer.Option(help="Folder or shard of your captioned pictures.")] = None,
     clips: Annotated[list[str] | None, typer.Option(help="Folder or shard of your clips.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder of the model that a plan makes.")] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Count what a recipe of decoder-video takes, and train nothing.")
+    ] = False,
 ) -> None:
     """Train one stage, or a whole cascade by a plan; the same command goes on where a plan was stopped."""
+    if memory:
+        from ..training.recipe import load_recipe
+
+        recipe = load_recipe(path, overrides or ())
+        from ..training.memory import count
+
+        for line in count(recipe).lines():
+            console.print(line, highlight=False, markup=False)
+        return
     from ..training.plan import Wishes, check
 
     wishes = Wishes(

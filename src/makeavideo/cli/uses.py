@@ -1,12 +1,14 @@
 """`make-a-video generate | animate | interpolate | vary | extend`: the five uses."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import UserError
-from ..orders import Machine, asked, read_story
+from ..media.inputs import shape_of, shape_of_video
+from ..orders import Additions, Machine, asked, read_story
 from ..orders import generate as from_words
 from .making import Command
 from .options import (
@@ -18,8 +20,11 @@ from .options import (
     Fps,
     Guidance,
     Loop,
+    Lora,
     Model,
     Motion,
+    MotionModule,
+    MotionModuleScale,
     NumFrames,
     Offload,
     Output,
@@ -57,6 +62,9 @@ def generate(
     dtype: Dtype = None,
     device: Device = None,
     offload: Offload = None,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a video from a sentence, or from a story of several."""
@@ -68,8 +76,9 @@ def generate(
     if story:
         seconds = sum(length for _, length in story)
     how = Machine(dtype, device, offload)
+    more = Additions.read(motion_module, motion_module_scale, lora)
     options = asked(num_frames, seconds, fps, size, steps, guidance, motion, loop, fast)
-    command = Command(output, model, seed, options, fast, how, quality, quiet, count)
+    command = Command(output, model, seed, options, fast, how, quality, quiet, count, additions=more)
     recipe = {"prompt": story or prompt, "negative_prompt": negative}
     command.run("generate", from_words(story or prompt or "", negative), recipe, parts=len(story) if story else 1)
 
@@ -95,16 +104,21 @@ def animate(
     dtype: Dtype = None,
     device: Device = None,
     offload: Offload = None,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
     """Set a picture in motion."""
     from ..settings import check_prompt_weight
 
     check_prompt_weight(prompt_weight)
+    fit, keep = settled_fit(fit, lambda: shape_of(picture))
     read_picture_early(picture, fit, background)
     how = Machine(dtype, device, offload)
+    more = Additions.read(motion_module, motion_module_scale, lora)
     options = asked(num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast)
-    command = Command(output, model, seed, options, fast, how, quality, quiet)
+    command = Command(output, model, seed, options, fast, how, quality, quiet, keep=keep, additions=more)
 
     def call(pipe, **options):
         return pipe.animate(picture, prompt, prompt_weight, fit, background, **options)
@@ -132,16 +146,21 @@ def interpolate(
     dtype: Dtype = None,
     device: Device = None,
     offload: Offload = None,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
     """Pass from one picture to another."""
     from ..settings import check_interpolation
 
+    fit, keep = settled_fit(fit, lambda: shape_of(first))
     for picture in (first, last):
         read_picture_early(picture, fit, background)
     how = Machine(dtype, device, offload)
+    more = Additions.read(motion_module, motion_module_scale, lora)
     options = asked(num_frames, seconds, fps, size, steps, 2.0, motion, loop, fast)
-    command = Command(output, model, seed, options, fast, how, quality, quiet)
+    command = Command(output, model, seed, options, fast, how, quality, quiet, keep=keep, additions=more)
     check_interpolation(command.settings)
 
     def call(pipe, **options):
@@ -171,9 +190,13 @@ def vary(
     dtype: Dtype = None,
     device: Device = None,
     offload: Offload = None,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
     """Make another video of the same meaning."""
+    fit, keep = settled_fit(fit, lambda: shape_of_video(video))
     found = open_video_early(video, fit, background)
     if keep_timing:
         if num_frames is not None or seconds is not None:
@@ -181,8 +204,9 @@ def vary(
         fps = min(60.0, max(1.0, found.fps))
         num_frames = max(1, round(found.duration * fps))
     how = Machine(dtype, device, offload)
+    more = Additions.read(motion_module, motion_module_scale, lora)
     options = asked(num_frames, seconds, fps, size, steps, guidance, motion, loop, fast)
-    command = Command(output, model, seed, options, fast, how, quality, quiet)
+    command = Command(output, model, seed, options, fast, how, quality, quiet, keep=keep, additions=more)
 
     def call(pipe, **options):
         return pipe.vary(video, fit, background, **options)
@@ -211,23 +235,33 @@ def extend(
     dtype: Dtype = None,
     device: Device = None,
     offload: Offload = None,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
     from ..settings import check_prompt_weight
 
     check_prompt_weight(prompt_weight)
+    fit, keep = settled_fit(fit, lambda: shape_of_video(video))
     found = open_video_early(video, fit, background)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
     how = Machine(dtype, device, offload)
+    more = Additions.read(motion_module, motion_module_scale, lora)
     options = asked(num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast)
-    command = Command(output, model, seed, options, fast, how, quality, quiet)
+    command = Command(output, model, seed, options, fast, how, quality, quiet, keep=keep, additions=more)
 
     def call(pipe, **options):
         return pipe.extend(video, prompt, prompt_weight, fit, background, **options)
 
     recipe = {"video": video.name, "prompt": prompt, "prompt_weight": prompt_weight, "fit": fit}
     command.run("extend", call, recipe, given=round(found.duration * rate))
+
+
+def settled_fit(fit: str, given: Callable[[], tuple[int, int]]) -> tuple[str, Callable[[], tuple[int, int]] | None]:
+    """(how what is given is fitted, its shape where the video is to keep it: then no more than a rim is cut)."""
+    return ("crop", given) if fit == "keep" else (fit, None)
 
 
 def read_picture_early(path: Path, fit: Any, background: str) -> None:

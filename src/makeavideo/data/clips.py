@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ..errors import UserError
 from ..media.clip import Clock
 from .curriculum import FrameRateCurriculum
-from .decode import Decoded, clip_clock, decode_clip, decode_frames
+from .decode import Decoded, FrameSize, clip_clock, decode_clip, decode_frames
 from .index import CLIPS, PILLOW_CLIPS, Include
 from .reader import DEFAULT_CACHE, ItemReader, Unfit
 from .report import NOT_AT_EVERY_RATE
@@ -30,7 +30,8 @@ class UnlabelledClips(ItemReader, Dataset):
 
     root: a folder, a .tar shard or a list of them, with mp4, mov, webm, mkv, avi, ts, wmv, 3gp, mpg, flv, gif,
         animated webp or apng files of any frame rate, variable ones too. No text is ever read.
-    size: pixels; frames that are not square are scaled on their short side and cropped at their centre.
+    size: (height, width) in pixels, or one number for a square; other frames are scaled until they cover it, and
+        cropped at their centre.
     fps: a FrameRateCurriculum, or a number for a constant rate. A frame is the one nearest in time.
     short: what becomes of a clip that does not last num_frames at the rate: "loop" (time modulo its duration) or
         "skip" (another clip is drawn instead; it is named in "skipped").
@@ -39,7 +40,7 @@ class UnlabelledClips(ItemReader, Dataset):
     background, crop, include, cache_bytes: as in CaptionedImages; the crop is the same for all frames.
 
     A sample is asked for with (index, seed) or (index, seed, progress), progress 0..1 being the curriculum's, and
-    depends on nothing else: {"pixels": float tensor (num_frames, 3, size, size) in [-1, 1], "fps": float,
+    depends on nothing else: {"pixels": float tensor (num_frames, 3, height, width) in [-1, 1], "fps": float,
     "key": stem, "index": int, "skipped": [(path, reason)]}; key and index are those of the clip delivered.
     UserError: root does not exist, holds no clip, or none of them can be read (or lasts long enough, with "skip").
     """
@@ -47,12 +48,12 @@ class UnlabelledClips(ItemReader, Dataset):
     def __init__(
         self,
         root: str | Path | Sequence[str | Path],
-        size: int,
+        size: FrameSize,
         num_frames: int = 16,
         fps: FrameRateCurriculum | float = 24.0,
         short: str = "loop",
         background: str = "#ffffff",
-        crop: int | None = None,
+        crop: FrameSize | None = None,
         frame_skip: int | tuple[int, int] = 1,
         include: Include = None,
         cache_bytes: int = DEFAULT_CACHE,
@@ -106,7 +107,7 @@ class UnlabelledClips(ItemReader, Dataset):
         return decoded
 
     def _frames(self, index: int, chosen: np.ndarray, clock: Clock) -> np.ndarray:
-        size = len(clock.times) * self.size * self.size * 3
+        size = len(clock.times) * self.size[0] * self.size[1] * 3
         short = len(clock.times) <= KEPT_WHOLE and size <= self.cache.limit // 16
         if short or self.cache.get(index) is not None:
             return self._decoded(index).frames[chosen]

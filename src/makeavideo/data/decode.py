@@ -1,4 +1,4 @@
-"""Decoding of pictures and clips, to squares of the training's size; `media.decoder` and `media.animations` do it."""
+"""Decoding of pictures and clips, to frames of the training's shape; `media.decoder` and `media.animations` do it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from PIL import Image
 
 from ..errors import UserError
 from ..media.clip import Clip, Clock, open_by_content
-from ..media.pictures import Unreadable, load_picture, parse_background, to_square, unreadable
+from ..media.pictures import Unreadable, load_picture, parse_background, sides, to_shape, unreadable
 from .index import Source
 
+FrameSize = int | tuple[int, int]
+"""(height, width) in pixels, or one number for a square."""
 
-def decode_picture(source: Source, size: int, background: tuple[int, int, int]) -> np.ndarray:
-    """uint8 (1, size, size, 3), turned as its EXIF says; Unreadable for anything that is not a whole picture."""
-    return to_square(load_picture(io.BytesIO(source.read()), background, 2 * size), size)[None]
+
+def decode_picture(source: Source, size: FrameSize, background: tuple[int, int, int]) -> np.ndarray:
+    """uint8 (1, height, width, 3), turned as its EXIF says; Unreadable for anything that is not a whole picture."""
+    return to_shape(load_picture(io.BytesIO(source.read()), background, 2 * max(sides(size))), size)[None]
 
 
 @dataclass
 class Decoded:
-    """All frames of a clip, uint8 (n, size, size, 3), and their clock."""
+    """All frames of a clip, uint8 (n, height, width, 3), and their clock."""
 
     frames: np.ndarray
     clock: Clock
@@ -61,31 +64,33 @@ def _of_several(clock: Clock) -> Clock:
     return clock
 
 
-def decode_clip(source: Source, size: int, background: tuple[int, int, int]) -> Decoded:
+def decode_clip(source: Source, size: FrameSize, background: tuple[int, int, int]) -> Decoded:
     """All of a clip."""
     with _opened(source) as clip:
         if not clip.by_index:  # decoding tells the clock: so that it is decoded once
-            frames = [_square(frame, size) for frame, _ in clip.frames(background)]
+            frames = [_fitted(frame, size) for frame, _ in clip.frames(background)]
             return Decoded(np.stack(frames), _of_several(clip.clock()))
         clock = _of_several(clip.clock())
         wanted = range(len(clock.times))
-        return Decoded(np.stack([_square(frame, size) for frame in clip.at(clock, wanted, background)]), clock)
+        return Decoded(np.stack([_fitted(frame, size) for frame in clip.at(clock, wanted, background)]), clock)
 
 
 def decode_frames(
-    source: Source, clock: Clock, wanted: Sequence[int], size: int, background: tuple[int, int, int]
+    source: Source, clock: Clock, wanted: Sequence[int], size: FrameSize, background: tuple[int, int, int]
 ) -> np.ndarray:
-    """uint8 (len(wanted), size, size, 3): the frames of these ascending indices, and no others decoded than needed."""
+    """uint8 (len(wanted), height, width, 3): the frames of these ascending indices, no others decoded than needed."""
     with _opened(source) as clip:
-        return np.stack([_square(frame, size) for frame in clip.at(clock, wanted, background)])
+        return np.stack([_fitted(frame, size) for frame in clip.at(clock, wanted, background)])
 
 
-def _square(frame: np.ndarray, size: int) -> np.ndarray:
-    return to_square(Image.fromarray(frame), size)
+def _fitted(frame: np.ndarray, size: FrameSize) -> np.ndarray:
+    return to_shape(Image.fromarray(frame), size)
 
 
-def decode(source: str | Path | Source, size: int, background: str = "#ffffff") -> tuple[np.ndarray, np.ndarray, float]:
-    """(frames uint8 (n, size, size, 3), times seconds (n,), duration seconds) of any clip; Unreadable if it is none."""
+def decode(
+    source: str | Path | Source, size: FrameSize, background: str = "#ffffff"
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(frames uint8 (n, height, width, 3), times seconds (n,), duration seconds) of any clip, or Unreadable."""
     if not isinstance(source, Source):
         source = Source(os.path.abspath(source), Path(source).name)
     decoded = decode_clip(source, size, parse_background(background))

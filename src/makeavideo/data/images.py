@@ -9,7 +9,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from ..media.pictures import Unreadable
-from .decode import decode_picture
+from .decode import FrameSize, decode_picture
 from .index import PICTURES, Include
 from .reader import DEFAULT_CACHE, ItemReader
 from .wordings import CaptionDraw, Wordings, read_wordings, remarks
@@ -21,17 +21,18 @@ class CaptionedImages(ItemReader, Dataset):
     root: a folder, a .tar shard or a list of them. In folders (searched recursively) a picture (jpg, png, webp, bmp,
         tif) belongs with the .txt (one caption a line) or .json (keys: `wordings.read_wordings`) of the same name;
         shards are those of webdataset, as img2dataset writes them.
-    size: pixels; a picture that is not square is scaled on its short side and cropped at its centre.
+    size: (height, width) in pixels, or one number for a square; other pictures are scaled until they cover it, and
+        cropped at their centre.
     background: any Pillow colour; alpha is composed on it before resizing.
-    crop: random crop of crop x crop pixels after resizing.
+    crop: random crop of so many pixels after resizing, given as the size is.
     include: only pictures whose stem is in this set, or for whose stem this function is true.
     cache_bytes: memory for resized pictures (uint8), in each process that reads.
     need_captions: leave out pictures without one; if false, theirs is "".
 
     A sample is asked for with (index, seed) or (index, seed, progress) and depends on nothing else:
-    {"pixels": float tensor (1, 3, size, size) in [-1, 1], "caption": str, "words": str, the wordings that the caption
-    is made of, a line each, "key": stem, "index": int, "skipped": [(path, reason)]}; key and index are those of the
-    picture delivered.
+    {"pixels": float tensor (1, 3, height, width) in [-1, 1], "caption": str, "words": str, the wordings that the
+    caption is made of, a line each, "key": stem, "index": int, "skipped": [(path, reason)]}; key and index are
+    those of the picture delivered.
     A picture that cannot be read or has no caption is replaced by another one and named in "skipped".
     UserError: root does not exist, holds no picture, or none of them can be read.
     """
@@ -39,9 +40,9 @@ class CaptionedImages(ItemReader, Dataset):
     def __init__(
         self,
         root: str | Path | Sequence[str | Path],
-        size: int,
+        size: FrameSize,
         background: str = "#ffffff",
-        crop: int | None = None,
+        crop: FrameSize | None = None,
         include: Include = None,
         cache_bytes: int = DEFAULT_CACHE,
         need_captions: bool = True,

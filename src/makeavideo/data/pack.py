@@ -1,6 +1,6 @@
 """Pictures and clips at the training's own size, in webdataset shards: small enough to travel, quick to read.
 
-A reader turns every picture into `size` x `size` RGB before anything else. Here that is done once, by the reader's own
+A reader turns every picture into RGB of `size` before anything else. Here that is done once, by the reader's own
 functions, and written down: a stage that trains at this size gets the same pictures from the shards as from the
 folders, transparent ones composed on the background. Stills are lossless WebP; clips are AVIF, which codes what moves,
 with full colour resolution: animated WebP halves it, and at 64 pixels a small part is then a grey smear.
@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image, features
 
 from ..errors import UserError
-from ..media.pictures import Unreadable, open_image, parse_background
-from .decode import decode, decode_picture
+from ..media.pictures import Unreadable, open_image, parse_background, sides
+from .decode import FrameSize, decode, decode_picture
 from .index import CLIPS, PICTURES, Item, Source, list_items
 from .report import RENAMED, SkipReport
 
@@ -62,7 +62,7 @@ class Packed:
 def pack(
     source: Path,
     out: Path,
-    size: int,
+    size: FrameSize,
     quality: int | None = None,
     background: str = "#ffffff",
     workers: int = 1,
@@ -72,7 +72,7 @@ def pack(
 
     Args:
         source: a folder of pictures (with the .txt or .json that captions them) and clips, or of shards.
-        size: pixels a side; what is not square is cropped at its centre, as in training.
+        size: (height, width) in pixels, or one number for a square; the rest is cropped, as in training.
         quality: 1 to 100, of clips and stills; None: stills lossless, clips QUALITY.
         background: colour that transparent pixels are composed on; a recipe's `data.background` changes it no more.
         workers: processes.
@@ -87,7 +87,7 @@ def pack(
     Raises:
         UserError: no such folder, nothing to pack, `out` inside `source`, a wrong size, quality or background.
     """
-    if size < 1 or (quality is not None and not 1 <= quality <= 100):
+    if min(sides(size)) < 1 or (quality is not None and not 1 <= quality <= 100):
         raise UserError(f"The size must be at least 1 and the quality 1 to 100, not {size} and {quality}.")
     if not features.check("avif"):
         raise UserError("This Pillow was built without AVIF: pip install --upgrade 'pillow>=11.3'.")
@@ -191,7 +191,9 @@ class _Shards:
         return self.written
 
 
-def encode_item(item: Item, size: int, quality: int | None, background: str) -> tuple[dict[str, bytes], Packed | str]:
+def encode_item(
+    item: Item, size: FrameSize, quality: int | None, background: str
+) -> tuple[dict[str, bytes], Packed | str]:
     """({extension: content}, what they are), or ({}, why the file cannot be read). Runs in a process of its own."""
     try:
         if _is_clip(item.media):
@@ -227,7 +229,7 @@ def _is_clip(source: Source) -> bool:
 
 
 def encode_clip(frames: np.ndarray, times: np.ndarray, duration: float, quality: int) -> tuple[bytes, np.ndarray]:
-    """(animated AVIF, the frames in it): uint8 (n, size, size, 3), shown from `times` on, `duration` seconds in all."""
+    """(animated AVIF, the frames in it): uint8 (n, height, width, 3), shown from `times` on, `duration` seconds."""
     starts = [round(time * 1000) for time in times]
     keep = [0]
     for index in range(1, len(starts)):

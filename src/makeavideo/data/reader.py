@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..media.pictures import Unreadable, parse_background
+from ..media.pictures import Unreadable, parse_background, sides
+from .decode import FrameSize
 from .index import Include, list_items
 
 DEFAULT_CACHE = 4 * 2**30
@@ -61,15 +62,15 @@ class ItemReader:
         self,
         root: str | Path | Sequence[str | Path],
         extensions: set[str],
-        size: int,
+        size: FrameSize,
         background: str,
-        crop: int | None,
+        crop: FrameSize | None,
         include: Include,
         cache_bytes: int,
     ) -> None:
-        if size < 1 or (crop is not None and not 1 <= crop <= size):
+        self.size, self.crop = sides(size), None if crop is None else sides(crop)
+        if not all(1 <= part <= whole for part, whole in zip(self.crop or self.size, self.size, strict=True)):
             raise UserError(f"The crop must lie between 1 and the size {size}, not {crop}; the size must be positive.")
-        self.size, self.crop = size, crop
         self.background = parse_background(background)
         self.root = root
         self.items, self.passed_by = list_items(root, extensions, include)
@@ -144,11 +145,11 @@ class ItemReader:
         )
 
     def cut(self, frames: np.ndarray, rng: random.Random) -> np.ndarray:
-        """The same random crop of every frame, (n, size, size, 3) -> (n, crop, crop, 3)."""
+        """The same random crop of every frame, (n, *size, 3) -> (n, *crop, 3)."""
         if self.crop is None:
             return frames
-        top, left = (rng.randint(0, self.size - self.crop) for _ in range(2))
-        return frames[:, top : top + self.crop, left : left + self.crop]
+        top, left = (rng.randint(0, whole - part) for whole, part in zip(self.size, self.crop, strict=True))
+        return frames[:, top : top + self.crop[0], left : left + self.crop[1]]
 
 
 def to_pixels(frames):

@@ -1,4 +1,4 @@
-"""Pictures and videos as people have them -> square RGB frames: any size, turn, depth, transparency and frame rate.
+"""Pictures and videos as people have them -> RGB frames of a shape: any turn, depth, transparency and frame rate.
 
 Everything is uint8 RGB, as in `media.reader`. A video is decoded frame by frame and is never in memory as a whole.
 """
@@ -16,10 +16,28 @@ from PIL import Image
 
 from ..errors import UserError
 from .memory import array_of, clip_of
-from .pictures import Fit, Unreadable, as_seen, check_square, load_picture, parse_background, to_square
+from .pictures import (
+    Fit,
+    Unreadable,
+    as_seen,
+    check_shape,
+    load_picture,
+    parse_background,
+    sides,
+    to_shape,
+)
 from .reader import open_clip
 
-__all__ = ["Picture", "Video", "VideoInput", "open_video", "read_picture", "sample_frames"]
+__all__ = [
+    "Picture",
+    "Video",
+    "VideoInput",
+    "open_video",
+    "read_picture",
+    "sample_frames",
+    "shape_of",
+    "shape_of_video",
+]
 
 Picture = str | os.PathLike[str] | np.ndarray | Image.Image | Any
 """A file, a PIL image, an array (height, width, 3) or a tensor (3, height, width); see `media.memory`."""
@@ -28,7 +46,9 @@ Video = str | os.PathLike[str] | np.ndarray | Sequence[Image.Image] | Any
 width, 3), a tensor (frames, 3, height, width)."""
 
 
-def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", background: str = "#ffffff") -> np.ndarray:
+def read_picture(
+    path: Picture, size: int | tuple[int, int] | None = None, fit: Fit = "crop", background: str = "#ffffff"
+) -> np.ndarray:
     """A picture file of any kind that Pillow reads, as uint8 (height, width, 3) RGB; an animation's first frame.
 
     A picture in memory is taken as it is.
@@ -37,8 +57,8 @@ def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", back
     composed on the background before any resizing.
 
     Args:
-        size: pixels a side of the square that is wanted; None: the picture as it is.
-        fit: "crop": the short side is scaled to `size` and the centre is cut out; "pad": the whole picture, with
+        size: (height, width) that is wanted, or pixels a side of a square; None: the picture as it is.
+        fit: "crop": it is scaled until it covers that, and the centre is cut out; "pad": the whole picture, with
             `background` beside or above and below it.
         background: a colour as Pillow understands it.
 
@@ -46,11 +66,11 @@ def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", back
         UserError: no such file, not a picture, cut off, more than 64 megapixels; a wrong size, fit or background.
     """
     colour = parse_background(background)
-    check_square(size, fit)
+    check_shape(size, fit)
     if not isinstance(path, str | os.PathLike):
         image = path if isinstance(path, Image.Image) else Image.fromarray(array_of(path))
         image = as_seen(image, colour)
-        return np.array(image) if size is None else to_square(image, size, fit, colour)
+        return np.array(image) if size is None else to_shape(image, size, fit, colour)
     text = os.fspath(path)
     if not os.path.exists(text):
         raise UserError(f"the picture {text} does not exist: check its name")
@@ -62,12 +82,28 @@ def read_picture(path: Picture, size: int | None = None, fit: Fit = "crop", back
         if os.path.getsize(text) == 0:
             raise UserError(f"the picture {text} is empty: copy or download it again")
         with open(text, "rb") as file:
-            image = load_picture(file, colour, None if size is None else 2 * size)
+            image = load_picture(file, colour, None if size is None else 2 * max(sides(size)))
     except OSError as error:
         raise UserError(f"the picture {text} cannot be opened: {(error.strerror or str(error)).lower()}") from error
     except Unreadable as error:
         raise UserError(_picture_problem(text, str(error))) from error
-    return np.array(image) if size is None else to_square(image, size, fit, colour)
+    return np.array(image) if size is None else to_shape(image, size, fit, colour)
+
+
+def shape_of(picture: Picture) -> tuple[int, int]:
+    """(height, width) of a picture as `read_picture` gives it. Raises UserError as that does."""
+    height, width = read_picture(picture).shape[:2]
+    return height, width
+
+
+def shape_of_video(video: Video) -> tuple[int, int]:
+    """(height, width) of a video's frames as they are shown. Raises UserError as `open_video` does."""
+    if not isinstance(video, str | os.PathLike):
+        height, width = clip_of(video).shape[1:3]
+        return height, width
+    with open_clip(video) as clip:
+        info = clip.info()
+    return info.height, info.width
 
 
 def _picture_problem(text: str, reason: str) -> str:
@@ -92,8 +128,8 @@ def _picture_problem(text: str, reason: str) -> str:
 class VideoInput:
     """A video that is decoded while it is iterated over, frame by frame, as often as wanted; see `open_video`.
 
-    Iterating gives uint8 (size, size, 3) frames, `num_frames` of them, `1 / fps` seconds apart: each is the one nearest
-    in time. It raises UserError where the file turns out to be damaged.
+    Iterating gives uint8 (height, width, 3) frames, `num_frames` of them, `1 / fps` seconds apart: each is the one
+    nearest in time. It raises UserError where the file turns out to be damaged.
 
     Attributes:
         fps: frames a second that iterating gives, constant.
@@ -109,7 +145,7 @@ class VideoInput:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        size: int,
+        size: int | tuple[int, int],
         fps: float | None = None,
         fit: Fit = "crop",
         background: str = "#ffffff",
@@ -117,7 +153,7 @@ class VideoInput:
         self._path, self._size = os.fspath(path), size
         self._fit: Fit = fit
         self._background = parse_background(background)
-        check_square(size, fit)
+        check_shape(size, fit)
         if fps is not None and not (math.isfinite(fps) and 0.01 <= fps <= 240):
             raise UserError(f"the frame rate is {fps}: it must lie between 0.01 and 240")
         with open_clip(path) as clip:
@@ -134,39 +170,41 @@ class VideoInput:
     def at(self, times: Iterable[float]) -> Iterator[np.ndarray]:
         """The frame nearest to each time, in ascending seconds after the first frame; the earlier of two equally near.
 
-        uint8 (size, size, 3) each; decoding stops after the last one.
+        uint8 (height, width, 3) each; decoding stops after the last one.
         """
         wanted = self._clock.nearest(np.fromiter(times, np.float64))
         with open_clip(self._path) as clip:
-            before = square = None
+            before = made = None
             for frame in clip.at(self._clock, wanted.tolist(), self._background):
-                square = square if frame is before and square is not None else self._square(frame)
+                made = made if frame is before and made is not None else self._fitted(frame)
                 before = frame
-                yield square.copy()
+                yield made.copy()
 
-    def _square(self, frame: np.ndarray) -> np.ndarray:
-        return to_square(Image.fromarray(frame), self._size, self._fit, self._background)
+    def _fitted(self, frame: np.ndarray) -> np.ndarray:
+        return to_shape(Image.fromarray(frame), self._size, self._fit, self._background)
 
 
 class _FrameArray(VideoInput):
     """A clip in memory, uint8 (frames, height, width, 3), with the ways of a `VideoInput`."""
 
-    def __init__(self, frames: np.ndarray, size: int, fps: float | None, fit: Fit, background: str) -> None:
+    def __init__(
+        self, frames: np.ndarray, size: int | tuple[int, int], fps: float | None, fit: Fit, background: str
+    ) -> None:
         self._frames, self._size, self._fit = frames, size, fit
         self._background = parse_background(background)
-        check_square(size, fit)
+        check_shape(size, fit)
         self.fps = float(fps or 24)
         self.num_frames = len(frames)
         self.duration = self.num_frames / self.fps
 
     def at(self, times: Iterable[float]) -> Iterator[np.ndarray]:
         for time in times:
-            yield self._square(self._frames[min(max(round(time * self.fps), 0), self.num_frames - 1)])
+            yield self._fitted(self._frames[min(max(round(time * self.fps), 0), self.num_frames - 1)])
 
 
 def open_video(
     path: Video,
-    size: int,
+    size: int | tuple[int, int],
     fps: float | None = None,
     fit: Fit = "crop",
     background: str = "#ffffff",
@@ -177,7 +215,7 @@ def open_video(
     Frames that are not wanted are decoded only where the wanted ones need them.
 
     Args:
-        size: pixels a side of the square frames.
+        size: (height, width) of the frames, or pixels a side of square ones.
         fps: frames a second that are wanted; None: the file's own, the mean where it varies.
         fit, background: as in `read_picture`.
 
@@ -190,8 +228,10 @@ def open_video(
     return VideoInput(path, size, fps, fit, background)
 
 
-def sample_frames(path: Video, count: int, size: int, fit: Fit = "crop", background: str = "#ffffff") -> np.ndarray:
-    """uint8 (count, size, size, 3): frames spread evenly over a whole video, each from the middle of an equal part.
+def sample_frames(
+    path: Video, count: int, size: int | tuple[int, int], fit: Fit = "crop", background: str = "#ffffff"
+) -> np.ndarray:
+    """uint8 (count, height, width, 3): frames spread evenly over a whole video, each from the middle of an equal part.
 
     Only the frames returned are ever in memory. Arguments and errors as in `open_video`; where the video has fewer
     frames than `count`, they repeat.

@@ -1,4 +1,4 @@
-"""Pictures of any turn, depth, transparency and colour space -> 8-bit RGB, and squares of them."""
+"""Pictures of any turn, depth, transparency and colour space -> 8-bit RGB, fitted into a shape."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ __all__ = [
     "Fit",
     "TooManyPixels",
     "Unreadable",
-    "check_square",
+    "check_shape",
     "load_picture",
     "open_image",
     "parse_background",
+    "sides",
     "to_rgb",
-    "to_square",
+    "to_shape",
     "unreadable",
 ]
 
@@ -34,8 +35,9 @@ SCALER = 0x4 | 0x2000 | 0x40000
 
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 
-Fit = Literal["crop", "pad"]
-"""How a picture becomes a square: its centre, or the whole of it on a background."""
+Fit = Literal["crop", "pad", "keep"]
+"""How a picture gets a video's shape: its centre, or the whole of it on a background. Keep: the video gets its shape,
+which whoever makes the video settles (`settings.keep_shape`), so that nothing here is asked for it."""
 
 
 class Unreadable(Exception):
@@ -143,31 +145,45 @@ def to_srgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def to_square(
-    image: Image.Image, size: int, fit: Fit = "crop", background: tuple[int, int, int] = (255, 255, 255)
+def to_shape(
+    image: Image.Image,
+    shape: int | tuple[int, int],
+    fit: Fit = "crop",
+    background: tuple[int, int, int] = (255, 255, 255),
 ) -> np.ndarray:
-    """RGB image -> uint8 (size, size, 3) by antialiased Lanczos; `fit` as in `read_picture`."""
-    width, height = image.size
+    """RGB image -> uint8 (height, width, 3) by antialiased Lanczos; `fit` as in `read_picture`.
+
+    shape: (height, width), or one number for a square.
+    """
+    height, width = sides(shape)
     if fit == "pad":
-        scale = size / max(width, height)
-        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        scale = min(width / image.width, height / image.height)
+        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         if inner != image.size:
             image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        canvas = Image.new("RGB", (size, size), background)
-        canvas.paste(image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        canvas = Image.new("RGB", (width, height), background)
+        canvas.paste(image, ((width - inner[0]) // 2, (height - inner[1]) // 2))
         return np.array(canvas)
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    if side != size:
-        box = (left, top, left + side, top + side)
-        image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
-    elif image.size != (size, size):
-        image = image.crop((int(left), int(top), int(left) + size, int(top) + size))
+    wider = image.width * height > image.height * width
+    across = image.height * width / height if wider else image.width  # the part that is seen
+    down = image.height if wider else image.width * height / width
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    if (across, down) != (width, height):
+        box = (left, top, left + across, top + down)
+        image = image.resize((width, height), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+    elif image.size != (width, height):
+        image = image.crop((int(left), int(top), int(left) + width, int(top) + height))
     return np.array(image)
 
 
-def check_square(size: int | None, fit: str) -> None:
-    if size is not None and size < 1:
-        raise UserError(f"the size is {size} pixels: it must be at least 1")
+def sides(shape: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width); of one number, a square's."""
+    return (shape, shape) if isinstance(shape, int) else (int(shape[0]), int(shape[1]))
+
+
+def check_shape(shape: int | tuple[int, int] | None, fit: str) -> None:
+    if shape is not None and min(sides(shape)) < 1:
+        said = shape if isinstance(shape, int) else f"{shape[1]}x{shape[0]}"
+        raise UserError(f"the size is {said} pixels: it must be at least 1")
     if fit not in ("crop", "pad"):
-        raise UserError(f"the fit is {fit!r}: it must be crop or pad")
+        raise UserError(f"the fit is {fit!r}: it must be crop or pad, or keep where a video gets its shape")

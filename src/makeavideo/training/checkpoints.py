@@ -23,7 +23,6 @@ from .saved_state import Damaged, on_disk, read_state, write_state
 from .stages import Stage
 from .stages.base import Companion
 
-CHECKPOINTS_KEPT = 2
 CONTENTS = "checkpoint.json"
 """Names the files of a checkpoint with the SHA-256 of each."""
 
@@ -57,12 +56,14 @@ class Kept:
     average: Averaged
     companions: list[Companion]
     scaler: Any = None
+    newest: int = 2
+    """Checkpoints that are kept."""
 
     def parts(self) -> dict[str, Any]:
         """Name of each part -> its state."""
         ema = self.average.ema
         parts = {
-            "model": self.network.state_dict(),
+            "model": learning(self.network),
             "optimizer": self.optimizer.state_dict(),
             "average": {"optimization_step": ema.optimization_step, "shadow_params": ema.shadow_params},
         }
@@ -79,7 +80,7 @@ class Kept:
             raise Damaged(f"the part {name} is missing")
         self.check(parts)
         try:
-            self.network.load_state_dict(parts["model"])
+            self.network.load_state_dict(parts["model"], strict=False)  # `check` has seen that it is whole
             own = self.optimizer.state_dict()
             self.optimizer.load_state_dict({**own, "state": parts["optimizer"]["state"]})
             for place, companion in enumerate(self.companions):
@@ -95,7 +96,7 @@ class Kept:
 
     def check(self, parts: dict[str, Any]) -> None:
         """Damaged, if the tensors of weights, optimiser and average are not those of this run."""
-        own, shapes = self.network.state_dict(), lambda tensors: [tuple(tensor.shape) for tensor in tensors]
+        own, shapes = learning(self.network), lambda tensors: [tuple(tensor.shape) for tensor in tensors]
         try:
             model, optimizer, average = (parts[name] for name in ("model", "optimizer", "average"))
             groups = [len(group["params"]) for group in optimizer["param_groups"]]
@@ -117,6 +118,12 @@ class Kept:
         schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 
+def learning(network: nn.Module) -> dict[str, Any]:
+    """The state of a network without the weights that stay as they are: those are in the network it began with."""
+    frozen = {name for name, weight in network.named_parameters() if not weight.requires_grad}
+    return {name: value for name, value in network.state_dict().items() if name not in frozen}
+
+
 def fits_optimizer(optimizer: Any, groups: list[int], saved: dict) -> bool:
     """Whether a state is one of this optimiser: the same groups, and of each weight what its kind keeps."""
     if groups != [len(group["params"]) for group in optimizer.param_groups]:
@@ -124,6 +131,8 @@ def fits_optimizer(optimizer: Any, groups: list[int], saved: dict) -> bool:
     rules = [group for group in optimizer.param_groups for _ in group["params"]]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for place, state in saved["state"].items():
+        if "state1" in state:  # bitsandbytes packs them in its own way
+            continue
         names = {"momentum"} if rules[place].get("muon") else {"exp_avg", "exp_avg_sq"}
         if state.keys() != names | {"step"} or any(state[name].shape != weights[place].shape for name in names):
             return False
@@ -169,7 +178,7 @@ def write_checkpoint(output: Path, kept: Kept, step: int) -> None:
     on_disk(partial / CONTENTS)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
-    for old in checkpoints(output)[:-CHECKPOINTS_KEPT]:
+    for old in checkpoints(output)[: -kept.newest]:
         shutil.rmtree(old)
 
 

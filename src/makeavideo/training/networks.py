@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from ..codec import CLASSES
 from ..errors import UserError
-from ..inflation import VideoUNet, inflate
+from ..inflation import VideoUNet, inflate, is_temporal
+from ..lora import add_lora, lora_weights, save_lora
+from ..motion_module import save_motion_module
 from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
 from .recipe import Recipe
@@ -79,11 +82,8 @@ def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
         network = build_unet(recipe, in_channels)
     else:
         network = load_folder(VideoUNet, recipe.init_from, "network to start from").float()
-    if network.out_channels != 3:
-        raise UserError(
-            f"The network in {recipe.init_from} makes latents, on which nothing can be trained yet: start from one "
-            "that makes pictures (Karlo's, or your own)."
-        )
+    if network.out_channels != 3 and recipe.codec is None:
+        raise UserError(f"The network in {recipe.init_from} makes latents: add codec, the folder of what they are of.")
     has, wanted = network.config.temporal, recipe.temporal
     if recipe.video and has == "none":
         network = inflate(network, wanted or "pseudo3d")
@@ -95,11 +95,39 @@ def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
     return network.to(memory_format=torch.channels_last)
 
 
+def load_codec(recipe: Recipe, network: VideoUNet, device: torch.device) -> Any:
+    """The codec that the recipe names, frozen; None: it names none.
+
+    Raises:
+        UserError: no such codec, or one of other latents than the network makes.
+    """
+    if recipe.codec is None:
+        return None
+    import diffusers
+
+    config = Path(recipe.codec) / "config.json"
+    try:
+        kind = json.loads(config.read_text())["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"There is no codec at {recipe.codec} (config.json names none): correct the path.") from None
+    if kind not in CLASSES:
+        raise UserError(f"A {kind} cannot be the codec: use one of {', '.join(CLASSES)}.")
+    codec = load_folder(getattr(diffusers, kind), recipe.codec, "codec")
+    if codec.config.latent_channels != network.out_channels:
+        raise UserError(
+            f"The codec in {recipe.codec} makes latents of {codec.config.latent_channels} channels and the decoder "
+            f"{network.out_channels}: take the codec that belongs to it."
+        )
+    return codec.to(device).eval().requires_grad_(False)
+
+
 def make_trainable(network: Any, recipe: Recipe) -> None:
     """Freeze what the recipe keeps, and recompute in the backward pass where it says so; in place."""
+    if recipe.lora_rank:
+        add_lora(network, recipe.lora_rank)  # all else stays from here
     if recipe.train == "temporal":
-        for parameter in network.spatial_parameters():
-            parameter.requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(is_temporal(name) or "lora_" in name)
     if recipe.gradient_checkpointing:
         network.enable_gradient_checkpointing()
 
@@ -114,6 +142,9 @@ def temporal_and_spatial(network: Any, recipe: Recipe) -> list[dict]:
     """Parameter groups of a video network: what inflation added, and what is pretrained, at `pretrained_scale`."""
     optim = recipe.optim
     temporal = {"params": list(network.temporal_parameters()), "lr": optim.learning_rate}
+    if recipe.lora_rank:
+        learnt = list(lora_weights(network).values())
+        return [{"params": learnt, "lr": optim.learning_rate}, *([temporal] if recipe.train == "temporal" else [])]
     if recipe.train == "temporal":
         return [temporal]
     rate = optim.learning_rate * optim.pretrained_scale
@@ -129,6 +160,14 @@ def save_network(network: Any, component: str, shift: float, folder: Path) -> No
     """
     network.half().save_pretrained(folder / component)
     make_scheduler(shift).save_pretrained(folder / f"{component}_scheduler")
+
+
+def save_additions(network: Any, recipe: Recipe, folder: Path) -> None:
+    """What was learnt beside weights that stayed: `motion_module.safetensors`, `lora.safetensors`, or both."""
+    if recipe.train == "temporal":
+        save_motion_module(network, folder / "motion_module.safetensors")
+    if recipe.lora_rank:
+        save_lora(network, folder / "lora.safetensors")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .recipe import OptimRecipe, Recipe
 
 # What stands at the ends of a network, or is a table or a small head: AdamW's, as Muon's authors advise.
@@ -91,6 +92,8 @@ def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, f
     settings: dict[str, Any] = {"betas": optim.betas, "weight_decay": optim.weight_decay, "fused": fused}
     if optim.kind == "adamw":
         return torch.optim.AdamW(groups, **settings)
+    if optim.kind == "adamw8bit":
+        return eight_bit()(groups, betas=optim.betas, weight_decay=optim.weight_decay)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     split = []
     for group in groups:
@@ -99,6 +102,15 @@ def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, f
         ends = [p for p in group["params"] if id(p) not in chosen]
         split += [{**group, "params": hidden, "muon": True}, {**group, "params": ends}]
     return Muon([group for group in split if group["params"]], **settings)
+
+
+def eight_bit() -> Any:
+    """AdamW whose state has eight bits a number. Raises UserError where bitsandbytes is not installed."""
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise UserError("optim.kind adamw8bit needs bitsandbytes: pip install bitsandbytes, or take adamw.") from None
+    return AdamW8bit
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:

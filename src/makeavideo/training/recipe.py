@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from ..errors import UserError
+from ..media.pictures import sides
 
 StageName = Literal[
     "clip",
@@ -30,17 +31,22 @@ class Strict(BaseModel):
 
 
 Model = TypeVar("Model", bound=Strict)
+Sides = PositiveInt | tuple[PositiveInt, PositiveInt]
 
 
 class DataRecipe(Strict):
     """Where the samples come from and how they are cut."""
 
     roots: list[str] = Field(description="folders of captioned images or of clips, or webdataset shards")
-    size: int = Field(gt=0, description="pixels a side after resizing")
-    crop: int | None = Field(
-        default=None, gt=0, description="side of a random crop, in pixels; none: the whole picture"
+    size: Sides = Field(description="pixels a side after resizing; [height, width] where they differ")
+    crop: Sides | None = Field(
+        default=None, description="of a random crop, in pixels, as the size is given; none: the whole picture"
     )
     background: str = Field(default="#ffffff", description="colour that transparent pixels are composed on")
+    held_out: list[str] = Field(
+        default=[],
+        description="decoder-video, interpolator: clips not trained on; the loss on them is logged with the samples",
+    )
     split: str | None = Field(
         default=None, description="JSON file that names what is held out, by file stem: see recipes/emoji/split.json"
     )
@@ -82,6 +88,11 @@ class DataRecipe(Strict):
     cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames")
     num_workers: int = Field(default=0, ge=0)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of what is trained on."""
+        return sides(self.crop or self.size)
+
 
 class NoiseRecipe(Strict):
     """Noise levels t in (0, 1): x_t = (1 - t) x + t n, with t = sigmoid(mean + std N(0, 1))."""
@@ -97,8 +108,10 @@ class NoiseRecipe(Strict):
 
 
 class OptimRecipe(Strict):
-    kind: Literal["adamw", "muon"] = Field(
-        default="adamw", description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW"
+    kind: Literal["adamw", "muon", "adamw8bit"] = Field(
+        default="adamw",
+        description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW; adamw8bit: AdamW of "
+        "bitsandbytes, whose state takes a quarter of the memory",
     )
     learning_rate: float = Field(default=6e-4, gt=0)
     pretrained_scale: float = Field(
@@ -145,6 +158,13 @@ class SuperResolutionRecipe(Strict):
     discriminator_learning_rate: float = Field(default=4e-4, gt=0)
 
 
+class PromptRecipe(Strict):
+    """Sentences of which D_t makes a clip each, from the same noise each time: what is learnt can be seen."""
+
+    model: str = Field(description="folder of a cascade, whose prior reads them")
+    texts: list[str] = Field(min_length=1)
+
+
 class Recipe(Strict):
     """One stage's training run."""
 
@@ -166,11 +186,16 @@ class Recipe(Strict):
         default=None,
         description="what inflation adds: pseudo3d (the paper) or attention only; none: as init_from, or pseudo3d",
     )
-    train: Literal["all", "temporal", "path", "text"] = Field(
+    train: Literal["all", "temporal", "lora", "path", "text"] = Field(
         default="all",
-        description="temporal: the spatial weights stay; path: all stay but F-up's path at full resolution; "
+        description="temporal: the spatial weights stay, and of decoder-video a motion module is saved; lora: all stay "
+        "but a LoRA (decoder); path: all stay but F-up's path at full resolution; "
         "text: the image tower stays, so that image embeddings keep their meaning",
     )
+    lora_rank: int = Field(
+        default=0, ge=0, description="decoder: rank of a LoRA on the spatial weights; with train: lora or temporal"
+    )
+    codec: str | None = Field(default=None, description="decoder: folder of the codec, where it makes latents")
     pixel_channels: int = Field(
         default=0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
     )
@@ -200,6 +225,14 @@ class Recipe(Strict):
     )
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     checkpoint_steps: int | None = Field(default=None, gt=0, description="also write a checkpoint every so many steps")
+    checkpoints_kept: int = Field(default=2, gt=0, description="the newest ones; older ones are removed")
+    trackers: list[str] = Field(
+        default=["tensorboard"],
+        description="where the log goes, by accelerate's names: tensorboard, wandb ...; []: nowhere",
+    )
+    prompts: PromptRecipe | None = Field(
+        default=None, description="decoder-video: what is made of these, as a moving webp beside each contact sheet"
+    )
     sample_every: int = Field(
         default=500, ge=0, description="steps between contact sheets, the last one at the end; 0: none"
     )
@@ -312,3 +345,22 @@ def check_trainable(recipe: Recipe) -> None:
         )
     if recipe.train == "temporal" and recipe.stage == "interpolator":
         raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
+    check_additions(recipe)
+
+
+def check_additions(recipe: Recipe) -> None:
+    """Refuse a LoRA, prompts or clips that are held out where a stage has no use for them. Raises UserError."""
+    decoder = recipe.stage in ("decoder-image", "decoder-video")
+    for key in ("lora_rank", "codec"):
+        if getattr(recipe, key) and not decoder:
+            raise UserError(f"{key} is for the decoder's stages, not {recipe.stage}: take it out of the recipe.")
+    if recipe.train == "lora" and not (recipe.lora_rank and recipe.init_from):
+        raise UserError("train: lora needs init_from, a network that stays as it is, and lora_rank, such as 16.")
+    if recipe.lora_rank and recipe.train not in ("lora", "temporal"):
+        raise UserError("A LoRA stands in for training the spatial weights: set train to lora or temporal.")
+    if recipe.prompts is not None and recipe.stage != "decoder-video":
+        raise UserError(f"prompts are for decoder-video, not {recipe.stage}: take them out of the recipe.")
+    if recipe.data.held_out and recipe.stage not in ("decoder-video", "interpolator"):
+        raise UserError(f"data.held_out is for decoder-video and interpolator, not {recipe.stage}: take it out.")
+    if recipe.pixel_channels and recipe.train in ("temporal", "lora"):
+        raise UserError(f"train: {recipe.train} keeps a new path at full resolution at zero: take pixel_channels out.")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, gather_object
 
 from ..data.report import LIMIT, SkipReport
@@ -33,10 +34,20 @@ from .networks import why
 from .optimizer import make_optimizer, make_schedule, tell_jump
 from .progress import Watch
 from .recipe import Recipe, load_recipe
+from .seen import RATE, HeldOutLoss, PromptClips
 from .stages import make_stage
 
 SKIPPED = "skipped.txt"
 """In a run's folder: what of the data is not used, or not as it is."""
+
+
+def known_trackers(recipe: Recipe) -> list[str] | None:
+    """The trackers that the recipe names, for accelerate. Raises UserError where one is unknown or not installed."""
+    usable = sorted(str(name) for name in get_available_trackers())
+    for name in recipe.trackers:
+        if name not in usable:
+            raise UserError(f"The tracker {name} cannot be used: pip install it, or choose from {', '.join(usable)}.")
+    return recipe.trackers or None
 
 
 class Run:
@@ -54,7 +65,7 @@ class Run:
         self.accelerator = accelerator = Accelerator(
             mixed_precision=recipe.mixed_precision,
             gradient_accumulation_steps=recipe.gradient_accumulation,
-            log_with="tensorboard",
+            log_with=known_trackers(recipe),
             project_config=ProjectConfiguration(project_dir=str(self.output), logging_dir=str(self.output / "logs")),
             step_scheduler_with_optimizer=False,
         )
@@ -71,7 +82,12 @@ class Run:
         self.average.ema.to(accelerator.device)
         scaler = accelerator.scaler
         self.kept = Kept(stage.network, self.optimizer, self.schedule, self.average, stage.companions, scaler)
+        self.kept.newest = recipe.checkpoints_kept
         self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
+        self.prompts = self.held_out = None
+        if accelerator.is_main_process and recipe.sample_every:
+            self.prompts = None if recipe.prompts is None else PromptClips(recipe, recipe.prompts, accelerator.device)
+            self.held_out = HeldOutLoss(recipe, accelerator.device) if recipe.data.held_out else None
         self.step = 0
         self.report = SkipReport()
         self.report.add(stage.dataset.passed_by)
@@ -103,7 +119,7 @@ class Run:
 
     def begin_log(self) -> None:
         """Open the log, at the start and when there is space again."""
-        if not self.accelerator.trackers:
+        if self.recipe.trackers and not self.accelerator.trackers:
             with self.on_a_full_disk("The log was not written"), self.log_writer():
                 self.accelerator.init_trackers("train")
 
@@ -234,16 +250,31 @@ class Run:
         with self.not_training():
             if self.accelerator.is_main_process:
                 network = self.stage.network.eval()
-                with self.average:
+                with self.average, self.accelerator.autocast():
                     sheet = self.stage.contact_sheet(network)
+                    clips = None if self.prompts is None else self.prompts(network)
+                    off = None if self.held_out is None else self.held_out(self.stage, network)
                 network.train()
-                if sheet is not None:
-                    with self.on_a_full_disk(f"The samples of step {self.step} were not written"):
-                        path = self.output / "samples" / f"step-{self.step:08d}.png"
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        with replacing(path) as partial:
-                            sheet.save(partial, format="PNG")
+                path = self.output / "samples" / f"step-{self.step:08d}.png"
+                with self.on_a_full_disk(f"The samples of step {self.step} were not written"):
+                    self.keep_samples(path, sheet, clips)
+                if off is not None:
+                    self.say(f"step {self.step}: loss on clips held out {off:.4f}")
+                    with self.on_a_full_disk(f"The log of step {self.step} was not written"), self.log_writer():
+                        self.accelerator.log({"held-out loss": off}, step=self.step)
             self.accelerator.wait_for_everyone()
+
+    @staticmethod
+    def keep_samples(path: Path, sheet: Any, clips: np.ndarray | None) -> None:
+        """A contact sheet and, beside it, a moving webp of the prompts."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if sheet is not None:
+            with replacing(path) as partial:
+                sheet.save(partial, format="PNG")
+        if clips is not None:
+            from ..media.writer import write_video
+
+            write_video(path.with_suffix(".webp"), clips, RATE)
 
     def take_skipped(self) -> None:
         """What the stage read by itself, without a batch."""

@@ -85,13 +85,13 @@ class Api:
             UserError: something is of the wrong type, or no input.
         """
         optional = ("motion", "size")
+        settings["size"] = settings["size"] or None  # 0: the largest
         settings = {k: None if v is None and k in optional else typed(k, v) for k, v in settings.items()}
         chosen: int = new_seed() if seed is None else typed("seed", seed)
         found = {name: source_of(self.studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
         sources = {name: source for name, source in found.items() if source is not None}
         if use == "extend" and not settings["fps"]:
             settings["fps"] = self.studio.rate(sources["video"]) if "video" in sources else 24.0
-        settings["size"] = settings["size"] or None
         return as_written(Request(use, chosen, sources, **settings))
 
     async def generate(
@@ -101,7 +101,7 @@ class Api:
         seed: int | None = None,
         num_frames: int = 76,
         fps: float = 24.0,
-        size: int = 256,
+        size: int | str = 256,
         loop: bool = False,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
@@ -121,7 +121,7 @@ class Api:
         seed: int | None = None,
         num_frames: int = 76,
         fps: float = 24.0,
-        size: int = 256,
+        size: int | str = 256,
         loop: bool = False,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,
@@ -141,7 +141,7 @@ class Api:
         seed: int | None = None,
         num_frames: int = 76,
         fps: float = 24.0,
-        size: int = 256,
+        size: int | str = 256,
         loop: bool = False,
         num_inference_steps: int = 16,
         fit: str = "crop",
@@ -159,7 +159,7 @@ class Api:
         seed: int | None = None,
         num_frames: int = 76,
         fps: float = 24.0,
-        size: int = 256,
+        size: int | str = 256,
         loop: bool = False,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
@@ -179,7 +179,7 @@ class Api:
         seed: int | None = None,
         num_frames: int = 76,
         fps: float = 0.0,
-        size: int = 256,
+        size: int | str = 256,
         loop: bool = False,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,

@@ -136,7 +136,7 @@ class Gallery:
             if not target.is_file():
                 info = probe(source)
                 fps = min(info.fps, _FASTEST.get(ending, info.fps))
-                frames = open_video(source, min(info.width, info.height), fps)
+                frames = open_video(source, (info.height, info.width), fps)
                 with VideoWriter(target, fps, info.recipe, keep_partial=False) as writer:
                     for frame in frames:
                         writer.write(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..serving import escape
+from ..shapes import Shape
 from .gallery import DOWNLOADS, Item
 from .jobs import Job
 from .requests import one_line
@@ -191,7 +192,8 @@ def _facts(item: Item) -> str:
     if recipe.get("loop"):
         facts.append("loop")
     wanted = recipe.get("num_frames")
-    if recipe.get("size", info.width) != info.width or (isinstance(wanted, int) and info.num_frames < wanted):
+    shape = Shape(info.height, info.width).written
+    if recipe.get("size", shape) != shape or (isinstance(wanted, int) and info.num_frames < wanted):
         facts.append("stopped early")
     return " · ".join(escape(str(fact)) for fact in facts)
 

@@ -19,6 +19,7 @@ from ..media.patience import interrupt
 from ..media.writer import VideoWriter, write_video
 from ..sampling import to_uint8
 from ..settings import Settings
+from ..shapes import Shape, Shapes
 from ..timeline import frame_skip
 from ..work import WatchedPipeline, Work
 from .gallery import Gallery
@@ -47,11 +48,18 @@ class StudioPipeline(WatchedPipeline):
         return attempt.watch_smooth(super().between(attempt.watch_keys(keys), s, skip, last_gap))
 
 
-def shrink(frames: np.ndarray, side: int) -> list[np.ndarray]:
-    """uint8 (frames, height, width, 3) -> that many squares of `side` pixels."""
-    if frames.shape[1] == side:
+def shrink(frames: np.ndarray, shape: Shape) -> list[np.ndarray]:
+    """uint8 (frames, height, width, 3) -> that many of this shape."""
+    if frames.shape[1:3] == shape:
         return list(frames)
-    return [np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR)) for frame in frames]
+    size = (shape.width, shape.height)
+    return [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in frames]
+
+
+def look_of(shape: Shape) -> Shape:
+    """A preview's: as large as can be shown quickly, with even sides, which mp4 needs."""
+    scale = min(1.0, _PREVIEW_SIDE / max(shape))
+    return Shape(*(max(2, 2 * round(side * scale / 2)) for side in shape))
 
 
 @dataclass
@@ -60,7 +68,6 @@ class Attempt:
 
     job: Job
     settings: Settings
-    base: int
     work: Work
     continues: bool = False
     """It continues a video, whose frames come first."""
@@ -100,7 +107,7 @@ class Attempt:
 
     def shows(self, chunk: Tensor) -> bool:
         """Whether it is frames and not latents, which would need the codec twice."""
-        return chunk.shape[-1] == self.base
+        return self.work.model.codec is None
 
     def watch_keys(self, keys: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         self._keys_begun = True
@@ -119,10 +126,10 @@ class Attempt:
             yield chunk
 
     def add_large(self, frames: np.ndarray) -> None:
-        """uint8 (frames, size, size, 3), the next ones of the finished video."""
-        looks = shrink(frames, min(_PREVIEW_SIDE, frames.shape[1]))
+        """uint8 (frames, height, width, 3), the next ones of the finished video."""
+        looks = shrink(frames, look_of(self.settings.shape))
         if self.continues and not self._keys_begun:  # the video itself, which is not news
-            self.given += shrink(frames, self.base)
+            self.given += shrink(frames, self.settings.small)
             self.before = [*self.before, *looks][-_BEFORE:]
             return
         self.large += looks
@@ -144,15 +151,13 @@ class Attempt:
     def large_is_best(self) -> bool:
         """The large version is kept once it has half of the frames that the small one has."""
         made = len(self.large)
-        return made > 0 and (
-            self.settings.size == self.base or 2 * made >= min(len(self.smooth), self.settings.num_frames)
-        )
+        return made > 0 and (self.settings.stage == 0 or 2 * made >= min(len(self.smooth), self.settings.num_frames))
 
     def show(self) -> None:
         """A new preview, every frame in its best version: at once if it is a better one, otherwise now and then."""
         if self.large:
             rest = self.smooth[len(self.large) : self.settings.num_frames]
-            more = shrink(np.stack(rest), self.large[0].shape[0]) if rest else []
+            more = shrink(np.stack(rest), look_of(self.settings.shape)) if rest else []
             before, new, fps, name = self.before, self.large + more, self.settings.fps, "large"
         else:
             before, (new, fps, name) = self.given[-_BEFORE:], self.small()
@@ -200,6 +205,10 @@ class Maker:
         return self.pipe.sizes
 
     @property
+    def shapes(self) -> Shapes:
+        return self.pipe.shapes
+
+    @property
     def knows_motion(self) -> bool:
         """Whether the model takes a strength of motion."""
         return self.pipe.decoder.config.motion is not None
@@ -210,7 +219,10 @@ class Maker:
 
     def check(self, request: Request) -> Settings:
         """Raises UserError for what cannot be made, before it waits in the queue."""
-        return self.pipe.settings(**request.options())
+        settings, most = self.pipe.settings(**request.options()), self.sizes[-1]
+        if settings.shape.side > most:
+            raise UserError(f"The size is {settings.size}: choose at most as many pixels as {most}x{most} has.")
+        return settings
 
     def make(self, job: Job) -> str | None:
         """The work of `Jobs`: a file in the gallery, and its name."""
@@ -218,7 +230,7 @@ class Maker:
         settings = self.check(request)
         job.stage = "Starting"
         work = Work(request.use, settings, self.pipe, len(request.story) or 1)
-        attempt = Attempt(job, settings, self.sizes[0], work)
+        attempt = Attempt(job, settings, work)
         attempt.continues = request.use == "extend"
         generator = torch.Generator().manual_seed(request.seed)
         path = self.gallery.new_path(request.label)

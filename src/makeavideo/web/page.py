@@ -7,12 +7,13 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UserError
+from ..shapes import Shape
 from . import html
 from .api import add_endpoints
 from .jobs import Job
 from .requests import INPUTS, USES, Request, one_line
 from .studio import Studio, new_seed
-from .tab import MAKE, TITLES, Tab, build_tab
+from .tab import MAKE, TITLES, Tab, build_tab, sizes_shown
 from .uploads import Source
 
 __all__ = ["make_page"]
@@ -194,7 +195,7 @@ class Page:
 
     def settings_of(self, request: Request) -> Updates:
         """Updates that put a request into its tab, and show that."""
-        news = self.built[request.use].settings(request, self.studio.maker.sizes[-1])
+        news = self.built[request.use].settings(request, self.studio.maker.sizes)
         return {**news, self.tabs: gr.update(selected=request.use)}
 
     def upload(self, tab: Tab, name: str, path: str | None) -> Updates:
@@ -261,7 +262,9 @@ class Page:
         except UserError as error:
             return self.complain(error)
         # the size that it has, so that what is added fits to it
-        if pick == "extend" and item.info.width in self.studio.maker.sizes:
-            news[self.built[pick].fields["size"]] = item.info.width
+        if pick == "extend":
+            shape = Shape(item.info.height, item.info.width).written
+            shown = sizes_shown(shape, self.studio.maker.sizes)
+            news |= {self.built[pick].fields[name]: value for name, value in shown.items()}
         told = f"Taken into {TITLES[pick]}: choose the settings, then press {MAKE[pick]}."
         return {**news, self.tabs: gr.update(selected=pick), self.message: html.notice(told, good=True)}

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import UserError
+from ..media.inputs import shape_of, shape_of_video
+from ..settings import keep_shape
+from ..shapes import Shapes, read_size
 from .uploads import Kind, Source, Uploads
 
 __all__ = ["INPUTS", "USES", "Request", "as_written", "from_recipe", "one_line", "typed", "written"]
@@ -32,7 +35,7 @@ _SETTINGS: dict[str, type] = {
     "fit": str,
     "num_frames": int,
     "fps": float,
-    "size": int,
+    "size": object,
     "num_inference_steps": int,
     "guidance_scale": float,
     "motion": float,
@@ -59,7 +62,7 @@ class Request:
     """A video that somebody wants; `options` and `call` are what the pipeline gets.
 
     prompt: a sentence, or, to generate, a story, whose parts say how long it lasts.
-    size: pixels a side; None: the largest.
+    size: pixels of the longest side, or a shape, "256x144"; None: the largest.
     """
 
     use: str
@@ -71,7 +74,7 @@ class Request:
     fit: str = "crop"
     num_frames: int = 76
     fps: float = 24.0
-    size: int | None = None
+    size: int | str | None = None
     num_inference_steps: int = 16
     guidance_scale: float = 2.0
     motion: float | None = None
@@ -133,8 +136,8 @@ class Request:
             raise UserError("The strength of motion must lie between 0 and 2.")
         if not 0 <= self.prompt_weight <= 1:
             raise UserError("The weight of the words must lie between 0 and 1.")
-        if self.fit not in ("crop", "pad"):
-            raise UserError("Pictures that are not square can be cut (crop) or padded (pad).")
+        if self.fit not in ("crop", "pad", "keep"):
+            raise UserError("What is of another shape can be cut (crop), padded (pad), or keep its shape (keep).")
         if not 0 <= self.seed < 2**63:
             raise UserError("The seed must be a whole number from 0 on.")
         return self
@@ -145,6 +148,19 @@ class Request:
         names = (length, "fps", "num_inference_steps", "guidance_scale", "motion", "loop")
         options = {name: getattr(self, name) for name in names}
         return options if self.size is None else {**options, "size": self.size}
+
+    def shaped(self, uploads: Uploads, shapes: Shapes) -> Request:
+        """The same, with the shape of what it is made of where that is to be kept.
+
+        Raises:
+            UserError: see `settings.keep_shape`.
+        """
+        if self.fit != "keep" or not INPUTS[self.use]:
+            return self
+        name, kind = next(iter(INPUTS[self.use].items()))
+        path, options = uploads.path(self.inputs[name]), self.options()
+        keep_shape(options, "keep", shapes, lambda: (shape_of if kind == "picture" else shape_of_video)(path))  # type: ignore[arg-type]
+        return replace(self, size=options["size"], fit="crop")
 
     def call(self, pipe: Any, uploads: Uploads, **options: Any) -> Any:
         paths = [uploads.path(self.inputs[name]) for name in INPUTS[self.use]]
@@ -193,6 +209,9 @@ def typed(name: str, value: Any) -> Any:
         UserError: it is of another type.
     """
     kind = _SETTINGS[name]
+    if name == "size":
+        size = read_size(int(value) if type(value) is float and value.is_integer() else value)
+        return size if isinstance(size, int) else size.written
     if kind is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     if kind is int and type(value) is float and value.is_integer() and abs(value) < 2**53:

@@ -61,6 +61,7 @@ class Studio:
         request.checked()
         for source in request.inputs.values():
             self.uploads.path(source)
+        request = request.shaped(self.uploads, self.maker.shapes)
         self.maker.check(request)
         return self.jobs.submit(request.use, request, client)
 
@@ -83,7 +84,7 @@ class Studio:
     def frame(self, name: str, seconds: float) -> Source:
         """A frame of a video of the gallery, as an upload."""
         item = self.gallery.find(name)
-        clip = open_video(self.gallery.path(name), item.info.width)
+        clip = open_video(self.gallery.path(name), (item.info.height, item.info.width))
         wanted = int(min(max(0.0, seconds), item.info.duration) * clip.fps + 1e-3)
         frame = next(clip.at([min(wanted, clip.num_frames - 1) / clip.fps]))
         return self.uploads.keep_frame(frame, f"{item.name[:-4][:50]} {seconds:.2f} s.png")

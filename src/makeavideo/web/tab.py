@@ -8,7 +8,7 @@ import gradio as gr
 
 from ..errors import UserError
 from . import html
-from .requests import INPUTS, MAX_SECONDS, MIN_SECONDS, Request, as_written, written
+from .requests import INPUTS, MAX_SECONDS, MIN_SECONDS, Request, as_written, typed, written
 from .studio import new_seed
 from .uploads import Source
 
@@ -79,6 +79,8 @@ class Tab:
             if given[name] is None:
                 raise UserError("A number is missing: fill in length, frame rate and steps.")
         seconds, seed = given.pop("seconds"), given.pop("seed")
+        given["size"] = (given.pop("shape") or "").strip() or given["size"]
+        given["size"] = typed("size", given["size"])
         given["num_frames"] = max(1, round(seconds * given["fps"]))
         given["seed"] = new_seed() if seed is None else int(seed)
         for name in ("prompt", "negative_prompt"):
@@ -87,10 +89,10 @@ class Tab:
         inputs = {name: one for name, one in sources.items() if one is not None}
         return as_written(Request(self.use, inputs=inputs, **given))
 
-    def settings(self, request: Request, largest: int) -> dict[Any, Any]:
-        """Updates that put a request into the tab; largest: pixels a side, where the request leaves it open."""
+    def settings(self, request: Request, sizes: tuple[int, ...]) -> dict[Any, Any]:
+        """Updates that put a request into the tab; sizes: the cascade's, the largest where the request says none."""
         values = {name: getattr(request, name, None) for name in self.fields}
-        values |= {"seconds": round(request.seconds, 2), "size": request.size or largest}
+        values |= {"seconds": round(request.seconds, 2), **sizes_shown(request.size or sizes[-1], sizes)}
         values["prompt"] = written(request)
         if "motion" in values and request.motion is None:
             values["motion"] = 1.0
@@ -106,6 +108,13 @@ class Tab:
             self.looks[name]: html.shown_source(source, INPUTS[self.use][name]),
             self.uploads[name]: None,
         }
+
+
+def sizes_shown(size: int | str, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """What stands in the two fields of a size: one of the cascade's own, or another shape."""
+    if size in sizes:
+        return {"size": size, "shape": ""}
+    return {"size": sizes[-1], "shape": size if isinstance(size, str) else f"{size}x{size}"}
 
 
 def build_tab(use: str, sizes: tuple[int, ...], knows_motion: bool) -> Tab:
@@ -184,6 +193,12 @@ def _add_seed_and_loop(tab: Tab) -> None:
 
 def _add_more(tab: Tab, knows_motion: bool) -> None:
     use, fields = tab.use, tab.fields
+    fields["shape"] = gr.Textbox(
+        label="Another shape, width x height (may be empty)",
+        placeholder="256x144",
+        max_length=12,
+        elem_id=f"{use}-shape",
+    )
     fields["num_inference_steps"] = gr.Slider(
         1, 100, 16, step=1, label="Steps: more take longer and are finer", buttons=[]
     )
@@ -197,5 +212,7 @@ def _add_more(tab: Tab, knows_motion: bool) -> None:
         fields["prompt_weight"] = gr.Slider(0, 1, 0.3, step=0.01, label="Weight of the words", buttons=[])
     if use != "generate":
         fields["fit"] = gr.Radio(
-            [("Cut the centre", "crop"), ("Show all", "pad")], value="crop", label="If it is not square"
+            [("Cut the centre", "crop"), ("Show all", "pad"), ("Keep its shape", "keep")],
+            value="crop",
+            label="If it is of another shape",
         )

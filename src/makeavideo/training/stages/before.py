@@ -10,7 +10,9 @@ from ...encoders import embed_images
 from ...errors import UserError
 from ...figures import TIMESTEPS
 from ...inflation import VideoUNet
+from ...media.pictures import sides
 from ...sampling import add_noise, from_uint8, to_uint8
+from ...shapes import Shape, shapes_from
 from ...super_resolution import SuperResolver
 from ..networks import load_folder
 from ..recipe import Recipe
@@ -56,13 +58,14 @@ def network_before(recipe: Recipe, factor: int, device: torch.device) -> Clean |
 
     UserError: it makes frames of another size than this stage sees.
     """
-    settings, side = recipe.super_resolution, recipe.data.size // factor
+    settings, small = recipe.super_resolution, Shape(*(side // factor for side in sides(recipe.data.size)))
     if settings.decoder and settings.super_resolution_low:
         raise UserError("super_resolution names a decoder and a super_resolution_low: keep one of them.")
     if settings.super_resolution_low:
         network = load_folder(SuperResolver, settings.super_resolution_low, "super_resolution_low").float()
-        if side % network.config.factor:
-            raise UserError(f"{side} pixels are no multiple of {network.config.factor}: drop super_resolution_low.")
+        if any(side % network.config.factor for side in small):
+            what = f"{small.written} pixels are no multiple of {network.config.factor}"
+            raise UserError(f"{what}: drop super_resolution_low.")
         return EnlargedBySuperResolution(network.to(device, memory_format=torch.channels_last).eval())
     if settings.decoder is None:
         return None
@@ -70,8 +73,9 @@ def network_before(recipe: Recipe, factor: int, device: torch.device) -> Clean |
 
     decoder = load_folder(VideoUNet, settings.decoder, "decoder").float()
     tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").float()
-    made = decoder.config.unet_config["sample_size"] * decoder.config.space_to_depth
-    if made != side:
-        raise UserError(f"D makes {made} pixels a side and {recipe.stage} sees {side}: drop super_resolution.decoder.")
+    made = shapes_from({"decoder": decoder.config}, 1).base
+    if made != small:
+        says = f"D makes {made.written} pixels a side and {recipe.stage} sees {small.written}"
+        raise UserError(f"{says}: drop super_resolution.decoder.")
     decoder.to(device, memory_format=torch.channels_last).eval()
     return CleanedByDecoder(decoder, tower.to(device).eval(), settings.cleaned_levels, settings.cleaned_variants)

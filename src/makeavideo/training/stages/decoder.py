@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...codec import decode, encode
 from ...data.images import CaptionedImages
 from ...data.reader import to_pixels
 from ...errors import UserError
@@ -16,7 +17,15 @@ from ..datasets import captioned_images, unlabelled_clips
 from ..looks import other_looks
 from ..losses import denoising_loss, diffuse
 from ..masks import draw_masks
-from ..networks import all_parameters, make_trainable, save_network, start_network, temporal_and_spatial
+from ..networks import (
+    all_parameters,
+    load_codec,
+    make_trainable,
+    save_additions,
+    save_network,
+    start_network,
+    temporal_and_spatial,
+)
 from ..recipe import Recipe
 from .base import Companion
 from .conditions import Conditioner, Conditions, told
@@ -48,6 +57,7 @@ class DecoderStage:
         make_trainable(self.network, recipe)
         if self.network.config.unet_class != "UNet2DConditionModel":
             raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
+        self.codec = load_codec(recipe, self.network, device)
         self.conditioner = Conditioner(recipe, device, self.network.config.motion if recipe.motion else None)
         self.stills: CaptionedImages | None = None
         if recipe.video and recipe.data.stills:
@@ -79,6 +89,7 @@ class DecoderStage:
             if self.recipe.data.other_looks:
                 x, seen = self.other_looks(x, wanted, generator)
         conditions = self.conditioner.some(seen, fps, generator)
+        x = self.latents_of(x)
         x_t, t = diffuse(x, self.recipe.noise, generator)
         if wanted is not None:
             # each frame has a noise level of its own, and that of a known one is 0 (Diffusion Forcing, 2407.01392)
@@ -87,6 +98,18 @@ class DecoderStage:
         x_hat = told(network, x_t, t, conditions)
         target = x if self.recipe.guidance == 1 else self.guided(network, x, x_hat.detach(), x_t, t, conditions)
         return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
+
+    def latents_of(self, x: Tensor) -> Tensor:
+        """What the network works on, of frames (batch, frames, 3, h, w)."""
+        if self.codec is None:
+            return x
+        with torch.no_grad():
+            return encode(self.codec, x)
+
+    @torch.no_grad()
+    def frames_of(self, made: Tensor) -> Tensor:
+        """The frames that the network's samples are."""
+        return made if self.codec is None else torch.cat(list(decode(self.codec, made)), 1)
 
     def known_frames(self, batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
         """(batch, frames), 1 where D_t is shown a frame as it is."""
@@ -126,6 +149,7 @@ class DecoderStage:
         generator = torch.Generator().manual_seed(self.recipe.seed)
         x, fps = samples_of(self.dataset, SHEET_CLIPS if self.recipe.video else SHEET_PICTURES, self.device)
         conditions = self.conditioner.all(x, fps, generator)
+        real, x = x, self.latents_of(x)
         scale = SHEET_GUIDANCE / self.recipe.guidance
 
         def predict(x_t, t):
@@ -135,10 +159,14 @@ class DecoderStage:
             return guide(known, told(network, x_t, t.expand(len(x_t)), conditions.without_meaning()), scale)
 
         noise = frame_noise(x.shape, generator, self.recipe.noise.shared).to(x.device)
-        return pairs(x, sample(predict, noise, make_scheduler(SHIFT), SHEET_STEPS), self.recipe.video)
+        made = sample(predict, noise, make_scheduler(SHIFT), SHEET_STEPS, levels=network.levels(SHEET_STEPS))
+        return pairs(real, self.frames_of(made), self.recipe.video)
 
     def export(self, folder) -> None:
-        save_network(self.network, "decoder", SHIFT, folder)
+        if self.recipe.lora_rank or (self.recipe.video and self.recipe.train == "temporal"):
+            save_additions(self.network, self.recipe, folder)
+        else:
+            save_network(self.network, "decoder", SHIFT, folder)
 
 
 def start(recipe: Recipe, dataset: Any) -> VideoUNet:
@@ -148,10 +176,22 @@ def start(recipe: Recipe, dataset: Any) -> VideoUNet:
         add_pixel_path(network, recipe.pixel_channels, modulated=True)
     if recipe.motion and network.config.motion is None:
         add_motion(network, measured_motion(dataset))
+    note_shape(network, recipe)
     network.register_to_config(
         shared_noise=recipe.noise.shared, guidance=recipe.guidance, known_frames=recipe.data.known_frames > 0
     )
     return network.to(memory_format=torch.channels_last)
+
+
+def note_shape(network: Any, recipe: Recipe) -> None:
+    """A decoder that learns from frames of another shape says so: its cascade makes those where none is asked for."""
+    if recipe.data.crop is not None or recipe.codec is not None or recipe.train != "all":
+        return
+    height, width = (side // network.config.space_to_depth for side in recipe.data.shape)
+    own = network.config.unet_config["sample_size"]
+    if (height, width) != ((own, own) if isinstance(own, int) else tuple(own or ())):
+        shape = height if height == width else [height, width]
+        network.register_to_config(unet_config={**network.config.unet_config, "sample_size": shape})
 
 
 def measured_motion(clips: Any) -> tuple[float, float]:

@@ -62,6 +62,8 @@ class OneStepStage:
         """Crops of the reader's large frames with the small frames of each, cut once into the run's folder."""
         recipe, crop = self.recipe, self.recipe.data.crop or self.recipe.data.size
         step = self.factor * self.network.config.patch
+        if not isinstance(crop, int):
+            raise UserError(f"{recipe.stage} learns from squares: add data.crop, the side of one, to the recipe.")
         if crop % step:
             raise UserError(f"The crop of {recipe.stage} has {crop} pixels a side: use a multiple of {step}.")
         folder = Path(recipe.output) / "crops"
@@ -89,7 +91,7 @@ class OneStepStage:
         if s.gradient_weight:
             loss = loss + s.gradient_weight * edge_loss(made, real)
         if self.adversary is not None:
-            up = upsample(small, real.shape[-1]).flatten(0, 1)
+            up = upsample(small, real.shape[-2:]).flatten(0, 1)
             adversarial, features = self.adversary.judge(real, made, up)
             loss = loss + s.adversarial_weight * adversarial + s.feature_weight * features
         return loss
@@ -102,7 +104,7 @@ class OneStepStage:
         count = min(SHEET_ROWS, len(self.dataset))
         samples = [self.dataset[(i * len(self.dataset) // count, i)] for i in range(count)]
         pixels, small = (to_pixels(np.stack([s[key] for s in samples])).to(self.device) for key in ("pixels", "small"))
-        rows = torch.cat([upsample(small, pixels.shape[-1])[:, :1], network(small)[:, :1], pixels[:, :1]], 1)
+        rows = torch.cat([upsample(small, pixels.shape[-2:])[:, :1], network(small)[:, :1], pixels[:, :1]], 1)
         return contact_sheet(to_uint8(rows), columns=3)
 
     def export(self, folder) -> None:

@@ -92,7 +92,7 @@ class DiffusionStage:
 
     def degrade(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(low-resolution frames up-sampled again, augmentation level (batch,))."""
-        size, noise = x.shape[-1], self.recipe.noise
+        size, noise = x.shape[-2:], self.recipe.noise
         low = F.interpolate(x.flatten(0, 1), scale_factor=1 / self.factor, mode="bilinear", antialias=True)
         low = low.unflatten(0, x.shape[:2])
         level = torch.rand(len(x), generator=generator, device=generator.device).to(x.device)

@@ -1,0 +1,159 @@
+"""How much memory a decoder's training takes, counted on torch's device without memory: nothing is loaded or computed.
+
+What is counted are bytes of tensors: weights, gradients, the optimiser's state, the average, and what a step keeps for
+its backward pass. Beside these a GPU holds what kernels work in and what is between tensors, here taken as a tenth.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from ..codec import CLASSES
+from ..errors import UserError
+from ..figures import TIMESTEPS, shrinkage
+from ..inflation import VideoUNet, inflate
+from ..model_files import read_config
+from .networks import make_trainable, temporal_and_spatial
+from .recipe import Recipe, check_trainable
+
+GIB = 2**30
+AROUND = 1.1
+STATE = {"adamw": 8.0, "muon": 8.0, "adamw8bit": 2.0}
+"""Bytes of an optimiser's state for each number that learns; muon's hidden weights take half of that."""
+
+
+@dataclass
+class Counted:
+    """In bytes; `learns` and `stays` are numbers of weights of the decoder, `beside` the image tower and the codec."""
+
+    learns: int
+    stays: int
+    weights: float
+    gradients: float
+    state: float
+    average: float
+    activations: float
+    beside: float
+
+    @property
+    def total(self) -> float:
+        return (self.weights + self.gradients + self.state + self.average + self.activations + self.beside) * AROUND
+
+    def lines(self) -> list[str]:
+        """For people."""
+        parts = ("weights", "gradients", "state", "average", "activations", "beside")
+        names = {"state": "optimiser", "activations": "a step's activations", "beside": "image tower, codec"}
+        rows = [f"{names.get(part, part):22}{getattr(self, part) / GIB:7.2f} GiB" for part in parts]
+        head = f"{self.learns / 1e6:,.1f} million weights learn, {self.stays / 1e6:,.1f} million stay"
+        return [head, *rows, f"{'all, and a tenth':22}{self.total / GIB:7.2f} GiB, counted, not measured"]
+
+
+def count(recipe: Recipe) -> Counted:
+    """Of a step of decoder-video that starts from a network on disk, of which its config.json alone is read.
+
+    Raises:
+        UserError: another stage, no such network, or a recipe that cannot be trained.
+    """
+    check_trainable(recipe)
+    if recipe.stage != "decoder-video" or recipe.init_from is None:
+        raise UserError("Memory is counted of decoder-video with init_from: give such a recipe.")
+    config = read_config(Path(recipe.init_from) / "config.json")
+    with torch.device("meta"):
+        network: Any = VideoUNet.from_config(config)
+        if network.config.temporal == "none":
+            network = inflate(network, recipe.temporal or "pseudo3d")
+    make_trainable(network, recipe)
+    groups = temporal_and_spatial(network, recipe)
+    learns = sum(weight.numel() for group in groups for weight in group["params"])
+    every = sum(weight.numel() for weight in network.parameters())
+    half = 2 if recipe.mixed_precision in ("auto", "bf16", "fp16") else 4
+    step = Step(network)
+    if recipe.gradient_checkpointing:
+        network.enable_gradient_checkpointing(step.recomputed)
+    step.run(recipe)
+    return Counted(
+        learns=learns,
+        stays=every - learns,
+        weights=4.0 * every,
+        gradients=4.0 * learns,
+        state=STATE[recipe.optim.kind] * learns,
+        average=4.0 * learns,
+        activations=float(half) * (step.kept + step.largest),
+        beside=beside(recipe, half),
+    )
+
+
+def beside(recipe: Recipe, half: int) -> float:
+    """Bytes of the frozen networks that a step asks, from their configs: the image tower, and the codec if named."""
+    import diffusers
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    if recipe.image_encoder is None:
+        raise UserError("The recipe names no image_encoder: add the folder of the image tower.")
+    tower = CLIPVisionConfig(**read_config(Path(recipe.image_encoder) / "config.json"))
+    with torch.device("meta"):
+        total = half * numbers_of(CLIPVisionModelWithProjection(tower))
+        if recipe.codec is not None:
+            config = read_config(Path(recipe.codec) / "config.json")
+            if config.get("_class_name") not in CLASSES:
+                raise UserError(f"There is no codec at {recipe.codec} (config.json names none): correct the path.")
+            total += 4 * numbers_of(getattr(diffusers, config["_class_name"]).from_config(config))
+    return float(total)
+
+
+def numbers_of(network: Any) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+class Step:
+    """A step forwards of a network without memory, and how many numbers it keeps for the way back.
+
+    Attributes:
+        kept: numbers that are kept until the way back comes to them.
+        largest: of the parts that are computed anew on the way back, what the largest one keeps meanwhile.
+    """
+
+    def __init__(self, network: Any):
+        self.network, self.kept, self.largest = network, 0, 0
+        self.weights = {id(weight) for weight in network.parameters()}
+        self.inner: int | None = None
+        self.seen: dict[int, Any] = {}
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Counts what shares its memory once; weights are counted elsewhere."""
+        storage = tensor.untyped_storage()
+        if id(tensor) not in self.weights and storage._cdata not in self.seen:
+            self.seen[storage._cdata] = storage  # held, so that no other one gets its address
+            numbers = storage.nbytes() // tensor.element_size()
+            if self.inner is None:
+                self.kept += numbers
+            else:
+                self.inner += numbers
+        return tensor
+
+    def recomputed(self, function: Any, *args: Any) -> Any:
+        """In place of torch's checkpointing: of such a part what it was given is kept, and all else made anew."""
+        for given in args:
+            if isinstance(given, Tensor):
+                self.keep(given)
+        self.inner = 0
+        made = function(*args)
+        self.largest, self.inner = max(self.largest, self.inner), None
+        return made
+
+    def run(self, recipe: Recipe) -> None:
+        """Forwards, on clips as the recipe's."""
+        config, frames = self.network.config, recipe.data.num_frames
+        batch, (height, width) = recipe.batch_size, recipe.data.shape
+        if recipe.codec is not None:
+            side = shrinkage(read_config(Path(recipe.codec) / "config.json")["block_out_channels"])
+            height, width = height // side, width // side
+        dim = (config.conditioning or {}).get("dim") or config.unet_config["encoder_hid_dim"]
+        with torch.device("meta"), saved_tensors_hooks(self.keep, lambda tensor: tensor):
+            x = torch.empty(batch, frames, self.network.out_channels + config.extra_channels, height, width)
+            told = {"image_embeds": torch.empty(batch, dim)}
+            self.network(x, torch.empty(batch) * TIMESTEPS, fps=torch.empty(batch), added_cond_kwargs=told)

@@ -1,0 +1,85 @@
+"""What a run shows of itself beside the contact sheet: clips of fixed prompts, and the loss on clips held out."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..codec import decode
+from ..errors import UserError
+from ..figures import KEY_FRAMES
+from ..sampling import frame_noise, guide, make_scheduler, sample, to_uint8
+from .datasets import unlabelled_clips
+from .recipe import PromptRecipe, Recipe
+from .stages.conditions import Conditions, told
+
+STEPS, GUIDANCE, SHIFT, RATE = 16, 2.0, 2.0, 8.0
+HELD_OUT_CLIPS = 16
+
+
+class PromptClips:
+    """A clip of each prompt, from the same noise each time: what changes is what was learnt.
+
+    Raises:
+        UserError: no such cascade, or one that reads no prompts.
+    """
+
+    def __init__(self, recipe: Recipe, prompts: PromptRecipe, device: torch.device):
+        from ..pipeline import MakeAVideoPipeline
+
+        pipe: Any = MakeAVideoPipeline.load(prompts.model, dtype="float32", device="cpu")
+        pipe.set_progress_bar_config(disable=True)
+        with torch.no_grad():
+            self.y_e = pipe.embed_prompts(prompts.texts, torch.Generator().manual_seed(recipe.seed)).to(device)
+        self.codec, self.recipe = None if pipe.codec is None else pipe.codec.to(device), recipe
+        height, width = (side // pipe.shrinkage for side in recipe.data.shape)
+        self.shape = (len(self.y_e), KEY_FRAMES, pipe.decoder.out_channels, height, width)
+
+    @torch.no_grad()
+    def __call__(self, network: Any) -> np.ndarray:
+        """uint8 (frames, height, width of all clips side by side, 3), RATE a second."""
+        generator, device = torch.Generator().manual_seed(self.recipe.seed), self.y_e.device
+        rates = torch.full((len(self.y_e),), RATE, device=device)
+        usual = torch.ones(len(self.y_e), device=device) if network.config.motion is not None else None
+        dropped = torch.zeros(len(self.y_e), dtype=torch.bool, device=device)
+        conditions, scale = Conditions(self.y_e, dropped, rates, usual), GUIDANCE / self.recipe.guidance
+
+        def predict(x_t, t):
+            known = told(network, x_t, t.expand(len(x_t)), conditions)
+            if scale == 1:
+                return known
+            return guide(known, told(network, x_t, t.expand(len(x_t)), conditions.without_meaning()), scale)
+
+        noise = frame_noise(self.shape, generator, self.recipe.noise.shared).to(device)
+        made = sample(predict, noise, make_scheduler(SHIFT), STEPS, levels=network.levels(STEPS))
+        frames = made if self.codec is None else torch.cat(list(decode(self.codec, made)), 1)
+        return np.concatenate(list(to_uint8(frames)), axis=2)
+
+
+class HeldOutLoss:
+    """The loss on clips that are not trained on, the same ones with the same noise each time.
+
+    Raises:
+        UserError: the clips cannot be read.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        clips = unlabelled_clips(recipe.data.model_copy(update={"roots": recipe.data.held_out}))
+        count = min(len(clips), HELD_OUT_CLIPS)
+        samples = [clips[(place * len(clips) // count, place, place / count)] for place in range(count)]
+        if {sample["key"] for sample in samples} & set(unlabelled_clips(recipe.data).keys):
+            raise UserError("data.held_out names clips that are trained on too: take them out of data.roots.")
+        self.batches = [
+            {
+                "pixels": torch.stack([sample["pixels"] for sample in part]).to(device),
+                "fps": torch.tensor([float(sample["fps"]) for sample in part], device=device),
+            }
+            for part in (samples[start : start + recipe.batch_size] for start in range(0, count, recipe.batch_size))
+        ]
+        self.device, self.seed = device, recipe.seed
+
+    @torch.no_grad()
+    def __call__(self, stage: Any, network: Any) -> float:
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        losses = [stage.loss(network, batch, generator) * len(batch["pixels"]) for batch in self.batches]
+        return float(sum(losses) / sum(len(batch["pixels"]) for batch in self.batches))
