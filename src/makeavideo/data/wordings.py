@@ -27,12 +27,14 @@ class Wordings:
     names: other names of the same thing.
     keywords: single words or short phrases that have to do with it; other pictures may have them too.
     group: shared by pictures that show variants of one thing.
+    concept: shared by pictures of one and the same thing; "": no other picture is of it.
     """
 
     phrases: tuple[str, ...]
     names: tuple[str, ...]
     keywords: tuple[str, ...]
     group: str
+    concept: str = ""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -79,12 +81,12 @@ def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
     """From the .txt (one caption a line) and the .json beside a picture; `own` is the group where none is given.
 
     Keys of the .json, each a text or a list of texts: "captions" or "caption", "label", "phrase" or "phrases", "names",
-    "keywords"; and "group".
+    "keywords"; and "group" and "concept".
     """
     phrases: list[str] = []
     names: list[str] = []
     keywords: list[str] = []
-    group = own
+    group, concept = own, ""
     for source in sources:
         try:
             text = as_text(source.read())[0]
@@ -103,6 +105,7 @@ def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
             names += _texts(data, "names")
             keywords += _texts(data, "keywords")
             group = (_texts(data, "group") or [group])[0]
+            concept = (_texts(data, "concept") or [concept])[0]
     seen: set[str] = set()
 
     def fresh(found: Iterable[str]) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
         seen.update(kept)
         return kept
 
-    return Wordings(fresh(phrases), fresh(names), fresh(keywords), group)
+    return Wordings(fresh(phrases), fresh(names), fresh(keywords), group, concept)
 
 
 class CaptionDraw:
