@@ -180,7 +180,7 @@ def test_a_caption_is_right_for_every_picture_that_its_words_are_said_of(cascade
 
 def test_pictures_are_one_thing_if_their_data_says_so_and_never_by_their_names(cascade, training_data, tmp_path):
     """cat/001 and dog/001 are two things, though one word is said of both; twins name their concept."""
-    for name, said in (("cat/001", {"captions": ["a photo", "a cat"]}), ("dog/001", {"captions": ["a photo", "a dog"]})):
+    for name, said in (("cat/001", {"caption": ["a photo", "a cat"]}), ("dog/001", {"caption": ["a photo", "a dog"]})):
         (tmp_path / name).parent.mkdir()
         draw("red", True, 1).save(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.json").write_text(json.dumps(said))

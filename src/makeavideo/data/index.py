@@ -6,13 +6,16 @@ import io
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from ..errors import UserError
 from ..media.pictures import Unreadable
+
+if TYPE_CHECKING:
+    from .wordings import Wordings
 
 PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
 PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}
@@ -25,14 +28,23 @@ SAME_STEM = "a name that its folder has with another ending too"
 Include = Container[str] | Callable[[str], bool] | None  # the stems to keep, or a test of a stem
 
 
+class Store(Protocol):
+    """Where bytes come from that are not simply read from a file."""
+
+    def read(self, path: str, offset: int, size: int | None, /) -> bytes:
+        """Unreadable if they cannot be had."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
-    """A file, or the bytes [offset, offset + size) of a tar shard."""
+    """A file, or the bytes [offset, offset + size) of a tar shard; through a store, if it has one."""
 
     path: str
     name: str
     offset: int = 0
     size: int | None = None
+    store: Store | None = None
 
     @property
     def extension(self) -> str:
@@ -44,9 +56,12 @@ class Source:
     def read(self) -> bytes:
         """The content; Unreadable if it is gone, empty or cut short."""
         try:
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
-                data = file.read() if self.size is None else file.read(self.size)
+            if self.store is not None:
+                data = self.store.read(self.path, self.offset, self.size)
+            else:
+                with open(self.path, "rb") as file:
+                    file.seek(self.offset)
+                    data = file.read() if self.size is None else file.read(self.size)
         except OSError as error:
             raise Unreadable(error.strerror or "cannot be opened") from error
         if not data:
@@ -57,7 +72,7 @@ class Source:
 
     def open(self):
         """A seekable binary file; a file in a folder is not read into memory."""
-        if self.size is not None:
+        if self.size is not None or self.store is not None:
             return io.BytesIO(self.read())
         try:
             if os.path.getsize(self.path) == 0:
@@ -72,11 +87,13 @@ class Item:
     """One sample's files: the media and, for pictures, what captions it.
 
     key: its path below the root, or in its shard, without the ending.
+    said: what the captions say, where an index has read them already.
     """
 
     key: str
     media: Source
     captions: list[Source] = field(default_factory=list)
+    said: Wordings | None = None
 
     @property
     def stem(self) -> str:
@@ -94,7 +111,11 @@ def list_items(
     has it, unless that leaves no known ending). UserError if a path does not exist or nothing usable is found.
     """
     wanted = include if callable(include) else (lambda key: include is None or key in include)
-    roots = [Path(r).expanduser() for r in ([root] if isinstance(root, (str, Path)) else root)]
+    given = [root] if isinstance(root, (str, Path)) else root
+    for one in map(str, given):
+        if "://" in one or one.lower().endswith((".csv", ".jsonl")):
+            raise UserError(f"{one} is read through an index: make-a-video data index {one} -o FOLDER, and give that.")
+    roots = [Path(one).expanduser() for one in given]
     if not roots:
         raise UserError("No data folder was given; name at least one folder or tar shard.")
     sources: list[Named] = []
@@ -106,7 +127,7 @@ def list_items(
             if not file.is_file():  # opening a pipe or a device could block for ever
                 skipped.append((str(file), "a link to nothing" if file.is_symlink() else "not a regular file"))
             elif file.suffix.lower() == ".tar":
-                members, problem = index_tar(file)
+                members, problem = index_file(file)
                 sources += members
                 skipped += [(str(file), problem)] if problem else []
             else:
@@ -197,9 +218,16 @@ def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str
 def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(parent, name)
+        for name in samples_among(names, folders):
+            yield Path(parent, name)
+
+
+def samples_among(names: Iterable[str], folders: Iterable[str] = ()) -> list[str]:
+    """The names in order, without hidden ones and what img2dataset writes about a shard beside it."""
+    names = sorted(name for name in names if not name.startswith("."))
+    shards = {name[:-4] for name in names if name.lower().endswith(".tar")} | set(folders)
+    about = {f"{shard}{ending}" for shard in shards for ending in (".parquet", "_stats.json")}
+    return [name for name in names if name not in about]
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -210,12 +238,26 @@ def split_name(name: str) -> tuple[str, str]:
     return (stem, extension.lower()) if stem else (extension, "")
 
 
-def index_tar(path: Path) -> tuple[list[Named], str | None]:
-    """Offsets of a shard's whole members, read once from the headers; and what is wrong with the shard, or None."""
-    members, problem = [], None
+def index_file(path: Path) -> tuple[list[Named], str | None]:
+    """`index_tar` of a shard on this disk."""
     try:
-        size = path.stat().st_size
-        with tarfile.open(path, "r:") as tar:
+        with open(path, "rb") as file:
+            return index_tar(os.path.abspath(path), file, os.fstat(file.fileno()).st_size)
+    except OSError:
+        return [], "not a plain tar shard"
+
+
+def index_tar(
+    path: str, file: BinaryIO, size: int, texts: dict[int, bytes] | None = None
+) -> tuple[list[Named], str | None]:
+    """Offsets of a shard's whole members, read once from the headers; and what is wrong with the shard, or None.
+
+    file, size: the open shard and its bytes. texts: is given the content of captions, by their offsets.
+    """
+    members: list[Named] = []
+    problem = None
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             try:
                 for info in tar:
                     folder, _, name = info.name.rpartition("/")
@@ -225,15 +267,16 @@ def index_tar(path: Path) -> tuple[list[Named], str | None]:
                         problem = "truncated shard"
                         break
                     stem, extension = split_name(name)
-                    source = Source(os.path.abspath(path), info.name, info.offset_data, info.size)
                     key = f"{folder}/{stem}" if folder else stem
-                    members.append(Named(os.path.abspath(path), key, extension, source))
+                    members.append(Named(path, key, extension, Source(path, info.name, info.offset_data, info.size)))
+                    if texts is not None and extension in CAPTIONS:
+                        file.seek(info.offset_data)
+                        texts[info.offset_data] = file.read(info.size)
                 else:
                     # tarfile ends quietly at a damaged header; a whole archive ends with a block of zeros.
-                    with open(path, "rb") as file:
-                        file.seek(tar.offset)
-                        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                            problem = "truncated shard"
+                    file.seek(tar.offset)
+                    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                        problem = "truncated shard"
             except (tarfile.TarError, OSError, ValueError):
                 problem = "truncated shard"
     except (tarfile.TarError, OSError, ValueError):

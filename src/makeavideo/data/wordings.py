@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,17 +117,24 @@ def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
     return Wordings(fresh(phrases), fresh(names), fresh(keywords), group, concept)
 
 
+def groups_by_keyword(wordings: Iterable[Wordings]) -> Counter[str]:
+    """Of how many groups of pictures each keyword is said."""
+    groups = {(word, one.group) for one in wordings for word in one.keywords}
+    return Counter(word for word, _ in groups)
+
+
 class CaptionDraw:
     """Draws captions so that every word of the data comes to stand in one by itself.
 
     Of a picture with keywords 40 % of the captions are a label, phrase or name, 40 % one keyword in a template, and
     20 % pairs. A keyword is weighed by one over the number of groups that have it: "animal" says little of a cat. A
     picture without keywords has its captions, equally often.
+
+    groups: how many groups have each keyword (`groups_by_keyword`).
     """
 
-    def __init__(self, wordings: Iterable[Wordings]) -> None:
-        groups = {(word, one.group) for one in wordings for word in one.keywords}
-        self.groups = Counter(word for word, _ in groups)
+    def __init__(self, groups: Mapping[str, int]) -> None:
+        self.groups = groups
 
     def __call__(self, wordings: Wordings, rng: random.Random) -> tuple[str, tuple[str, ...]]:
         """(caption, the wordings that it is made of)."""

@@ -35,7 +35,9 @@ Model = TypeVar("Model", bound=Strict)
 class DataRecipe(Strict):
     """Where the samples come from and how they are cut."""
 
-    roots: list[str] = Field(description="folders of captioned images or of clips, or webdataset shards")
+    roots: list[str] = Field(
+        description="folders of captioned images or of clips, or webdataset shards; or the index of a large set"
+    )
     size: int = Field(gt=0, description="pixels a side after resizing")
     crop: int | None = Field(
         default=None, gt=0, description="side of a random crop, in pixels; none: the whole picture"
@@ -80,6 +82,10 @@ class DataRecipe(Strict):
         default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
     cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames")
+    shard_cache: str | None = Field(
+        default=None, description="folder for whole shards of an index that lie elsewhere; none: read in place"
+    )
+    shard_cache_gb: float = Field(default=100.0, gt=0, description="the shards used last that are kept there")
     num_workers: int = Field(default=0, ge=0)
 
 

@@ -132,7 +132,8 @@ class Run:
         accelerator = self.accelerator
         first = self.step * self.recipe.gradient_accumulation
         rank, world = accelerator.process_index, accelerator.num_processes
-        keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world)
+        orders = getattr(self.stage.dataset, "order", None)
+        keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world, orders)
         return enumerate(make_loader(self.stage.dataset, keys, self.recipe.data.num_workers), first)
 
     def learn(self, micro_step: int, batch: dict) -> bool:
@@ -140,7 +141,8 @@ class Run:
         accelerator = self.accelerator
         self.report.add(batch.pop("skipped"))
         batch = on_device(batch, accelerator.device)
-        seed = fold_seed(self.recipe.seed, micro_step, accelerator.process_index, 1)
+        number = micro_step * accelerator.num_processes + accelerator.process_index
+        seed = fold_seed(self.recipe.seed, number, 0, 1)  # of the batch, whichever process has it
         generator = torch.Generator(accelerator.device).manual_seed(seed)  # drawn where it is used
         torch.manual_seed(seed)  # what a network draws by itself: its dropout
         with accelerator.accumulate(self.network):
