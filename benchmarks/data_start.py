@@ -3,8 +3,8 @@
     python benchmarks/data_start.py FOLDER [--shards 1000] [--samples 10000] [--scan 2] [--json FILE]
 
 One shard of small pictures is written, and the others are links to it, so that every sample is read and decoded as it
-would be. The first --scan of them are looked through as `make-a-video data index` does it, which gives the rate, and the
-index says of the others what it says of these. Then new processes start as training does, and read: with 1, 2 and 8
+would be. The first --scan of them are looked through as `make-a-video data index` does it, which gives the rate, and
+the index says of the others what it says of these. Then new processes start as training does, and read: with 1, 2 and 8
 workers, at the beginning and in the middle of a run.
 """
 

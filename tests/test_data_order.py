@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2
 
 from makeavideo.data.order import Permutation, WindowedOrder
-from makeavideo.training.batches import StepKeys
+from makeavideo.training.batches import StepKeys, noise_seed
 from tiny_training import recipe_of, settings
 
 
@@ -65,4 +65,9 @@ def test_one_two_and_eight_processes_read_the_same(training_data, tmp_path):
 
     one = batches(1, 8)
     assert len(one) == 48 and batches(2, 4) == batches(8, 1) == one
+    seeds = [
+        [noise_seed(recipe, micro, rank, world) for micro in range(48 // world) for rank in range(world)]
+        for world in (1, 2, 8)
+    ]
+    assert seeds[0] == seeds[1] == seeds[2] and len(set(seeds[0])) == 48
     assert batches(8, 1, start=4) == batches(2, 4, start=4) == one[32:]

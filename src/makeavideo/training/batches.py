@@ -26,6 +26,11 @@ def fold_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
+def noise_seed(recipe: Recipe, micro_step: int, rank: int, world: int) -> int:
+    """Of all that is drawn for a batch: of its number among those of all processes, whichever process has it."""
+    return fold_seed(recipe.seed, micro_step * world + rank, 0, 1)
+
+
 class StepKeys:
     """Batches of keys from micro-step `start` on, in a fresh order of the data every epoch.
 

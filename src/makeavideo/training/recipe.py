@@ -82,6 +82,9 @@ class DataRecipe(Strict):
         default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
     cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames")
+    embeddings: str | None = Field(
+        default=None, description="prior: folder that data embed has made of the index; none: embedded at the start"
+    )
     shard_cache: str | None = Field(
         default=None, description="folder for whole shards of an index that lie elsewhere; none: read in place"
     )
@@ -304,6 +307,8 @@ def check_trainable(recipe: Recipe) -> None:
         raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
     if recipe.stage == "prior" and recipe.init_from is not None:
         raise UserError("The prior always begins from scratch: take init_from out of the recipe.")
+    if recipe.stage != "prior" and recipe.data.embeddings is not None:
+        raise UserError(f"Embeddings are for the prior, {recipe.stage} sees pixels: take data.embeddings out.")
     if recipe.init_from is not None and recipe.network:
         raise UserError("The recipe has network and init_from, which brings its own network: take one of them out.")
     if recipe.train == "temporal" and recipe.init_from is None:

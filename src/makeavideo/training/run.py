@@ -17,7 +17,7 @@ from accelerate.utils import ProjectConfiguration, gather_object
 from ..data.report import LIMIT, SkipReport
 from ..errors import UserError
 from ..quiet import quiet_event_writer
-from .batches import StepKeys, fold_seed, make_loader, on_device
+from .batches import StepKeys, make_loader, noise_seed, on_device
 from .checkpoints import (
     Averaged,
     Kept,
@@ -141,8 +141,7 @@ class Run:
         accelerator = self.accelerator
         self.report.add(batch.pop("skipped"))
         batch = on_device(batch, accelerator.device)
-        number = micro_step * accelerator.num_processes + accelerator.process_index
-        seed = fold_seed(self.recipe.seed, number, 0, 1)  # of the batch, whichever process has it
+        seed = noise_seed(self.recipe, micro_step, accelerator.process_index, accelerator.num_processes)
         generator = torch.Generator(accelerator.device).manual_seed(seed)  # drawn where it is used
         torch.manual_seed(seed)  # what a network draws by itself: its dropout
         with accelerator.accumulate(self.network):

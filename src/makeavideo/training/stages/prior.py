@@ -1,22 +1,15 @@
 """P: from a text's embedding to a picture's (section 3.1 of the paper)."""
 
-import random
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...data.images import CaptionedImages
-from ...encoders import embed_images
 from ...errors import UserError
 from ...figures import TIMESTEPS
 from ...sampling import add_noise, frame_noise
-from ...wordings import WordingTable
 from ..datasets import captioned_images
+from ..embedded import EmbeddedImages, StoredEmbeddings
 from ..losses import draw_levels, weighted_loss
 from ..networks import all_parameters, build, load_folder
 from ..recipe import Recipe
@@ -25,45 +18,12 @@ from .conditions import drop
 from .texts import TextCache
 
 
-class EmbeddedImages(torch.utils.data.Dataset):
-    """(caption, y_e) pairs: the pictures are embedded once, since the prior never sees pixels."""
-
-    def __init__(self, images: CaptionedImages, image_encoder: nn.Module):
-        self.images, self.files = images, images.files
-        self.embeds: list[Tensor] = []
-        self.indices: list[int] = []
-        self.passed_by = list(images.passed_by)
-        device = next(image_encoder.parameters()).device
-        starts = range(0, len(images), 64)
-        shown = sys.stderr.isatty() and len(starts) > 1
-        for start in track(starts, "embedding the pictures", disable=not shown, console=Console(stderr=True)):
-            samples = [images[(i, 0)] for i in range(start, min(start + 64, len(images)))]
-            pixels = torch.cat([s["pixels"] for s in samples]).to(device)
-            with torch.no_grad():
-                self.embeds.extend(embed_images(image_encoder, pixels).cpu())
-            # a picture that could not be read was replaced by another one: its caption is that one's
-            self.indices.extend(s["index"] for s in samples)
-            self.passed_by.extend(item for s in samples for item in s["skipped"])
-
-    def __len__(self) -> int:
-        return len(self.embeds)
-
-    def __getitem__(self, key):
-        index, seed = key[:2]
-        caption, _ = self.images.draw_caption(self.indices[index], random.Random(seed))
-        return {"caption": caption, "embeds": self.embeds[index], "skipped": []}
-
-    def table(self, embed: Callable) -> WordingTable:
-        """What is said of the pictures, as P's table of known wordings."""
-        said = [(one.phrases, one.names, one.keywords) for one in map(self.images.wordings, self.indices)]
-        return WordingTable.of(said, torch.stack(self.embeds), embed)
-
-
 class PriorStage:
     """P: text embedding -> image embedding, a diffusion of vectors (section 3.1).
 
     It sees a noisy image embedding and is told the text's, says the clean one, and is off by the velocity's squared
-    error. Beside the network it exports the table of all wordings of its data, `wordings`.
+    error. Beside the network it exports the table of all wordings of its data, `wordings`; of a set whose embeddings
+    are on disk (`data.embeddings`) there is none, it would be as large as the set.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device):
@@ -73,21 +33,26 @@ class PriorStage:
         from diffusers.models.transformers.prior_transformer import PriorTransformer
         from transformers import CLIPVisionModelWithProjection
 
-        tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
-        self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval())
+        self.dataset: EmbeddedImages | StoredEmbeddings
+        if recipe.data.embeddings is not None:
+            self.dataset = StoredEmbeddings(captioned_images(recipe.data, captions=False), recipe.data.embeddings)
+            image_dim, text_dim = self.dataset.stored.shape.image_dim, self.dataset.stored.shape.text_dim
+        else:
+            tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
+            self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval())
+            self.embed_text = TextCache(recipe.text_encoder, device)
+            image_dim, text_dim = tower.config.projection_dim, self.embed_text.encoder.config.hidden_size
         if len(self.dataset) < 2:
             raise UserError(f"{', '.join(recipe.data.roots)} holds a single picture: the prior needs two or more.")
-        self.embed_text = TextCache(recipe.text_encoder, device)
         config = {
-            "embedding_dim": tower.config.projection_dim,
-            "embedding_proj_dim": self.embed_text.encoder.config.hidden_size,
+            "embedding_dim": image_dim,
+            "embedding_proj_dim": text_dim,
             "num_embeddings": 0,
             "encoder_hid_proj_type": None,
         }
         self.network: Any = build(PriorTransformer, {**recipe.network, **config})
-        embeds = torch.stack(self.dataset.embeds)
         # kept in the network's own (untrained) statistics, as unCLIP does, so that the diffusion sees unit variance
-        self.network.clip_mean.data, self.network.clip_std.data = embeds.mean(0, True), embeds.std(0, keepdim=True)
+        self.network.clip_mean.data, self.network.clip_std.data = self.dataset.statistics()
         self.network.clip_mean.requires_grad_(False)
         self.network.clip_std.requires_grad_(False)
 
@@ -95,7 +60,7 @@ class PriorStage:
         return all_parameters(self.network, self.recipe)
 
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
-        text = self.embed_text(batch["caption"])
+        text = batch["text"] if "text" in batch else self.embed_text(batch["caption"])
         x = (batch["embeds"] - self.network.clip_mean) / self.network.clip_std
         dropped = drop(len(x), self.recipe.condition_dropout, generator, x.device)
         text = torch.where(dropped[:, None], torch.zeros_like(text), text)
@@ -109,4 +74,5 @@ class PriorStage:
 
     def export(self, folder) -> None:
         self.network.half().save_pretrained(folder / "prior")
-        self.dataset.table(self.embed_text).half().save_pretrained(folder / "wordings")
+        if isinstance(self.dataset, EmbeddedImages):
+            self.dataset.table(self.embed_text).half().save_pretrained(folder / "wordings")
