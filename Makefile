@@ -66,5 +66,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt $(wildcard packages/*/pyproject.to
 
 $(VENV)/.test: $(VENV)/.demo requirements-no-deps.txt
 	@$(INSTALL) --no-deps -r requirements-no-deps.txt
-	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[benchmarks,dev,data,evaluation,ray,training,web]'
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[benchmarks,clips,dev,data,evaluation,ray,training,web]'
 	@touch $@

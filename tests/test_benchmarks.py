@@ -41,6 +41,9 @@ RUNS = {
     "long_video memory": "--model {model} --length 2 --multiples 1 4 --size 16 --steps 1 --json {out}/figures.json",
     "results_page": "--evaluation {root}/evaluation --docs {out}",
     "soak": "--scale 0.01 --steps 2 --json {out}/figures.json",
+    "data_start": "{out}/set --shards 3 --samples 40 --scan 1 --batch 8 --step 100 --workers 2"
+    " --json {out}/figures.json",
+    "prior_start": "{out}/set --samples 3000 --dim 8 --json {out}/figures.json",
     "space_time": "--width 32 --side 16 --repetitions 1 --json {out}/figures.json",
     "thesis": "{data} --model {model} --runs {out}/runs --steps 1 --concepts 2 --frames 4 --sampling-steps 1"
     " --repetitions 1 --set data.size=16 --set data.num_frames=4 --set data.stills_per_step=1 --set network='{random}'"
@@ -91,7 +94,7 @@ def numbers(value) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-MINUTES = {"batch_ray", "generate", "long_video memory", "soak", "thesis"}
+MINUTES = {"batch_ray", "data_start", "generate", "long_video memory", "prior_start", "soak", "thesis"}
 """These start whole processes, or train: `make test-slow` runs them."""
 
 

@@ -27,7 +27,7 @@ def test_captions_from_text_and_json(tmp_path):
     assert by_key == {
         "one": ["a red square", "red thing"],
         "sub": ["just one"],
-        "two": ["from text", "from json"],
+        "deep/two": ["from text", "from json"],
     }
     sample = images[images.keys.index("one"), 7]
     assert sample["pixels"].shape == (1, 3, 32, 32) and sample["pixels"].dtype == torch.float32

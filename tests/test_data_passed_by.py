@@ -11,7 +11,7 @@ from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.curriculum import FrameRateCurriculum
 from makeavideo.data.images import CaptionedImages
-from makeavideo.data.index import CLIPS, PICTURES, SAME_NAME, SAME_STEM, list_items
+from makeavideo.data.index import CLIPS, PICTURES, SAME_STEM, list_items
 from makeavideo.data.report import SkipReport
 from tiny_clips import picture, write_animation, write_video
 
@@ -127,7 +127,7 @@ def test_a_clip_too_short_for_some_of_the_rates_is_not_called_unused(tmp_path):
     )
 
 
-def test_one_name_in_two_folders_or_shards_is_named_and_both_are_used(tmp_path):
+def test_one_name_in_two_folders_or_shards_is_two_pictures_and_twice_in_one_is_named(tmp_path):
     for folder, words in (("one", "a cat"), ("two", "a rocket")):
         (tmp_path / folder).mkdir()
         picture(tmp_path / folder / "0001.png", caption=words)
@@ -137,14 +137,13 @@ def test_one_name_in_two_folders_or_shards_is_named_and_both_are_used(tmp_path):
     picture(tmp_path / "one" / "0001.jpg", caption="a cat")
     for roots in ([tmp_path / "one", tmp_path / "two"], [tmp_path / "one.tar", tmp_path / "two.tar"]):
         images = CaptionedImages(roots, 8)
-        place = tmp_path / ("two/0001.png" if roots[0].is_dir() else "two.tar/0001.png")
-        assert (str(place), SAME_NAME) in images.passed_by
+        assert images.passed_by == ([(str(tmp_path / "one/0001.png"), SAME_STEM)] if roots[0].is_dir() else [])
         assert images.captions(len(images) - 1) == ["a rocket"] and images.captions(0) == ["a cat"]
         assert images.wordings(0).group != images.wordings(len(images) - 1).group
-        report = SkipReport()
-        report.add(images.passed_by)
-        assert report.text(images.files, "pictures").startswith("Used ")
-    assert (str(tmp_path / "one/0001.png"), SAME_STEM) in CaptionedImages(tmp_path / "one", 8).passed_by
+    report = SkipReport()
+    report.add(CaptionedImages(tmp_path / "one", 8).passed_by)
+    assert report.text((), "pictures").startswith("Used 1 file all the same")
+    assert CaptionedImages([tmp_path / "one", tmp_path / "two.tar"], 8).keys == ["0001"] * 3
 
 
 def test_a_folder_given_twice_is_read_once(tmp_path):

@@ -186,6 +186,7 @@ def test_build(store: Path, tmp_path: Path) -> None:
         "names": ["apple fruit", "cooking apple"],
         "keywords": ["thing", "fruit", "mac", "orchard", "snack"],
         "group": APPLE,
+        "concept": APPLE,
         "held_out_keywords": ["forbidden"],
     }
     assert report["counts"]["clips"] == {"items": 1, "frames": 5, "seen": 2}

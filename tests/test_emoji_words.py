@@ -41,10 +41,11 @@ def test_all_that_a_sidecar_may_say(tmp_path):
         "names": ["the  mage"],
         "keywords": ["wizard", "mage"],
         "group": "m",
+        "concept": "1f9d9",
         "n": 3,
     }
     images = CaptionedImages(folder_of(tmp_path / "a", {"one": said, "two": "a cat\nan old cat"}), 8)
-    assert images.wordings(0) == Wordings(("mage", "a mage"), ("the mage",), ("wizard",), "m")
+    assert images.wordings(0) == Wordings(("mage", "a mage"), ("the mage",), ("wizard",), "m", "1f9d9")
     own = str(tmp_path / "a" / "two.png")  # a name alone may be that of another picture, in another folder
     assert images.wordings(1) == Wordings(("a cat", "an old cat"), (), (), own)
     assert images.captions(0) == ["mage", "a mage", "the mage", "wizard"]

@@ -1,18 +1,21 @@
 """What every stage leaves, and how its network starts and learns."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from makeavideo.data.wordings import Wordings
 from makeavideo.flow import first_guess
 from makeavideo.training.batches import collate
 from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.recipe import load_recipe
 from makeavideo.training.stages import STAGES
 from makeavideo.training.trainer import train
-from tiny_training import DECODER, RUNS, SIZE, recipe_of, same, settings
+from tiny_training import DECODER, RUNS, SIZE, draw, recipe_of, same, settings
 
 pytestmark = pytest.mark.xdist_group("stages")  # they share a run of every stage
 
@@ -164,10 +167,9 @@ def test_words_can_be_learnt_anew_while_the_tower_stays(cascade, training_data, 
 
 def test_a_caption_is_right_for_every_picture_that_its_words_are_said_of(cascade, training_data):
     stage = STAGES["clip"](recipe_of(settings(cascade[0], training_data, "clip-finish")), CPU)
-    said = [("cat", {"cat", "pet"}), ("dog", {"dog", "pet"}), ("rocket", {"rocket"})]
-    stage.dataset.wordings = lambda index: type("Said", (), {"all": said[index][1]})
+    said = [Wordings((), (), words, "") for words in (("cat", "pet"), ("dog", "pet"), ("rocket",))]
+    stage.dataset.wordings = lambda index: said[index]
     batch = {
-        "key": [key for key, _ in said],
         "index": torch.arange(3),
         "words": ["pet", "dog\npet", "rocket"],
         "pixels": torch.zeros(3, 1, 3, SIZE, SIZE),
@@ -176,15 +178,24 @@ def test_a_caption_is_right_for_every_picture_that_its_words_are_said_of(cascade
     assert same.tolist() == torch.eye(3).tolist() and right.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
-def test_pictures_of_one_name_are_one_thing_only_if_something_is_said_of_both(cascade, training_data):
-    """Twins of two folders, and two pictures that are both called 0001."""
-    stage = STAGES["clip"](recipe_of(settings(cascade[0], training_data, "clip-finish")), CPU)
-    said = [("cat", {"cat", "pet"}), ("cat", {"cat"}), ("0001", {"rocket"}), ("0001", {"boat"})]
-    stage.dataset.wordings = lambda index: type("Said", (), {"all": said[index][1]})
-    words = ["pet", "cat", "rocket", "boat"]
-    batch = {"key": [key for key, _ in said], "index": torch.arange(4), "words": words, "pixels": torch.zeros(4)}
-    twins = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-    assert [x.tolist() for x in stage.alike(batch)] == [twins, twins]
+def test_pictures_are_one_thing_if_their_data_says_so_and_never_by_their_names(cascade, training_data, tmp_path):
+    """cat/001 and dog/001 are two things, though one word is said of both; twins name their concept."""
+    for name, said in (("cat/001", {"caption": ["a photo", "a cat"]}), ("dog/001", {"caption": ["a photo", "a dog"]})):
+        (tmp_path / name).parent.mkdir()
+        draw("red", True, 1).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.json").write_text(json.dumps(said))
+    for name, words in (("drawn", ["pet"]), ("painted", ["cat", "pet"])):
+        draw("blue", True, 1).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.json").write_text(json.dumps({"captions": words, "concept": "1f431"}))
+    values = settings(cascade[0], training_data, "clip-finish")
+    stage = STAGES["clip"](recipe_of(values, data={**values["data"], "roots": [str(tmp_path)]}), CPU)
+    assert stage.dataset.keys == ["drawn", "painted", "cat/001", "dog/001"]
+    words = ["pet", "cat", "a cat", "a dog"]
+    batch = {"index": torch.tensor([0, 1, 2, 3, 2]), "words": [*words, "a photo"], "pixels": torch.zeros(5)}
+    twins = [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0], [0, 0, 1, 0, 1]]
+    said = [row.copy() for row in twins]
+    said[3][4] = 1  # "a photo" is said of the dog too
+    assert [x.tolist() for x in stage.alike(batch)] == [twins, said]
 
 
 def test_attention_alone(cascade, training_data, tmp_path):

@@ -14,11 +14,15 @@ from ..media.clip import Clock
 from .curriculum import FrameRateCurriculum
 from .decode import Decoded, FrameSize, clip_clock, decode_clip, decode_frames
 from .index import CLIPS, PILLOW_CLIPS, Include
-from .reader import DEFAULT_CACHE, ItemReader, Unfit
+from .reader import DEFAULT_CACHE, FrameCache, ItemReader, Unfit
 from .report import NOT_AT_EVERY_RATE
+from .shards import ShardCache
 
 SLACK = 1e-3
 """Seconds that a clip may be too short by."""
+
+CLOCK_BYTES, OBJECT = 64 * 2**20, 500
+"""Of the clocks that are kept, and of one beside its three arrays."""
 
 KEPT_WHOLE = 256
 """Frames of a clip that is decoded once and kept. A longer one is decoded for each sample as far as that needs: it
@@ -28,7 +32,8 @@ would keep the first sample waiting, and push everything else out of the cache."
 class UnlabelledClips(ItemReader, Dataset):
     """Clips of exactly num_frames frames at a drawn rate, from a random start.
 
-    root: a folder, a .tar shard or a list of them, with mp4, mov, webm, mkv, avi, ts, wmv, 3gp, mpg, flv, gif,
+    root: a folder, a .tar shard or a list of them, or an index (`make-a-video data index`), with mp4, mov, webm, mkv,
+        avi, ts, wmv, 3gp, mpg, flv, gif,
         animated webp or apng files of any frame rate, variable ones too. No text is ever read.
     size: (height, width) in pixels, or one number for a square; other frames are scaled until they cover it, and
         cropped at their centre.
@@ -37,7 +42,7 @@ class UnlabelledClips(ItemReader, Dataset):
         "skip" (another clip is drawn instead; it is named in "skipped").
     frame_skip: frames lie frame_skip / fps seconds apart; a pair (low, high) draws it for each sample. The sample's
         "fps" is the rate of the frames returned, fps / frame_skip.
-    background, crop, include, cache_bytes: as in CaptionedImages; the crop is the same for all frames.
+    background, crop, include, cache_bytes, shards: as in CaptionedImages; the crop is the same for all frames.
 
     A sample is asked for with (index, seed) or (index, seed, progress), progress 0..1 being the curriculum's, and
     depends on nothing else: {"pixels": float tensor (num_frames, 3, height, width) in [-1, 1], "fps": float,
@@ -57,6 +62,7 @@ class UnlabelledClips(ItemReader, Dataset):
         frame_skip: int | tuple[int, int] = 1,
         include: Include = None,
         cache_bytes: int = DEFAULT_CACHE,
+        shards: ShardCache | None = None,
     ) -> None:
         if short not in ("loop", "skip"):
             raise UserError(f"`short` must be loop or skip, not {short!r}.")
@@ -65,11 +71,11 @@ class UnlabelledClips(ItemReader, Dataset):
         low, high = (frame_skip, frame_skip) if isinstance(frame_skip, int) else frame_skip
         if not 1 <= low <= high:
             raise UserError(f"`frame_skip` must be a number from 1 up or a pair of them, not {frame_skip}.")
-        super().__init__(root, CLIPS, size, background, crop, include, cache_bytes)
+        super().__init__(root, CLIPS, size, background, crop, include, cache_bytes, shards)
         self.num_frames, self.short, self.frame_skip = num_frames, short, (low, high)
         self.fps = fps if isinstance(fps, FrameRateCurriculum) else FrameRateCurriculum.constant(fps)
         # Clocks stay when frames leave the cache: a few bytes a frame, and "skip" needs no decoding to pass a clip by.
-        self._clocks: dict[int, Clock] = {}
+        self._clocks = FrameCache(CLOCK_BYTES)
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
         fps = self.fps.sample(rng, progress) / rng.randint(*self.frame_skip)
@@ -93,11 +99,13 @@ class UnlabelledClips(ItemReader, Dataset):
         return clock.nearest((start * clock.duration + steps) % clock.duration, wrap=True)
 
     def _clock(self, index: int) -> Clock:
-        if index not in self._clocks:
+        clock = self._clocks.get(index)
+        if clock is None:
             source = self.items[index].media
             animation = source.extension in PILLOW_CLIPS  # which is decoded for its clock: so the frames are kept
-            self._clocks[index] = self._decoded(index).clock if animation else clip_clock(source)
-        return self._clocks[index]
+            clock = self._decoded(index).clock if animation else clip_clock(source)
+            self._clocks.put(index, clock, OBJECT + 3 * clock.times.nbytes)
+        return clock
 
     def _decoded(self, index: int) -> Decoded:
         decoded = self.cache.get(index)

@@ -11,14 +11,17 @@ from torch.utils.data import Dataset
 from ..media.pictures import Unreadable
 from .decode import FrameSize, decode_picture
 from .index import PICTURES, Include
+from .indexed import IndexedItems
 from .reader import DEFAULT_CACHE, ItemReader
-from .wordings import CaptionDraw, Wordings, read_wordings, remarks
+from .shards import ShardCache
+from .wordings import CaptionDraw, Wordings, groups_by_keyword, read_wordings, remarks
 
 
 class CaptionedImages(ItemReader, Dataset):
     """Pictures with one or more captions each.
 
-    root: a folder, a .tar shard or a list of them. In folders (searched recursively) a picture (jpg, png, webp, bmp,
+    root: a folder, a .tar shard or a list of them, or an index (`make-a-video data index`). In folders (searched
+        recursively) a picture (jpg, png, webp, bmp,
         tif) belongs with the .txt (one caption a line) or .json (keys: `wordings.read_wordings`) of the same name;
         shards are those of webdataset, as img2dataset writes them.
     size: (height, width) in pixels, or one number for a square; other pictures are scaled until they cover it, and
@@ -27,6 +30,7 @@ class CaptionedImages(ItemReader, Dataset):
     crop: random crop of so many pixels after resizing, given as the size is.
     include: only pictures whose stem is in this set, or for whose stem this function is true.
     cache_bytes: memory for resized pictures (uint8), in each process that reads.
+    shards: where whole shards that lie elsewhere are kept, of an index; None: they are read in place.
     need_captions: leave out pictures without one; if false, theirs is "".
 
     A sample is asked for with (index, seed) or (index, seed, progress) and depends on nothing else:
@@ -46,21 +50,24 @@ class CaptionedImages(ItemReader, Dataset):
         include: Include = None,
         cache_bytes: int = DEFAULT_CACHE,
         need_captions: bool = True,
+        shards: ShardCache | None = None,
     ) -> None:
         self.need_captions = need_captions
-        super().__init__(root, PICTURES, size, background, crop, include, cache_bytes)
+        super().__init__(root, PICTURES, size, background, crop, include, cache_bytes, shards)
         self._remarked: set[int] = set()
         self._wordings: dict[int, Wordings] = {}
         self._draw: CaptionDraw | None = None
 
     def remarks(self, index: int) -> list[tuple[str, str]]:
-        if not self.need_captions or index in self._remarked:
+        if not self.need_captions or index in self._remarked or not self.items[index].captions:
             return []
         self._remarked.add(index)
         return remarks(self.items[index].captions)
 
     def wordings(self, index: int) -> Wordings:
         """All that is said of a picture."""
+        if (said := self.items[index].said) is not None:
+            return said
         if index not in self._wordings:
             self._wordings[index] = read_wordings(self.items[index].captions, str(self.items[index].media))
         return self._wordings[index]
@@ -73,8 +80,11 @@ class CaptionedImages(ItemReader, Dataset):
         """(caption, the wordings that it is made of), as `CaptionDraw` draws them; "" of a picture without."""
         wordings = self.wordings(index)
         if wordings.keywords and self._draw is None:  # how common a keyword is takes all files to know
-            self._draw = CaptionDraw(map(self.wordings, range(len(self))))
-        return (self._draw or CaptionDraw(()))(wordings, rng)
+            if isinstance(self.items, IndexedItems):
+                self._draw = CaptionDraw(self.items.keywords())
+            else:
+                self._draw = CaptionDraw(groups_by_keyword(map(self.wordings, range(len(self)))))
+        return (self._draw or CaptionDraw({}))(wordings, rng)
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
         if self.need_captions and not self.wordings(index).all:

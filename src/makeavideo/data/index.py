@@ -6,12 +6,16 @@ import io
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from ..errors import UserError
 from ..media.pictures import Unreadable
+
+if TYPE_CHECKING:
+    from .wordings import Wordings
 
 PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
 PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}
@@ -19,20 +23,28 @@ AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi", "ts", "mts", "m2ts", "wmv
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
 HEIC = {"heic", "heif", "hif"}
-SAME_NAME = "a name that another folder or shard has too"
 SAME_STEM = "a name that its folder has with another ending too"
 
 Include = Container[str] | Callable[[str], bool] | None  # the stems to keep, or a test of a stem
 
 
+class Store(Protocol):
+    """Where bytes come from that are not simply read from a file."""
+
+    def read(self, path: str, offset: int, size: int | None, /) -> bytes:
+        """Unreadable if they cannot be had."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
-    """A file, or the bytes [offset, offset + size) of a tar shard."""
+    """A file, or the bytes [offset, offset + size) of a tar shard; through a store, if it has one."""
 
     path: str
     name: str
     offset: int = 0
     size: int | None = None
+    store: Store | None = None
 
     @property
     def extension(self) -> str:
@@ -44,9 +56,12 @@ class Source:
     def read(self) -> bytes:
         """The content; Unreadable if it is gone, empty or cut short."""
         try:
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
-                data = file.read() if self.size is None else file.read(self.size)
+            if self.store is not None:
+                data = self.store.read(self.path, self.offset, self.size)
+            else:
+                with open(self.path, "rb") as file:
+                    file.seek(self.offset)
+                    data = file.read() if self.size is None else file.read(self.size)
         except OSError as error:
             raise Unreadable(error.strerror or "cannot be opened") from error
         if not data:
@@ -57,7 +72,7 @@ class Source:
 
     def open(self):
         """A seekable binary file; a file in a folder is not read into memory."""
-        if self.size is not None:
+        if self.size is not None or self.store is not None:
             return io.BytesIO(self.read())
         try:
             if os.path.getsize(self.path) == 0:
@@ -69,11 +84,21 @@ class Source:
 
 @dataclass
 class Item:
-    """One sample's files: the media and, for pictures, what captions it."""
+    """One sample's files: the media and, for pictures, what captions it.
+
+    key: its path below the root, or in its shard, without the ending.
+    said: what the captions say, where an index has read them already.
+    """
 
     key: str
     media: Source
     captions: list[Source] = field(default_factory=list)
+    said: Wordings | None = None
+
+    @property
+    def stem(self) -> str:
+        """The key without folders, by which splits name it."""
+        return self.key.rpartition("/")[2]
 
 
 def list_items(
@@ -86,7 +111,11 @@ def list_items(
     has it, unless that leaves no known ending). UserError if a path does not exist or nothing usable is found.
     """
     wanted = include if callable(include) else (lambda key: include is None or key in include)
-    roots = [Path(r).expanduser() for r in ([root] if isinstance(root, (str, Path)) else root)]
+    given = [root] if isinstance(root, (str, Path)) else root
+    for one in map(str, given):
+        if "://" in one or one.lower().endswith((".csv", ".jsonl")):
+            raise UserError(f"{one} is read through an index: make-a-video data index {one} -o FOLDER, and give that.")
+    roots = [Path(one).expanduser() for one in given]
     if not roots:
         raise UserError("No data folder was given; name at least one folder or tar shard.")
     sources: list[Named] = []
@@ -98,27 +127,15 @@ def list_items(
             if not file.is_file():  # opening a pipe or a device could block for ever
                 skipped.append((str(file), "a link to nothing" if file.is_symlink() else "not a regular file"))
             elif file.suffix.lower() == ".tar":
-                members, problem = index_tar(file)
+                members, problem = index_file(file)
                 sources += members
                 skipped += [(str(file), problem)] if problem else []
             else:
                 source = Source(os.path.abspath(file), file.name)
-                sources.append((os.path.abspath(file.with_suffix("")), source.extension, source))
-    sources, twice = each_once(sources)
-    skipped += twice + passed_by(sources, extensions)
-    captions: dict[str, list[Source]] = {}
-    for stem, extension, source in sources:
-        if extension in CAPTIONS:
-            captions.setdefault(stem, []).append(source)
-    items: list[Item] = []
-    stems: list[str] = []
-    for stem, extension, source in sources:
-        key = stem.rpartition("/")[2] if source.size is not None else os.path.basename(stem)
-        if extension in extensions and wanted(key):
-            # .txt before .json whatever the order on disk, so that the captions' order is fixed.
-            items.append(Item(key, source, sorted(captions.get(stem, []), key=lambda s: s.extension, reverse=True)))
-            stems.append(stem)
-    skipped += namesakes(items, stems)
+                key = (file.relative_to(path) if path.is_dir() else Path(file.name)).with_suffix("").as_posix()
+                sources.append(Named(os.path.abspath(file.parent), key, source.extension, source))
+    items, told = items_of(sources, extensions, wanted)
+    skipped += told
     if not items:
         where = ", ".join(str(r) for r in roots)
         kinds = " ".join("." + e for e in sorted(extensions))
@@ -130,17 +147,46 @@ def list_items(
     return items, skipped
 
 
-Named = tuple[str, str, Source]
-"""(stem with folder, extension, source)."""
+class Named(NamedTuple):
+    """A file and what it belongs to: files of one `place` (a folder or a shard) and one key are one sample."""
+
+    place: str
+    key: str
+    extension: str
+    source: Source
+
+
+def items_of(
+    sources: list[Named], extensions: set[str], wanted: Callable[[str], bool] = lambda stem: True
+) -> tuple[list[Item], list[tuple[str, str]]]:
+    """(samples, [(path, reason)] of files passed by and of names given twice)."""
+    sources, told = each_once(sources)
+    told += passed_by(sources, extensions)
+    captions: dict[tuple[str, str], list[Source]] = {}
+    for place, key, extension, source in sources:
+        if extension in CAPTIONS:
+            captions.setdefault((place, key), []).append(source)
+    items: list[Item] = []
+    seen: set[tuple[str, str]] = set()
+    for place, key, extension, source in sources:
+        # .txt before .json whatever the order on disk, so that the captions' order is fixed.
+        said = sorted(captions.get((place, key), []), key=lambda s: s.extension, reverse=True)
+        item = Item(key, source, said)
+        if extension in extensions and wanted(item.stem):
+            told += [(str(source), SAME_STEM)] if (place, key) in seen else []
+            seen.add((place, key))
+            items.append(item)
+    return items, told
 
 
 def each_once(sources: list[Named]) -> tuple[list[Named], list[tuple[str, str]]]:
     """A shard may hold a name twice: the first one, so that nobody's captions are mixed; and those passed by."""
-    kept: dict[tuple[str, str], Named] = {}
+    kept: dict[tuple[str, ...], Named] = {}
     twice = []
-    for stem, extension, source in sources:
-        name = (source.path, "") if source.size is None else (stem, extension)
-        first = kept.setdefault(name, (stem, extension, source))[2]
+    for named in sources:
+        source = named.source
+        name = (source.path,) if source.size is None else named[:3]
+        first = kept.setdefault(name, named).source
         if first is source:
             continue
         if (first.path, first.offset) == (source.path, source.offset):
@@ -150,22 +196,11 @@ def each_once(sources: list[Named]) -> tuple[list[Named], list[tuple[str, str]]]
     return list(kept.values()), twice
 
 
-def namesakes(items: list[Item], stems: list[str]) -> list[tuple[str, str]]:
-    """(path, reason) of the items whose key an earlier one has: both are used, and a split holds out both."""
-    first: dict[str, str] = {}
-    told = []
-    for item, stem in zip(items, stems, strict=True):
-        if item.key in first:
-            told.append((str(item.media), SAME_STEM if first[item.key] == stem else SAME_NAME))
-        first.setdefault(item.key, stem)
-    return told
-
-
 def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str]]:
     """(path, reason) of the files that are neither media of these kinds nor what is said of them."""
-    media = {stem for stem, extension, _ in sources if extension in PICTURES | CLIPS | HEIC}
+    media = {(place, key) for place, key, extension, _ in sources if extension in PICTURES | CLIPS | HEIC}
     told = []
-    for stem, extension, source in sources:
+    for place, key, extension, source in sources:
         if extension in extensions:
             continue
         if extension in HEIC:
@@ -175,7 +210,7 @@ def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str
         elif extension not in CAPTIONS:
             kind = f"a file of another kind, .{extension}" if extension else "a file whose name has no ending"
             told.append((str(source), kind))
-        elif extensions & PICTURES - CLIPS and stem not in media:
+        elif extensions & PICTURES - CLIPS and (place, key) not in media:
             told.append((str(source), "a caption without a picture"))
     return told
 
@@ -183,17 +218,46 @@ def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str
 def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(parent, name)
+        for name in samples_among(names, folders):
+            yield Path(parent, name)
 
 
-def index_tar(path: Path) -> tuple[list[tuple[str, str, Source]], str | None]:
-    """Offsets of a shard's whole members, read once from the headers; and what is wrong with the shard, or None."""
-    members, problem = [], None
+def samples_among(names: Iterable[str], folders: Iterable[str] = ()) -> list[str]:
+    """The names in order, without hidden ones and what img2dataset writes about a shard beside it."""
+    names = sorted(name for name in names if not name.startswith("."))
+    shards = {name[:-4] for name in names if name.lower().endswith(".tar")} | set(folders)
+    about = {f"{shard}{ending}" for shard in shards for ending in (".parquet", "_stats.json")}
+    return [name for name in names if name not in about]
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """(stem, ending) of a shard's member, as webdataset has it, unless that leaves no known ending (clip.v2.mp4)."""
+    stem, _, extension = name.partition(".")
+    if extension.lower() not in PICTURES | CLIPS | CAPTIONS | HEIC:
+        stem, _, extension = name.rpartition(".")
+    return (stem, extension.lower()) if stem else (extension, "")
+
+
+def index_file(path: Path) -> tuple[list[Named], str | None]:
+    """`index_tar` of a shard on this disk."""
     try:
-        size = path.stat().st_size
-        with tarfile.open(path, "r:") as tar:
+        with open(path, "rb") as file:
+            return index_tar(os.path.abspath(path), file, os.fstat(file.fileno()).st_size)
+    except OSError:
+        return [], "not a plain tar shard"
+
+
+def index_tar(
+    path: str, file: BinaryIO, size: int, texts: dict[int, bytes] | None = None
+) -> tuple[list[Named], str | None]:
+    """Offsets of a shard's whole members, read once from the headers; and what is wrong with the shard, or None.
+
+    file, size: the open shard and its bytes. texts: is given the content of captions, by their offsets.
+    """
+    members: list[Named] = []
+    problem = None
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             try:
                 for info in tar:
                     folder, _, name = info.name.rpartition("/")
@@ -202,19 +266,17 @@ def index_tar(path: Path) -> tuple[list[tuple[str, str, Source]], str | None]:
                     if info.offset_data + info.size > size:
                         problem = "truncated shard"
                         break
-                    stem, _, extension = name.partition(".")
-                    if extension.lower() not in PICTURES | CLIPS | CAPTIONS | HEIC:  # clip.v2.mp4
-                        stem, _, extension = name.rpartition(".")
-                    if not stem:  # no ending
-                        stem, extension = extension, ""
-                    source = Source(os.path.abspath(path), info.name, info.offset_data, info.size)
-                    members.append((f"{os.path.abspath(path)}/{folder}/{stem}", extension.lower(), source))
+                    stem, extension = split_name(name)
+                    key = f"{folder}/{stem}" if folder else stem
+                    members.append(Named(path, key, extension, Source(path, info.name, info.offset_data, info.size)))
+                    if texts is not None and extension in CAPTIONS:
+                        file.seek(info.offset_data)
+                        texts[info.offset_data] = file.read(info.size)
                 else:
                     # tarfile ends quietly at a damaged header; a whole archive ends with a block of zeros.
-                    with open(path, "rb") as file:
-                        file.seek(tar.offset)
-                        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                            problem = "truncated shard"
+                    file.seek(tar.offset)
+                    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                        problem = "truncated shard"
             except (tarfile.TarError, OSError, ValueError):
                 problem = "truncated shard"
     except (tarfile.TarError, OSError, ValueError):

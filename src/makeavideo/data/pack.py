@@ -138,10 +138,10 @@ def _pack_folder(members: list[Item], folder: Path, run, encode, tick) -> tuple[
         if isinstance(part, str):
             skipped.append((str(item.media), part))
             continue
-        key = item.key
+        key = item.stem
         while key in names:
             key += "_"
-        if key != item.key:
+        if key != item.stem:
             skipped.append((str(item.media), RENAMED))
         names.add(key)
         shards.add(key, files)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,9 +15,14 @@ import numpy as np
 from ..errors import UserError
 from ..media.pictures import Unreadable, parse_background, sides
 from .decode import FrameSize
-from .index import Include, list_items
+from .index import Include, Item, list_items
+from .indexed import IndexedFiles, IndexedItems, is_index
+from .order import Order, ShuffledOrder
+from .shards import ShardCache
 
 DEFAULT_CACHE = 4 * 2**30
+WORTH = 20
+"""A cache of frames is kept where it can hold a twentieth of the set, a frame of each: else hardly one is met again."""
 
 
 class FrameCache:
@@ -52,6 +58,19 @@ class Unfit(Exception):
     """A good file that does not suit this sample (too short for the rate): replaced for this one."""
 
 
+class HeldOut(Exception):
+    """An item that the split keeps from training: another one stands in its place."""
+
+
+def _index_among(root: str | Path | Sequence[str | Path]) -> str | Path | None:
+    """The index that the roots are; UserError if there is one among other roots."""
+    roots = [root] if isinstance(root, (str, Path)) else list(root)
+    found = [one for one in roots if is_index(one)]
+    if found and len(roots) > 1:
+        raise UserError(f"{found[0]} is an index and the only root then: make one index of all that is to be read.")
+    return found[0] if found else None
+
+
 class ItemReader:
     """Base of the two datasets: keys, include, cache, and a replacement for every item that cannot be read.
 
@@ -67,24 +86,46 @@ class ItemReader:
         crop: FrameSize | None,
         include: Include,
         cache_bytes: int,
+        shards: ShardCache | None = None,
     ) -> None:
         self.size, self.crop = sides(size), None if crop is None else sides(crop)
         if not all(1 <= part <= whole for part, whole in zip(self.crop or self.size, self.size, strict=True)):
             raise UserError(f"The crop must lie between 1 and the size {size}, not {crop}; the size must be positive.")
         self.background = parse_background(background)
         self.root = root
-        self.items, self.passed_by = list_items(root, extensions, include)
-        self.keys = [item.key for item in self.items]
-        self.cache = FrameCache(cache_bytes)
+        self.items: Sequence[Item]
+        self.wanted: Callable[[str], bool] | None = None
+        """Which stems of an index are read: to list all that are would take every process as long as the index."""
+        if (index := _index_among(root)) is not None:
+            self.items = IndexedItems(index, extensions, shards)
+            self.passed_by = self.items.passed_by
+            self.wanted = include if callable(include) or include is None else include.__contains__
+        else:
+            self.items, self.passed_by = list_items(root, extensions, include)
+        worth = len(self.items) * self.size[0] * self.size[1] * 3 <= WORTH * cache_bytes
+        self.cache = FrameCache(cache_bytes if worth else 0)
         self.bad: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.items)
 
+    @functools.cached_property
+    def keys(self) -> list[str]:
+        """Of every item."""
+        return [item.key for item in self.items]
+
     @property
-    def files(self) -> list[str]:
+    def files(self) -> Collection[str]:
         """The path of every item, as reports name it."""
+        if isinstance(self.items, IndexedItems):
+            return IndexedFiles(self.items)
         return [str(item.media) for item in self.items]
+
+    def order(self, seed: int, epoch: int) -> Order:
+        """Position in an epoch -> index: the same for every process."""
+        if isinstance(self.items, IndexedItems):
+            return self.items.order(seed, epoch)
+        return ShuffledOrder(len(self), seed, epoch)
 
     def read(self, index: int, rng: random.Random, progress: float) -> dict:
         """The sample of this item, "pixels" as uint8 (n, height, width, 3); Unreadable or Unfit."""
@@ -116,14 +157,19 @@ class ItemReader:
             try:
                 if index in self.bad:
                     raise Unreadable(self.bad[index])
+                item = self.items[index]
+                if self.wanted is not None and not self.wanted(item.stem):
+                    raise HeldOut
                 sample = self.read(index, rng, progress)
                 skipped.update(self.remarks(index))
-                return {**sample, "key": self.keys[index], "index": index, "skipped": list(skipped.items())}
+                return {**sample, "key": item.key, "index": index, "skipped": list(skipped.items())}
             except Unreadable as error:
                 self.bad[index] = str(error)
                 skipped[str(self.items[index].media)] = str(error)
             except Unfit as error:
                 skipped[str(self.items[index].media)] = str(error)
+            except HeldOut:
+                pass
             tried.add(index)
             if len(tried) == len(self):
                 raise self._nothing(progress)
@@ -137,6 +183,8 @@ class ItemReader:
     def _nothing(self, progress: float) -> UserError:
         roots = [self.root] if isinstance(self.root, (str, Path)) else self.root
         where = ", ".join(str(r) for r in roots)
+        if self.wanted is not None and not any(self.wanted(item.stem) for item in self.items):
+            return UserError(f"{where} holds none of the files to include.")
         if len(self.bad) < len(self):
             return UserError(f"No clip in {where} is long enough for the frame rate drawn; set `short` to loop.")
         first = min(self.bad)

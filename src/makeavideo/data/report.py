@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from pathlib import Path
 
-from .index import SAME_NAME, SAME_STEM
+from .index import SAME_STEM
 from .wordings import IN_CP1252, IN_UTF16
 
 NOT_AT_EVERY_RATE = "too short for some of the rates"
 RENAMED = "a name that its folder has twice, packed with _ behind it"
-USED = {SAME_NAME, SAME_STEM, IN_UTF16, IN_CP1252, NOT_AT_EVERY_RATE, RENAMED}
+USED = {SAME_STEM, IN_UTF16, IN_CP1252, NOT_AT_EVERY_RATE, RENAMED}
 """What is odd about files that are used all the same."""
 LIMIT = 20
 """Files that a sentence names; the others are counted."""
@@ -40,10 +40,11 @@ class SkipReport:
     def text(self, files: Collection[str] = (), what: str = "files", limit: int = LIMIT) -> str:
         """One paragraph that names at most `limit` files of a kind; the empty string if there is nothing to say.
 
-        files: the paths of all samples: it says how many of them were never used. what: what to call them.
+        files: the paths of all samples, `printable` if they are a Set: it says how many of them were never used.
+        what: what to call them.
         """
         self.fresh = False
-        samples = {printable(file) for file in files}
+        samples = files if isinstance(files, Set) else {printable(file) for file in files}
         used = [(path, reason) for path, reason in self if reason in USED]
         others = [(path, reason) for path, reason in self if reason not in USED]
         never = [one for one in others if one[0] in samples]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,14 @@ class Wordings:
     names: other names of the same thing.
     keywords: single words or short phrases that have to do with it; other pictures may have them too.
     group: shared by pictures that show variants of one thing.
+    concept: shared by pictures of one and the same thing; "": no other picture is of it.
     """
 
     phrases: tuple[str, ...]
     names: tuple[str, ...]
     keywords: tuple[str, ...]
     group: str
+    concept: str = ""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -79,12 +81,12 @@ def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
     """From the .txt (one caption a line) and the .json beside a picture; `own` is the group where none is given.
 
     Keys of the .json, each a text or a list of texts: "captions" or "caption", "label", "phrase" or "phrases", "names",
-    "keywords"; and "group".
+    "keywords"; and "group" and "concept".
     """
     phrases: list[str] = []
     names: list[str] = []
     keywords: list[str] = []
-    group = own
+    group, concept = own, ""
     for source in sources:
         try:
             text = as_text(source.read())[0]
@@ -103,6 +105,7 @@ def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
             names += _texts(data, "names")
             keywords += _texts(data, "keywords")
             group = (_texts(data, "group") or [group])[0]
+            concept = (_texts(data, "concept") or [concept])[0]
     seen: set[str] = set()
 
     def fresh(found: Iterable[str]) -> tuple[str, ...]:
@@ -111,7 +114,13 @@ def read_wordings(sources: Sequence[Source], own: str) -> Wordings:
         seen.update(kept)
         return kept
 
-    return Wordings(fresh(phrases), fresh(names), fresh(keywords), group)
+    return Wordings(fresh(phrases), fresh(names), fresh(keywords), group, concept)
+
+
+def groups_by_keyword(wordings: Iterable[Wordings]) -> Counter[str]:
+    """Of how many groups of pictures each keyword is said."""
+    groups = {(word, one.group) for one in wordings for word in one.keywords}
+    return Counter(word for word, _ in groups)
 
 
 class CaptionDraw:
@@ -120,11 +129,12 @@ class CaptionDraw:
     Of a picture with keywords 40 % of the captions are a label, phrase or name, 40 % one keyword in a template, and
     20 % pairs. A keyword is weighed by one over the number of groups that have it: "animal" says little of a cat. A
     picture without keywords has its captions, equally often.
+
+    groups: how many groups have each keyword (`groups_by_keyword`).
     """
 
-    def __init__(self, wordings: Iterable[Wordings]) -> None:
-        groups = {(word, one.group) for one in wordings for word in one.keywords}
-        self.groups = Counter(word for word, _ in groups)
+    def __init__(self, groups: Mapping[str, int]) -> None:
+        self.groups = groups
 
     def __call__(self, wordings: Wordings, rng: random.Random) -> tuple[str, tuple[str, ...]]:
         """(caption, the wordings that it is made of)."""

@@ -36,7 +36,7 @@ from .packages import Package, Progress, fetch_packages, members, packages
 from .words import Concept, held_out_keywords, hold_out, read_concepts
 
 VECTOR_SIZE = 768
-FORMAT = {"images": 2, "noto": 2}  # part of a manifest, 1 if not named: raise it when the contents of the folder change
+FORMAT = {"images": 3, "noto": 3}  # part of a manifest, 1 if not named: raise it when the contents of the folder change
 MANIFEST = ".manifest.json"  # hidden: readers of picture folders must not take it for a caption file
 
 

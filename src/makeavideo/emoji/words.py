@@ -41,6 +41,7 @@ class Concept:
             "names": list(self.names),
             "keywords": list(self.keywords),
             "group": concept_group(self.code),
+            "concept": self.code,
         }
         if self.held_out:
             data["held_out_keywords"] = list(self.held_out)

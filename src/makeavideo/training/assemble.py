@@ -53,8 +53,9 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         "image_encoder": load_folder(CLIPVisionModelWithProjection, clip / "image_encoder", "image encoder"),
         "prior": load_folder(PriorTransformer, newest(runs, "prior", last) / "prior", "prior"),
         "prior_scheduler": make_scheduler(),
-        "wordings": load_folder(WordingTable, newest(runs, "prior", last) / "wordings", "table of wordings"),
     }
+    if (table := newest(runs, "prior", last) / "wordings").is_dir():  # a prior of a very large set has none
+        modules["wordings"] = load_folder(WordingTable, table, "table of wordings")
     for name, (component, shift) in PIXEL_NETWORKS.items():
         trained, what = newest(runs, name, last) / component, f"{name} network"
         if name.startswith("sr-"):

@@ -1,16 +1,19 @@
 """The order of the data: every sample of a run, its seed and its place in the curriculum follow from the recipe.
 
-All randomness of micro-step k is a function of (seed, k, process), so a run that goes on at k is the same run.
+All randomness of a batch is a function of (seed, its number among the batches of all processes), so a run that goes on
+is the same run, also on another number of processes that make as many batches a step.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
 
+from ..data.order import Order, ShuffledOrder
 from ..data.reader import to_pixels
 from .recipe import Recipe
 
@@ -23,32 +26,51 @@ def fold_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
+def noise_seed(recipe: Recipe, micro_step: int, rank: int, world: int) -> int:
+    """Of all that is drawn for a batch: of its number among those of all processes, whichever process has it."""
+    return fold_seed(recipe.seed, micro_step * world + rank, 0, 1)
+
+
 class StepKeys:
     """Batches of keys from micro-step `start` on, in a fresh order of the data every epoch.
+
+    A sample and its seed follow from its position among those of all processes, its place in the curriculum from the
+    step: two processes, or one that accumulates two batches a step, learn the same.
 
     Args:
         length: of the data set.
         rank, world: number of this process, and of all: each has every `world`-th batch.
+        orders: of an epoch, from (seed, epoch); None: all is shuffled.
     """
 
-    def __init__(self, recipe: Recipe, length: int, start: int, rank: int, world: int):
+    def __init__(
+        self,
+        recipe: Recipe,
+        length: int,
+        start: int,
+        rank: int,
+        world: int,
+        orders: Callable[[int, int], Order] | None = None,
+    ):
         self.recipe, self.length, self.start, self.rank, self.world = recipe, length, start, rank, world
+        self.orders = orders or partial(ShuffledOrder, length)
         self.total = recipe.steps * recipe.gradient_accumulation
 
     def __len__(self) -> int:
         return self.total - self.start
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch, order = -1, np.empty(0, np.int64)
+        epoch, order = -1, None
         for micro_step in range(self.start, self.total):
             first = (micro_step * self.world + self.rank) * self.recipe.batch_size
+            step = micro_step // self.recipe.gradient_accumulation
             keys = []
             for position in range(first, first + self.recipe.batch_size):
-                if position // self.length != epoch:
+                if order is None or position // self.length != epoch:
                     epoch = position // self.length
-                    order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.length)
+                    order = self.orders(self.recipe.seed, epoch)
                 seed = fold_seed(self.recipe.seed, position)
-                keys.append((int(order[position % self.length]), seed, micro_step / self.total))
+                keys.append((order(position % self.length), seed, step / self.recipe.steps))
             yield keys
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ..data.clips import UnlabelledClips
 from ..data.curriculum import FrameRateCurriculum
 from ..data.images import CaptionedImages
+from ..data.shards import ShardCache
 from ..data.split import load_split
 from .recipe import DataRecipe
 
@@ -29,6 +30,7 @@ def captioned_images(data: DataRecipe, captions: bool = True) -> CaptionedImages
         include=None if data.split is None else NotIn(load_split(data.split).held_out_all),
         cache_bytes=int(data.cache_gb * 2**30),
         need_captions=captions,
+        shards=shard_cache(data),
     )
 
 
@@ -44,4 +46,9 @@ def unlabelled_clips(data: DataRecipe) -> UnlabelledClips:
         crop=data.crop,
         include=None if data.split is None else NotIn(load_split(data.split).no_motion),
         cache_bytes=int(data.cache_gb * 2**30),
+        shards=shard_cache(data),
     )
+
+
+def shard_cache(data: DataRecipe) -> ShardCache | None:
+    return None if data.shard_cache is None else ShardCache(data.shard_cache, int(data.shard_cache_gb * 2**30))

@@ -37,7 +37,9 @@ Sides = PositiveInt | tuple[PositiveInt, PositiveInt]
 class DataRecipe(Strict):
     """Where the samples come from and how they are cut."""
 
-    roots: list[str] = Field(description="folders of captioned images or of clips, or webdataset shards")
+    roots: list[str] = Field(
+        description="folders of captioned images or of clips, or webdataset shards; or the index of a large set"
+    )
     size: Sides = Field(description="pixels a side after resizing; [height, width] where they differ")
     crop: Sides | None = Field(
         default=None, description="of a random crop, in pixels, as the size is given; none: the whole picture"
@@ -86,6 +88,13 @@ class DataRecipe(Strict):
         default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
     cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames")
+    embeddings: str | None = Field(
+        default=None, description="prior: folder that data embed has made of the index; none: embedded at the start"
+    )
+    shard_cache: str | None = Field(
+        default=None, description="folder for whole shards of an index that lie elsewhere; none: read in place"
+    )
+    shard_cache_gb: float = Field(default=100.0, gt=0, description="the shards used last that are kept there")
     num_workers: int = Field(default=0, ge=0)
 
     @property
@@ -331,6 +340,8 @@ def check_trainable(recipe: Recipe) -> None:
         raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
     if recipe.stage == "prior" and recipe.init_from is not None:
         raise UserError("The prior always begins from scratch: take init_from out of the recipe.")
+    if recipe.stage != "prior" and recipe.data.embeddings is not None:
+        raise UserError(f"Embeddings are for the prior, {recipe.stage} sees pixels: take data.embeddings out.")
     if recipe.init_from is not None and recipe.network:
         raise UserError("The recipe has network and init_from, which brings its own network: take one of them out.")
     if recipe.train == "temporal" and recipe.init_from is None:

@@ -18,7 +18,7 @@ from accelerate.utils import ProjectConfiguration, gather_object
 from ..data.report import LIMIT, SkipReport
 from ..errors import UserError
 from ..quiet import quiet_event_writer
-from .batches import StepKeys, fold_seed, make_loader, on_device
+from .batches import StepKeys, make_loader, noise_seed, on_device
 from .checkpoints import (
     Averaged,
     Kept,
@@ -149,7 +149,8 @@ class Run:
         accelerator = self.accelerator
         first = self.step * self.recipe.gradient_accumulation
         rank, world = accelerator.process_index, accelerator.num_processes
-        keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world)
+        orders = getattr(self.stage.dataset, "order", None)
+        keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world, orders)
         return enumerate(make_loader(self.stage.dataset, keys, self.recipe.data.num_workers), first)
 
     def learn(self, micro_step: int, batch: dict) -> bool:
@@ -157,7 +158,7 @@ class Run:
         accelerator = self.accelerator
         self.report.add(batch.pop("skipped"))
         batch = on_device(batch, accelerator.device)
-        seed = fold_seed(self.recipe.seed, micro_step, accelerator.process_index, 1)
+        seed = noise_seed(self.recipe, micro_step, accelerator.process_index, accelerator.num_processes)
         generator = torch.Generator(accelerator.device).manual_seed(seed)  # drawn where it is used
         torch.manual_seed(seed)  # what a network draws by itself: its dropout
         with accelerator.accumulate(self.network):

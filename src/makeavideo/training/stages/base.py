@@ -5,7 +5,7 @@ loss), and its file says all of it. None inherits from another; what several do 
 that they call. A stage knows nothing of optimisers, checkpoints or devices in the plural: that is the trainer's part.
 """
 
-from collections.abc import Sized
+from collections.abc import Collection, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ class KeyedData(Sized, Protocol):
     passed_by: list[tuple[str, str]]
 
     @property
-    def files(self) -> list[str]:
+    def files(self) -> Collection[str]:
         """The paths of the pictures or clips that the samples are made of."""
         ...
 

@@ -82,20 +82,24 @@ class ClipStage:
     def alike(self, batch: dict) -> tuple[Tensor, Tensor]:
         """(1 where two pictures show one thing, 1 where a caption is right for a picture), (pictures, pictures) each.
 
-        Two pictures show one thing if they have one name, as twins in two folders, and something is said of both: 0001
-        of another folder is another picture. Right are the captions of the same thing, and what is made of words said
-        of the picture.
+        Two pictures show one thing if they are the same one or their data gives them one concept, as twins of two
+        artists; names say nothing: there are many 0001. Right are the captions of the same thing, and what is made of
+        words said of the picture.
         """
-        said = [set(self.dataset.wordings(int(index)).all) for index in batch["index"]]
-        named = list(zip(batch["key"], said, strict=True))
-        drawn = [set(words.split("\n")) for words in batch["words"]]
-        same = [[key == other and not known.isdisjoint(its) for other, its in named] for key, known in named]
-        right = [
-            [one or words <= known for one, words in zip(row, drawn, strict=True)]
-            for row, known in zip(same, said, strict=True)
-        ]
+        said = [self.dataset.wordings(int(index)) for index in batch["index"]]
+        shown = [known.concept or int(index) for known, index in zip(said, batch["index"], strict=True)]
+        numbers: dict[str | int, int] = {}
+        same = torch.tensor([numbers.setdefault(one, len(numbers)) for one in shown])
+        same = same[:, None] == same
+        having: dict[str, set[int]] = {}
+        for place, known in enumerate(said):
+            for word in known.all:
+                having.setdefault(word, set()).add(place)
+        right = same.clone()
+        for place, words in enumerate(batch["words"]):
+            right[list(set.intersection(*(having.get(word, set()) for word in words.split("\n")))), place] = True
         device = batch["pixels"].device
-        return torch.tensor(same, device=device).float(), torch.tensor(right, device=device).float()
+        return same.float().to(device), right.float().to(device)
 
     def contact_sheet(self, network) -> None:
         return None

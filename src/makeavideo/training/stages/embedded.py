@@ -70,6 +70,11 @@ class EmbeddedImages(torch.utils.data.Dataset):
         caption, _ = self.images.draw_caption(self.indices[index], random.Random(seed))
         return {"caption": caption, "embeds": self.embeds[index], "skipped": []}
 
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each number of y_e, (1, image_embed_dim)."""
+        embeds = torch.stack(self.embeds)
+        return embeds.mean(0, True), embeds.std(0, keepdim=True)
+
     def table(self, embed: Callable) -> WordingTable:
         """What is said of the pictures, as P's table of known wordings."""
         said = [(one.phrases, one.names, one.keywords) for one in map(self.images.wordings, self.indices)]

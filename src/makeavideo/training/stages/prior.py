@@ -17,6 +17,7 @@ from ..recipe import Recipe
 from .base import Companion
 from .conditions import drop
 from .embedded import EmbeddedImages
+from .stored import StoredEmbeddings
 from .texts import TextCache
 
 
@@ -24,7 +25,8 @@ class PriorStage:
     """P: text embedding -> image embedding, a diffusion of vectors (section 3.1).
 
     It sees a noisy image embedding and is told the text's, says the clean one, and is off by the velocity's squared
-    error. Beside the network it exports the table of all wordings of its data, `wordings`.
+    error. Beside the network it exports the table of all wordings of its data, `wordings`; of a set whose embeddings
+    are on disk (`data.embeddings`) there is none, it would be as large as the set.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device):
@@ -34,23 +36,27 @@ class PriorStage:
         from diffusers.models.transformers.prior_transformer import PriorTransformer
         from transformers import CLIPVisionModelWithProjection
 
-        tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
-        self.dataset = EmbeddedImages(
-            captioned_images(recipe.data), tower.eval(), Path(recipe.output), weights_hash(str(recipe.image_encoder))
-        )
+        self.dataset: EmbeddedImages | StoredEmbeddings
+        if recipe.data.embeddings is not None:
+            self.dataset = StoredEmbeddings(captioned_images(recipe.data, captions=False), recipe.data.embeddings)
+            image_dim, text_dim = self.dataset.stored.shape.image_dim, self.dataset.stored.shape.text_dim
+        else:
+            tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
+            known = Path(recipe.output), weights_hash(str(recipe.image_encoder))
+            self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval(), *known)
+            self.embed_text = TextCache(recipe.text_encoder, device)
+            image_dim, text_dim = tower.config.projection_dim, self.embed_text.encoder.config.hidden_size
         if len(self.dataset) < 2:
             raise UserError(f"{', '.join(recipe.data.roots)} holds a single picture: the prior needs two or more.")
-        self.embed_text = TextCache(recipe.text_encoder, device)
         config = {
-            "embedding_dim": tower.config.projection_dim,
-            "embedding_proj_dim": self.embed_text.encoder.config.hidden_size,
+            "embedding_dim": image_dim,
+            "embedding_proj_dim": text_dim,
             "num_embeddings": 0,
             "encoder_hid_proj_type": None,
         }
         self.network: Any = build(PriorTransformer, {**recipe.network, **config})
-        embeds = torch.stack(self.dataset.embeds)
         # kept in the network's own (untrained) statistics, as unCLIP does, so that the diffusion sees unit variance
-        self.network.clip_mean.data, self.network.clip_std.data = embeds.mean(0, True), embeds.std(0, keepdim=True)
+        self.network.clip_mean.data, self.network.clip_std.data = self.dataset.statistics()
         self.network.clip_mean.requires_grad_(False)
         self.network.clip_std.requires_grad_(False)
 
@@ -58,7 +64,7 @@ class PriorStage:
         return all_parameters(self.network, self.recipe)
 
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
-        text = self.embed_text(batch["caption"])
+        text = batch["text"] if "text" in batch else self.embed_text(batch["caption"])
         x = (batch["embeds"] - self.network.clip_mean) / self.network.clip_std
         dropped = drop(len(x), self.recipe.condition_dropout, generator, x.device)
         text = torch.where(dropped[:, None], torch.zeros_like(text), text)
@@ -72,4 +78,5 @@ class PriorStage:
 
     def export(self, folder) -> None:
         self.network.half().save_pretrained(folder / "prior")
-        self.dataset.table(self.embed_text).half().save_pretrained(folder / "wordings")
+        if isinstance(self.dataset, EmbeddedImages):
+            self.dataset.table(self.embed_text).half().save_pretrained(folder / "wordings")

@@ -1,0 +1,278 @@
+"""`make-a-video data index`: shards, folders and lists, here or elsewhere, looked through once, many at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..media.pictures import Unreadable
+from . import indexed
+from .index import CLIPS, Item, Named, Source, index_tar, items_of, samples_among
+from .indexed import RECORD, packed
+from .lists import LISTS, read_rows
+from .report import SkipReport
+from .shards import filesystem, is_remote, patiently, stamp_of
+from .wordings import read_wordings, remarks
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process looks through at a time.
+
+    place: a shard, or the folder that files or rows of a list lie in.
+    files: their paths below it; None: it is a shard.
+    rows: JSON of what is said of each file, where a list says it.
+    """
+
+    place: str
+    files: tuple[str, ...] | None = None
+    rows: tuple[bytes, ...] | None = None
+
+
+@dataclass
+class Part:
+    """What a task found."""
+
+    place: str
+    stamp: str | None
+    records: np.ndarray
+    words: bytes
+    kinds: Counter[str] = field(default_factory=Counter)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    keywords: Counter[str] = field(default_factory=Counter)
+    """By how many pictures without a group each is said."""
+    grouped: set[tuple[str, str]] = field(default_factory=set)
+    """(keyword, group) of the others."""
+
+
+class Texts:
+    """Captions that have been read with their shard's headers."""
+
+    def __init__(self, texts: dict[int, bytes]) -> None:
+        self.texts = texts
+
+    def read(self, path: str, offset: int, size: int | None) -> bytes:
+        return self.texts[offset]
+
+
+def build_index(
+    roots: Sequence[str],
+    out: Path,
+    only: str | None = None,
+    workers: int = 1,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[int, Counter[str], SkipReport]:
+    """Write the index of what lies under `roots` into the folder `out`, in place of an older one.
+
+    Args:
+        roots: folders, .tar shards, or lists (.csv, .jsonl); also URLs of fsspec.
+        only: "pictures" or "clips"; None: both, of which a reader takes one.
+        workers: processes.
+        tell: called as tell(shards or parts of folders and lists done, all of them).
+
+    Returns:
+        (samples, how many of each kind, what was passed by).
+
+    Raises:
+        UserError: a root does not exist or cannot be reached, nothing usable, or `out` is something else.
+    """
+    if out.exists() and not indexed.is_index(out):
+        raise UserError(f"{out} is there already and is no index: choose another name.")
+    extensions = set().union(*indexed.KINDS.values()) if only is None else indexed.KINDS[only]
+    tasks = [task for root in roots for task in tasks_of(root)]
+    tasks = list(dict.fromkeys(tasks))
+    partial_out = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial_out, ignore_errors=True)
+    try:
+        partial_out.mkdir(parents=True)
+        writer = _Writer(partial_out)
+        with ProcessPoolExecutor(workers) as pool:
+            look = partial(look_through, extensions=extensions, captions=only != "clips")
+            for done, part in enumerate(pool.map(look, tasks) if workers > 1 else map(look, tasks), 1):
+                writer.add(part)
+                tell(done, len(tasks))
+        if not writer.samples:
+            reasons = Counter(reason for _, reason in writer.report).most_common(3)
+            there = f" ({', '.join(f'{count} {reason}' for reason, count in reasons)})" if reasons else ""
+            raise UserError(f"{', '.join(map(str, roots))} holds nothing that can be indexed{there}.")
+        writer.finish(list(map(str, roots)))
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(partial_out, out)
+    except OSError as error:
+        raise UserError(f"The index {out} cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(partial_out, ignore_errors=True)
+    return writer.samples, writer.kinds, writer.report
+
+
+def tasks_of(root: str) -> Iterator[Task]:
+    """What there is under a root, in a fixed order."""
+    root = str(root) if is_remote(str(root)) else os.path.abspath(os.path.expanduser(root))
+    fs, path = filesystem(root)
+    try:
+        found = [path] if patiently(lambda: fs.isfile(path)) else sorted(patiently(lambda: fs.find(path)))
+    except (FileNotFoundError, NotADirectoryError):
+        found = []
+    except Exception as error:
+        raise UserError(f"{root} cannot be read ({' '.join(str(error).split())[:200]}).") from None
+    if not found:
+        raise UserError(f"{root} does not exist or is empty: give folders, .tar shards, .csv or .jsonl lists.")
+    full = fs.unstrip_protocol if is_remote(root) else str
+    top = path.rstrip("/") if found != [path] else path.rpartition("/")[0]
+    folders: dict[str, list[str]] = {}
+    for file in found:
+        below = file[len(top) + 1 :].split("/")
+        if not any(part.startswith(".") for part in below):
+            folders.setdefault("/".join(below[:-1]), []).append(below[-1])
+    for folder, names in sorted(folders.items()):
+        below = {other[len(folder) :].strip("/").partition("/")[0] for other in folders if other.startswith(folder)}
+        loose = []
+        for name in samples_among(names, below):
+            place = "/".join(filter(None, (top, folder, name))) if top else f"/{name}"
+            ending = name.lower().rpartition(".")[2]
+            if ending == "tar":
+                yield Task(full(place))
+            elif ending in LISTS:
+                for files, rows in read_rows(full(place)):
+                    yield Task(full(place).rpartition("/")[0], files, rows)
+            else:
+                loose.append("/".join(filter(None, (folder, name))))
+        if loose:
+            yield Task(full(top), tuple(loose))
+
+
+def look_through(task: Task, extensions: set[str], captions: bool) -> Part:
+    """One task, in a process of its own."""
+    if task.files is None:
+        return _look_through_shard(task.place, extensions, captions)
+    if task.rows is not None:
+        return _look_through_rows(task, extensions, captions)
+    store = _Elsewhere() if is_remote(task.place) else None
+    sources = []
+    for name in task.files:
+        folder, _, last = name.rpartition("/")
+        source = Source(f"{task.place}/{name}", last, store=store)
+        sources.append(Named(folder, name.rpartition(".")[0] or name, source.extension, source))
+    items, told = items_of(sources, extensions)
+    names = [item.media.path[len(task.place) + 1 :] for item in items]
+    return _part(task.place, None, items, names, told, captions)
+
+
+class _Elsewhere:
+    """Whole files that fsspec reads."""
+
+    def read(self, path: str, offset: int, size: int | None) -> bytes:
+        try:
+            fs, name = filesystem(path)
+            return patiently(lambda: fs.cat_file(name))
+        except Exception as error:
+            raise Unreadable(" ".join(str(error).split())[:200]) from error
+
+
+def _look_through_shard(place: str, extensions: set[str], captions: bool) -> Part:
+    texts: dict[int, bytes] | None = {} if captions else None
+    try:
+        stamp = stamp_of(place)
+        fs, path = filesystem(place)
+        with fs.open(path, "rb", **({"cache_type": "readahead"} if is_remote(place) else {})) as file:
+            sources, problem = index_tar(place, file, patiently(lambda: fs.size(path)) or 0, texts)
+    except Exception as error:
+        return _part(place, "", [], [], [(place, " ".join(str(error).split())[:200])], captions)
+    items, told = items_of(sources, extensions)
+    told += [(place, problem)] if problem else []
+    for item in items:
+        item.captions = [Source(s.path, s.name, s.offset, s.size, Texts(texts)) for s in item.captions if texts]
+    return _part(place, stamp, items, [item.media.name for item in items], told, captions)
+
+
+def _look_through_rows(task: Task, extensions: set[str], captions: bool) -> Part:
+    """Rows of a list: the files that they name, and what they say."""
+    assert task.files is not None and task.rows is not None
+    items, names, told = [], [], []
+    for name, row in zip(task.files, task.rows, strict=True):
+        path = name if os.path.isabs(name) or is_remote(name) else f"{task.place}/{name}"
+        media = Source(path, name.rpartition("/")[2])
+        if media.extension not in extensions:
+            told.append((path, "a clip beside pictures" if media.extension in CLIPS else "a file of another kind"))
+        elif not is_remote(path) and not os.path.isfile(path):
+            told.append((path, "No such file or directory"))
+        else:
+            said = Source(path, "row.json", 0, len(row), Texts({0: row}))
+            items.append(Item(name, media, [said] if len(row) > 2 else []))
+            names.append(name)
+    return _part(task.place, None, items, names, told, captions)
+
+
+def _part(
+    place: str, stamp: str | None, items: list[Item], names: Iterable[str], told: list[tuple[str, str]], captions: bool
+) -> Part:
+    records = np.zeros(len(items), RECORD)
+    words = bytearray()
+    part = Part(place, stamp, records, b"", skipped=told)
+    for place_of, (item, name) in enumerate(zip(items, names, strict=True)):
+        own = str(item.media)
+        said = read_wordings(item.captions if captions else [], own)
+        part.skipped += remarks(item.captions) if captions else []
+        records[place_of] = (item.media.offset, item.media.size or 0, len(words), 0, 0)
+        line = json.dumps([name, *packed(said, own)], ensure_ascii=False, separators=(",", ":"))
+        words += line.encode("utf-8", "surrogatepass")  # names of files may hold anything
+        part.kinds[item.media.extension] += 1
+        if said.group == own:
+            part.keywords.update(said.keywords)
+        else:
+            part.grouped.update((word, said.group) for word in said.keywords)
+    part.words = bytes(words)
+    return part
+
+
+class _Writer:
+    """Puts the parts together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.samples, self.words, self.bytes = folder, 0, 0, 0
+        self.kinds: Counter[str] = Counter()
+        self.report = SkipReport()
+        self._keywords: Counter[str] = Counter()
+        self._grouped: set[tuple[str, str]] = set()
+        self._shards: list[tuple[str, str | None, int]] = []
+        self._files = [open(folder / name, "wb") for name in (indexed.SAMPLES, indexed.WORDS)]  # noqa: SIM115
+
+    def add(self, part: Part) -> None:
+        self.report.add(part.skipped)
+        if not len(part.records):
+            return
+        part.records["words"] += self.words
+        part.records["shard"] = len(self._shards)
+        self._files[0].write(part.records.tobytes())
+        self._files[1].write(part.words)
+        self._shards.append((part.place, part.stamp, len(part.records)))
+        self.samples += len(part.records)
+        self.words += len(part.words)
+        self.bytes += int(part.records["size"].sum())
+        self.kinds += part.kinds
+        self._keywords += part.keywords
+        self._grouped |= part.grouped
+
+    def finish(self, roots: list[str]) -> None:
+        for file in self._files:
+            file.close()
+        self._keywords.update(word for word, _ in self._grouped)
+        counts = {"samples": self.samples, "words": self.words, "bytes": self.bytes, "kinds": dict(self.kinds)}
+        about = {"version": indexed.VERSION, "roots": roots, **counts, "skipped": len(self.report)}
+        for name, content in (
+            (indexed.SHARDS, self._shards),
+            (indexed.KEYWORDS, dict(self._keywords)),
+            (indexed.INDEX, about),
+        ):
+            (self.folder / name).write_text(json.dumps(content), "utf-8")
+        self.report.write(self.folder / indexed.SKIPPED)

