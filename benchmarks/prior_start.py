@@ -36,8 +36,9 @@ keys = StepKeys(recipe, len(stage.dataset), 0, 0, 1, stage.dataset.order)
 batch = next(iter(make_loader(stage.dataset, keys, 0)))
 loss = stage.loss(stage.network, batch, torch.Generator().manual_seed(0))
 loss.backward()
-print(json.dumps({"start": time.monotonic() - imported, "loss": float(loss),
-                  "memory": psutil.Process().memory_full_info().uss / 1e6, "samples": len(stage.dataset)}))
+memory = psutil.Process().memory_info()
+print(json.dumps({"start": time.monotonic() - imported, "loss": float(loss), "samples": len(stage.dataset),
+                  "memory": (memory.rss - memory.shared) / 1e6, "pages of files": memory.shared / 1e6}))
 """
 
 
@@ -86,7 +87,8 @@ def main() -> None:
         raise UserError(f"The prior failed: {done.stderr.strip().splitlines()[-1]}")
     figures = {**json.loads(done.stdout), "with imports": time.monotonic() - began}
     print(f"{figures['samples']:,} embeddings: first step after {figures['start']:.2f} s (bar {BAR:g}),")
-    print(f"{figures['with imports']:.1f} s with the imports; {figures['memory']:.0f} MB of its own")
+    print(f"{figures['with imports']:.1f} s with the imports; {figures['memory']:.0f} MB of its own, and")
+    print(f"{figures['pages of files']:.0f} MB of files that the system keeps in memory while there is room")
     if arguments.json:
         save_benchmark(arguments.json, "prior_start", arguments, figures)
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Embeddings:
     """
 
     def __init__(self, folder: str | Path, write: bool = False) -> None:
-        mode = "r+" if write else "r"
+        mode: Literal["r+", "r"] = "r+" if write else "r"
         self.folder = Path(folder).expanduser()
         try:
             self.shape = Shape(**json.loads((self.folder / ABOUT).read_text("utf-8")))
