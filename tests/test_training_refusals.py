@@ -95,5 +95,5 @@ def test_nothing_readable_is_one_sentence(training_data, tmp_path):
 def test_a_decoder_of_latents_is_one_sentence(cascade, training_data, tmp_path):
     inflate(tiny_decoder(sample_size=4, in_channels=4, out_channels=4)).save_pretrained(tmp_path / "latents")
     values = settings(cascade[0], training_data, "decoder-video")
-    with pytest.raises(UserError, match="makes latents, on which nothing can be trained yet"):
+    with pytest.raises(UserError, match="makes latents: add codec"):
         train(recipe_of(values, init_from=str(tmp_path / "latents"), output=str(tmp_path / "run")))

@@ -84,3 +84,18 @@ def test_stories_are_read_as_they_are_written(uploads):
     assert (request.prompt, request.seconds, missing) == ((("a", 1.0), ("b", 2.5)), 3.5, [])
     for prompt_of_a_file in (None, 7, [], [[]], [[1, 2]], [None]):
         assert one_line(prompt_of_a_file) == ""
+
+
+def test_a_size_is_a_number_or_a_shape_and_what_is_given_may_keep_its_own():
+    from makeavideo.shapes import Shape, Shapes
+    from makeavideo.web.requests import Request, typed
+    from makeavideo.web.tab import sizes_shown
+
+    assert typed("size", 64.0) == 64 and typed("size", "256X144") == "256x144" and typed("size", "64") == 64
+    for wrong in ({}, True, 64.5, "wide"):
+        with pytest.raises(UserError):
+            typed("size", wrong)
+    assert sizes_shown("256x144", (64, 256)) == {"size": 256, "shape": "256x144"}
+    assert sizes_shown(64, (64, 256)) == {"size": 64, "shape": ""} and sizes_shown(100, (64, 256))["shape"] == "100x100"
+    plain = Request("generate", 1, prompt="a cat", fit="keep", size=64)
+    assert plain.shaped(None, Shapes(Shape(16, 16), (4, 16))) is plain  # of words there is nothing to keep

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import UserError
@@ -99,8 +99,9 @@ class Settings:
 def takes_options(use: Callable) -> Callable:
     """For a method with `**options: Unpack[VideoOptions]`: its signature names them all, and no other is taken."""
     own = inspect.signature(use)
+    usual = {one.name: one.default for one in fields(Settings) if one.default is not MISSING}
     options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Settings, name, None), annotation=kind)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=usual.get(name), annotation=kind)
         for name, kind in VideoOptions.__annotations__.items()
     ]
     first = [one for one in own.parameters.values() if one.kind != inspect.Parameter.VAR_KEYWORD]

@@ -85,7 +85,8 @@ class Api:
             UserError: something is of the wrong type, or no input.
         """
         optional = ("motion", "size")
-        settings["size"] = settings["size"] or None  # 0: the largest
+        if type(settings["size"]) is int and not settings["size"]:  # the largest
+            settings["size"] = None
         settings = {k: None if v is None and k in optional else typed(k, v) for k, v in settings.items()}
         chosen: int = new_seed() if seed is None else typed("seed", seed)
         found = {name: source_of(self.studio, inputs[name], kind) for name, kind in INPUTS[use].items()}
