@@ -62,7 +62,8 @@ def load_loras(network: VideoUNet, files: Sequence[tuple[str | Path, float]]) ->
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"The LoRA {file} cannot be read ({reason}): check its name.") from None
         check_fits(network, state, file)
-        network.load_lora_adapter(state, prefix=None, adapter_name=name)
+        bare: Any = None  # names without a prefix, which diffusers' annotation does not allow for
+        network.load_lora_adapter(state, prefix=bare, adapter_name=name)
     network.set_adapters(names, [strength for _, strength in files])
 
 

@@ -54,7 +54,7 @@ def read_size(size: Any) -> int | Shape:
     """
     if isinstance(size, str) and (found := re.fullmatch(r"\s*(\d{1,5})(?:\s*[xX\u00d7]\s*(\d{1,5}))?\s*", size)):
         size = (int(found[2]), int(found[1])) if found[2] else int(found[1])
-    numbers = list(size) if isinstance(size, tuple | list) else [size]
+    numbers: list[Any] = list(size) if isinstance(size, tuple | list) else [size]
     whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
     if not whole or len(numbers) > 2 or not numbers:
         raise UserError(f"--size {size} is not possible: write 256, or 256x144, width x height.")

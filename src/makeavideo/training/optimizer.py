@@ -107,7 +107,7 @@ def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, f
 def eight_bit() -> Any:
     """AdamW whose state has eight bits a number. Raises UserError where bitsandbytes is not installed."""
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError:
         raise UserError("optim.kind adamw8bit needs bitsandbytes: pip install bitsandbytes, or take adamw.") from None
     return AdamW8bit

@@ -41,7 +41,7 @@ SKIPPED = "skipped.txt"
 """In a run's folder: what of the data is not used, or not as it is."""
 
 
-def known_trackers(recipe: Recipe) -> list[str] | None:
+def known_trackers(recipe: Recipe) -> Any:
     """The trackers that the recipe names, for accelerate. Raises UserError where one is unknown or not installed."""
     usable = sorted(str(name) for name in get_available_trackers())
     for name in recipe.trackers:
