@@ -83,7 +83,11 @@ def test_bash_completes_after_install_completion(tmp_path):
     program = tmp_path / "make-a-video"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m makeavideo "$@"\n')
     program.chmod(0o755)
-    completed = {"in": ["interpolate", "info"], "data ": ["pack", "emoji"], "compare re": ["report"]}
+    completed = {
+        "in": ["interpolate", "info"],
+        "data ": ["pack", "index", "clips", "embed", "emoji"],
+        "compare re": ["report"],
+    }
     for typed, wanted in completed.items():
         words = ["make-a-video", *typed.split(" ")]
         script = (

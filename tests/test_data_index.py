@@ -212,6 +212,6 @@ def test_what_is_wrong_is_one_sentence(shards, tmp_path):
 
 def test_the_command(shards, tmp_path):
     done = CliRunner().invoke(app, ["data", "index", str(shards), "-o", str(tmp_path / "set.index"), "--workers", "2"])
-    assert done.exit_code == 0 and "15 samples (15 .jpg)" in done.output
+    assert done.exit_code == 0 and "15 samples (15 .jpg)" in " ".join(done.output.split())
     done = CliRunner().invoke(app, ["data", "index", str(shards), "-o", "x", "--only", "sounds"])
     assert isinstance(done.exception, UserError)

@@ -14,7 +14,7 @@ from PIL import Image
 import wording
 from makeavideo import UserError
 from makeavideo.data.images import CaptionedImages
-from makeavideo.data.wordings import CaptionDraw, Wordings
+from makeavideo.data.wordings import CaptionDraw, Wordings, groups_by_keyword
 from makeavideo.emoji.concepts import concept_group
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.wordings import WordingTable
@@ -54,7 +54,7 @@ def test_all_that_a_sidecar_may_say(tmp_path):
 def test_every_word_comes_to_stand_in_a_caption_by_itself():
     keywords = tuple(f"word{i}" for i in range(12))
     one = Wordings(("mage", "a mage"), ("sage",), keywords, "m")
-    draw, rng = CaptionDraw([one]), random.Random(0)
+    draw, rng = CaptionDraw(groups_by_keyword([one])), random.Random(0)
     drawn = [draw(one, rng) for _ in range(3000)]
     alone = Counter(words[0] for _, words in drawn if len(words) == 1)
     assert set(alone) == set(one.all)
@@ -68,7 +68,7 @@ def test_a_keyword_of_many_groups_is_drawn_less():
     mage = Wordings(("mage",), (), ("wizard", "person"), "m")
     others = [Wordings((f"p{i}",), (), ("person",), f"g{i}") for i in range(9)]
     variants = [Wordings(("woman mage",), (), ("wizard",), "m")] * 5  # the same group: not more common for that
-    draw, rng = CaptionDraw([mage, *others, *variants]), random.Random(0)
+    draw, rng = CaptionDraw(groups_by_keyword([mage, *others, *variants])), random.Random(0)
     alone = Counter(words[0] for _, words in (draw(mage, rng) for _ in range(4000)) if len(words) == 1)
     assert alone["wizard"] / alone["person"] == pytest.approx(10, rel=0.25)
 

@@ -220,7 +220,7 @@ def test_parts_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="no F-up network: choose at most 16 frames, not 17"):
         make(pipe, num_frames=17)
     with pytest.raises(UserError, match=r"this model makes 16 pixels a side"):
-        make(pipe, size=64)
+        make(pipe, size=100_000)
     with pytest.raises(UserError, match="no F-up network"):
         pipe.animate(np.zeros((20, 20, 3), np.uint8), num_frames=4, output_type="pt")
     pipe.text_encoder = None

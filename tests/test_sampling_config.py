@@ -32,6 +32,7 @@ IMPOSSIBLE = [
 ]
 SHORT = {"num_frames": 3, "size": 16, "num_inference_steps": 8}
 LONG_LOOP = {"num_frames": 19, "size": 16, "num_inference_steps": 4, "fps": 4.0, "loop": True}
+MOVING = SHORT | {"motion": 0.5}
 ENLARGED = {"num_frames": 20, "size": 64, "num_inference_steps": 1, "fps": 4.0}
 CHANGES = [
     (SHORT, {"prior_candidates": 1}),
@@ -43,7 +44,7 @@ CHANGES = [
     (SHORT, {"grow_strength_min": 0.9}),
     (SHORT, {"grow_strength_max": 0.4, "grow_strength_min": 0.3}),
     (SHORT, {"grow_motion": 0.5}),
-    (SHORT | {"motion": 0.5}, {"grow_motion_power": 1.0}),
+    (MOVING, {"grow_motion_power": 1.0}),
     (LONG_LOOP, {"refine_strength": 0.25}),
     (LONG_LOOP, {"context": 2}),
     (LONG_LOOP, {"transition": 6}),
@@ -67,7 +68,7 @@ def pipe(tiny_model) -> MakeAVideoPipeline:
 
 @pytest.fixture(scope="module")
 def usual_videos(pipe) -> dict[int, torch.Tensor]:
-    return {id(options): make(pipe, options) for options in (SHORT, LONG_LOOP, ENLARGED)}
+    return {id(options): make(pipe, options) for options in (SHORT, MOVING, LONG_LOOP, ENLARGED)}
 
 
 def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:

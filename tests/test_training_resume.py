@@ -91,12 +91,11 @@ def test_frozen_spatial_weights_stay_bit_for_bit_and_resuming_is_exact(cascade, 
 
     values = settings(cascade[0], training_data, "decoder-video") | {"train": "temporal", "output": str(tmp_path)}
     recipe = recipe_of(values, checkpoint_steps=2, sample_every=0)
-    file = train(recipe) / "decoder" / "diffusion_pytorch_model.safetensors"
+    file = train(recipe) / "motion_module.safetensors"
     trained = load_file(file)
-    start = load_file(cascade[0] / "decoder-image" / "final" / "decoder" / file.name)
-    assert start and all(torch.equal(trained[name], start[name]) for name in start)
-    added = [name for name in trained if is_temporal(name)]
-    assert trained.keys() == start.keys() | set(added)
+    assert trained and all(is_temporal(name) for name in trained)
+    added = list(trained)
+    assert not (file.parent / "decoder").exists()
     assert trained["conv_in.temporal.bias"].abs().max() > 0  # it starts as zero
 
     fourth = checkpoints(tmp_path)[-1]

@@ -7,7 +7,7 @@ import json
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -51,6 +51,8 @@ def fits(parameter: Parameter, value: Any) -> bool:
         type(value) is type(default) or (isinstance(value, list) and isinstance(default, list | tuple))
     ):
         return True
+    if isinstance(value, list) and any(get_origin(one) in (list, tuple) for one in get_args(parameter.annotation)):
+        return True  # `tuple[int]` is written where any number of them is meant
     try:
         TypeAdapter(parameter.annotation).validate_json(json.dumps(value), strict=True)
     except ValidationError:

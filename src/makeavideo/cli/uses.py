@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
-from ..media.inputs import shape_of, shape_of_video
 from ..orders import Additions, Machine, asked, read_story
 from ..orders import generate as from_words
 from .making import Command
@@ -262,6 +261,20 @@ def extend(
 def settled_fit(fit: str, given: Callable[[], tuple[int, int]]) -> tuple[str, Callable[[], tuple[int, int]] | None]:
     """(how what is given is fitted, its shape where the video is to keep it: then no more than a rim is cut)."""
     return ("crop", given) if fit == "keep" else (fit, None)
+
+
+def shape_of(picture: Path) -> Any:
+    """`media.inputs.shape_of`, imported when it is needed: help and completion are to be quick."""
+    from ..media import inputs
+
+    return inputs.shape_of(picture)
+
+
+def shape_of_video(video: Path) -> Any:
+    """As `shape_of`."""
+    from ..media import inputs
+
+    return inputs.shape_of_video(video)
 
 
 def read_picture_early(path: Path, fit: Any, background: str) -> None:
