@@ -215,7 +215,7 @@ def shapes_of(folder: Path, index: Index) -> Shapes:
 def check_grain(file: Path, config: dict[str, Any]) -> None:
     """Raises UserError where a network does not say what its frames' sides are multiples of."""
     unet = config.get("unet_config")
-    if unet is None:
+    if "unet_config" not in config:
         numbers: tuple[Any, ...] = (config.setdefault("patch", 1),)
     else:
         blocks = unet.get("block_out_channels") if isinstance(unet, dict) else None
