@@ -23,6 +23,7 @@ from PIL import Image
 
 from makeavideo.data import indexed
 from makeavideo.data.indexing import build_index
+from makeavideo.data.pack import add_member
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 
@@ -65,9 +66,7 @@ def write_shard(path: Path, samples: int) -> None:
             file = io.BytesIO()
             Image.new("RGB", (16, 16), (number % 256, number // 256 % 256, 90)).save(file, "PNG")
             for ending, data in (("png", file.getvalue()), ("txt", f"picture number {number} of a shard".encode())):
-                info = tarfile.TarInfo(f"{number:09d}.{ending}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+                add_member(tar, f"{number:09d}.{ending}", data)
 
 
 def make_set(folder: Path, shards: int, samples: int, scan: int) -> tuple[Path, float]:

@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emoji_bars import make_videos, motion
+from emoji_bars import drawn_clips, drawn_stills, make_videos, motion
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.images import CaptionedImages
-from makeavideo.emoji.concepts import split
 from makeavideo.evaluation.results import one_sentence, save_benchmark
 from makeavideo.included import default_model
 from makeavideo.loading import weights_hash
 from makeavideo.pipeline import MakeAVideoPipeline
-from makeavideo.sampling import to_uint8
 
 FRAMES, FPS = 16, 8.0
 
@@ -30,8 +28,7 @@ FRAMES, FPS = 16, 8.0
 def real_motion(data: Path, size: int, rate: float, count: int, seed: int) -> float:
     """Mean over clips of the data, drawn by seed, read at this rate."""
     clips = UnlabelledClips(data / "clips", size, FRAMES, fps=rate, cache_bytes=0)
-    drawn = np.random.default_rng(seed).choice(len(clips), min(count, len(clips)), replace=False)
-    return float(np.mean([motion(to_uint8(clips[(int(i), seed)]["pixels"][None])[0]) for i in drawn]))
+    return float(np.mean([motion(frames) for frames in drawn_clips(clips, count, seed)]))
 
 
 @torch.no_grad()
@@ -53,9 +50,7 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     size = pipe.sizes[0]
     stills = CaptionedImages(arguments.data / "images", size)
-    rng = np.random.default_rng(arguments.seed)
-    trained = [i for i, key in enumerate(stills.keys) if key not in split().held_out_all]
-    prompts = [stills.captions(int(i))[0] for i in rng.choice(trained, arguments.prompts, replace=False)]
+    prompts = [stills.captions(int(i))[0] for i in drawn_stills(stills, arguments.prompts, arguments.seed)]
 
     def made(rate: float, strength: float | None = None) -> float:
         told = (arguments.steps, arguments.guidance, arguments.seed)

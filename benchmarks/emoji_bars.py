@@ -86,6 +86,18 @@ def make_videos(
         yield from to_uint8(videos * 2 - 1)
 
 
+def drawn_stills(stills: CaptionedImages, count: int, seed: int) -> np.ndarray:
+    """Indices of stills of training concepts, drawn by seed; of fewer all."""
+    trained = [i for i, key in enumerate(stills.keys) if key not in split().held_out_all]
+    return np.random.default_rng(seed).choice(trained, min(count, len(trained)), replace=False)
+
+
+def drawn_clips(clips: UnlabelledClips, count: int, seed: int) -> list[np.ndarray]:
+    """Clips of the data, drawn by seed, uint8 (frames, h, w, 3); of fewer all."""
+    drawn = np.random.default_rng(seed).choice(len(clips), min(count, len(clips)), replace=False)
+    return [to_uint8(clips[(int(i), 0)]["pixels"][None])[0] for i in drawn]
+
+
 def fold(sheet: Image.Image, columns: int) -> Image.Image:
     """A long sheet as several columns side by side."""
     height = -(-sheet.height // columns)
@@ -112,8 +124,7 @@ def measured(
             real_motion.append((motion(real), made_motion[-1]))
         rows.append(frames)
     ranks = np.array(ranks)
-    sample = np.random.default_rng(seed).choice(len(clips), min(100, len(clips)), replace=False)
-    real_clips = [to_uint8(clips[(int(i), 0)]["pixels"][None])[0] for i in sample]
+    real_clips = drawn_clips(clips, 100, seed)
     real_all = np.mean([motion(frames) for frames in real_clips])
     real_flicker = list(filter(None, map(background, real_clips)))
     animated = np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])
@@ -150,8 +161,7 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     size = pipe.sizes[0]
     stills = CaptionedImages(arguments.data / "images", size)
-    trained = [i for i, key in enumerate(stills.keys) if key not in split().held_out_all]
-    chosen = np.random.default_rng(arguments.seed).choice(trained, arguments.prompts, replace=False)
+    chosen = drawn_stills(stills, arguments.prompts, arguments.seed)
     clips = UnlabelledClips(arguments.data / "clips", size, 16, fps=arguments.fps, cache_bytes=0)
     prompts = [stills.captions(int(i))[0] for i in chosen]
     asked: list[str] | torch.Tensor = prompts

@@ -28,6 +28,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from emoji_bars import drawn_stills
 from makeavideo.data.images import CaptionedImages
 from makeavideo.emoji.concepts import split
 from makeavideo.errors import UserError
@@ -116,9 +117,7 @@ def picture(images: CaptionedImages, index: int) -> np.ndarray:
 
 def generated(pipe, stills: CaptionedImages, vectors: CaptionedImages | None, arguments) -> tuple[dict, list]:
     """The measures on videos of drawn labels, and a row for each: small frame, large frame, real, largest, real."""
-    trained = [i for i, key in enumerate(stills.keys) if key not in split().held_out_all]
-    count = min(arguments.prompts, len(trained))
-    chosen = np.random.default_rng(arguments.seed).choice(trained, count, replace=False)
+    chosen = drawn_stills(stills, arguments.prompts, arguments.seed)
     largest = {} if vectors is None else {key: i for i, key in enumerate(vectors.keys)}
     found: dict[str, list] = {}
     rows = []
@@ -145,7 +144,7 @@ def generated(pipe, stills: CaptionedImages, vectors: CaptionedImages | None, ar
             note(found, "768", views[2], real, halo(views[1], views[2]))
             row.append(real)
         rows.append(row)
-    table = {"labels": count}
+    table = {"labels": len(chosen)}
     for size in ("256", "768"):
         if size in found:
             ratio, rough, ring = np.array(found[size]).T

@@ -23,8 +23,7 @@ from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import CheckedPipeline
 from .meaning import Meaning
-from .prior import is_unclip
-from .sampling import Generators, check_scheduler, cross_fade, frame_noise, guide
+from .sampling import Generators, check_scheduler, cross_fade, frame_noise, guide, is_unclip
 from .sampling_config import SamplingConfig
 from .shapes import Shape, Shapes, shapes_from
 from .super_resolution import SuperResolver

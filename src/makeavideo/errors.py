@@ -6,3 +6,8 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def in_a_line(error: object, most: int = 200) -> str:
+    """What somebody else's code says of a fault, in a line of at most so many letters; its kind, if it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

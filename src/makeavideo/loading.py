@@ -18,11 +18,12 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from .config_types import check_types
-from .errors import UserError
+from .errors import UserError, in_a_line
 from .lora import load_loras
 from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
 from .motion_module import load_motion_module
 from .quiet import quiet_libraries
+from .sampling import check_scheduler, is_unclip
 
 LOGGER = logging.getLogger("diffusers.pipelines.pipeline_utils")
 """Where diffusers tells the same of components that it loads itself."""
@@ -212,12 +213,21 @@ def named(folder: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, UserError) and str(folder) in str(error):
             raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_a_line(error)
         config = "scheduler_config.json" if folder.name in SCHEDULERS else "config.json"
         try:
             damaged(folder if folder.name == "tokenizer" else folder / config, reason.rstrip("."))
         except UserError as sentence:
             raise sentence from error
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Around a check of what a file says: its sentence, which says what to do, begins with the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
@@ -240,6 +250,9 @@ def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
     if issubclass(component, SchedulerMixin):
         scheduler = component.from_pretrained(folder)
         try_out(component.from_config(scheduler.config))
+        if not is_unclip(scheduler):
+            with naming(folder / "scheduler_config.json"):
+                check_scheduler(scheduler)
         return scheduler
     if not hasattr(component, "state_dict"):
         return load_tokenizer(component, folder)

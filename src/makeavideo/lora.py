@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .errors import UserError
+from .errors import UserError, in_a_line
 from .inflation import VideoUNet
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
@@ -59,7 +59,7 @@ def load_loras(network: VideoUNet, files: Sequence[tuple[str | Path, float]]) ->
         try:
             state = {key.removeprefix("unet."): weight for key, weight in load_file(file).items()}
         except (OSError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = in_a_line(error, 120)
             raise UserError(f"The LoRA {file} cannot be read ({reason}): check its name.") from None
         check_fits(network, state, file)
         bare: Any = None  # names without a prefix, which diffusers' annotation does not allow for

@@ -10,8 +10,8 @@ from torch import Tensor
 from .encoders import embed_images, embed_text
 from .errors import UserError
 from .figures import TIMESTEPS
-from .prior import ask, draw, is_unclip
-from .sampling import Generators, frame_noise, guide
+from .prior import ask, draw
+from .sampling import Generators, frame_noise, guide, is_unclip
 from .sampling_config import SamplingConfig
 from .steps import SteppedPipeline
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .errors import UserError
+from .errors import UserError, in_a_line
 from .inflation import VideoUNet, add_motion, is_temporal
 from .pseudo3d import TemporalConv
 
@@ -118,5 +118,5 @@ def read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                 raise UserError(f"{file} is no motion module: train one with `train: temporal`.")
             return told, {name: opened.get_tensor(name) for name in list(opened.keys())}
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = in_a_line(error, 120)
         raise UserError(f"The motion module {file} cannot be read ({reason}): check its name.") from None

@@ -27,8 +27,7 @@ from .errors import UserError
 from .figures import KEY_FRAMES
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames, shape_of, shape_of_video
 from .media.pictures import Fit
-from .prior import is_unclip
-from .sampling import Anchor, Generators
+from .sampling import Anchor, Generators, is_unclip
 from .settings import Settings, VideoOptions, check_interpolation, check_prompt_weight, keep_shape, takes_options
 from .timeline import Segment, frame_skip, key_frames
 

@@ -13,11 +13,6 @@ from torch import Tensor
 from .sampling import Generators, OnStep, frame_noise
 
 
-def is_unclip(scheduler: Any) -> bool:
-    """Whether a prior with this scheduler is one of those: Karlo's, Kandinsky 2's, Stable unCLIP's."""
-    return type(scheduler).__name__ == "UnCLIPScheduler"
-
-
 def ask(prior: Any, x_t: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
     """The clean embedding (b, d) that P sees in x_t (b, d), float32.
 

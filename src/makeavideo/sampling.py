@@ -215,6 +215,11 @@ def space(scheduler: Any, levels: Sequence[float]) -> None:
     scheduler.timesteps = scheduler.sigmas[:-1] * TIMESTEPS
 
 
+def is_unclip(scheduler: Any) -> bool:
+    """Whether a prior with this scheduler is one of those: Karlo's, Kandinsky 2's, Stable unCLIP's."""
+    return type(scheduler).__name__ == "UnCLIPScheduler"
+
+
 def check_scheduler(scheduler: Any) -> None:
     """These networks were trained on the line between picture and noise, so their scheduler has to follow it.
 

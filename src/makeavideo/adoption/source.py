@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from ..loading import check_finite, on_disk
 from ..quiet import quiet_libraries
 
@@ -70,7 +70,7 @@ class Source:
             with quiet_libraries():
                 return CLIPTokenizer.from_pretrained(self.folder / part, local_files_only=True)
         except Exception as error:
-            fault = f"{self.folder / part}: {reason(error)}"
+            fault = f"{self.folder / part}: {in_a_line(error).rstrip('.')}"
             raise UserError(f"{self.name} cannot be adopted ({fault}): get it again.") from None
 
 
@@ -94,17 +94,12 @@ def load(kind: Any, folder: Path, name: str, dtype: torch.dtype) -> nn.Module:
                 **variant,
             )
     except Exception as error:
-        raise UserError(f"{name} cannot be adopted ({folder}: {reason(error)}): get it again.") from None
+        raise UserError(f"{name} cannot be adopted ({folder}: {in_a_line(error).rstrip('.')}): get it again.") from None
     missing = sorted(key for key in told["missing_keys"] or () if "position_ids" not in key)
     if missing:
         raise UserError(f"{name} cannot be adopted ({folder} lacks weights, {missing[0]} for one): get it again.")
     check_finite(network, folder)
     return network.eval().requires_grad_(False)
-
-
-def reason(error: BaseException) -> str:
-    """What a library stumbled over, in a line."""
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def open_source(name: str | Path) -> Source:

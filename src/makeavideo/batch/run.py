@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..media.disk import reason, temporary_in
+from ..media.disk import write_whole
 from .jobs import Job, Plan
 from .making import Made
 from .manifest import Manifest
@@ -134,24 +134,6 @@ def read_recipe_of(path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(UserError):
         return read_recipe(path)
     return None
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Under its name only when it is whole.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_in(path.parent)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {reason(error)}.") from error
 
 
 def line_of(made: Made) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
@@ -11,7 +11,21 @@ from ..errors import UserError
 from .options import Background, console
 from .progress import bars
 
+if TYPE_CHECKING:
+    from ..data.report import SkipReport
+
 app = typer.Typer(no_args_is_help=True, help="Build data sets.")
+
+
+def cores() -> int:
+    """Processes that a command takes where no number is given."""
+    return os.cpu_count() or 1
+
+
+def say_skipped(report: "SkipReport") -> None:
+    """What of the data was passed by, if anything was."""
+    if len(report):
+        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("pack")
@@ -38,12 +52,10 @@ def data_pack(
         def tell(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        cores = os.cpu_count() or 1
-        packed, report = pack(source, folder, read_size(size), quality, background, workers or cores, tell)
+        packed, report = pack(source, folder, read_size(size), quality, background, workers or cores(), tell)
     made = f"{packed.stills} stills, {packed.clips} clips of {packed.frames} frames"
     console.print(f"{folder}: {made}, {packed.bytes / 1e6:.1f} MB, {packed.psnr:.1f} dB", highlight=False)
-    if len(report):
-        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
+    say_skipped(report)
 
 
 @app.command("index")
@@ -63,12 +75,11 @@ def data_index(
         raise UserError(f"--only {only} is not possible: choose pictures or clips.")
     with bars(console) as tell:
         samples, kinds, report = build_index(
-            roots, output, only, workers or os.cpu_count() or 1, lambda done, total: tell("indexed", done, total)
+            roots, output, only, workers or cores(), lambda done, total: tell("indexed", done, total)
         )
     of_each = ", ".join(f"{count:,} .{kind}" for kind, count in kinds.most_common())
     console.print(f"{output}: {samples:,} samples ({of_each})", highlight=False)
-    if len(report):
-        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
+    say_skipped(report)
 
 
 @app.command("clips")
@@ -93,14 +104,13 @@ def data_clips(
 
     settings = Settings(Limits(min_seconds, max_seconds, motion, flicker), side, quality)
     with bars(console) as tell:
-        told = curate(source, folder, settings, workers or os.cpu_count() or 1, lambda *done: tell("cut", *done))
+        told = curate(source, folder, settings, workers or cores(), lambda *done: tell("cut", *done))
     counted = write_report(folder)
     made = f"{counted.kept:,} clips of {counted.hours:.2f} hours kept, {counted.dropped:,} scenes left out"
     console.print(f"{folder}: {made}; report.html says why", highlight=False)
     report = SkipReport()
     report.add(told)
-    if len(report):
-        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
+    say_skipped(report)
 
 
 @app.command("embed")
@@ -126,8 +136,7 @@ def data_embed(
     with bars(console) as tell:
         made, report = embed(wanted, output, lambda *done: tell("embedded", *done))
     console.print(f"{output}: {made:,} pictures embedded", highlight=False)
-    if len(report):
-        console.print(report.text(), markup=False, highlight=False, soft_wrap=True)
+    say_skipped(report)
 
 
 @app.command("emoji")

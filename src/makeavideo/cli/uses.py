@@ -1,6 +1,7 @@
 """`make-a-video generate | animate | interpolate | vary | extend`: the five uses."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,7 +113,7 @@ def animate(
     from ..settings import check_prompt_weight
 
     check_prompt_weight(prompt_weight)
-    fit, keep = settled_fit(fit, lambda: shape_of(picture))
+    fit, keep = settled_fit(fit, picture)
     read_picture_early(picture, fit, background)
     how = Machine(dtype, device, offload)
     more = Additions.read(motion_module, motion_module_scale, lora)
@@ -153,7 +154,7 @@ def interpolate(
     """Pass from one picture to another."""
     from ..settings import check_interpolation
 
-    fit, keep = settled_fit(fit, lambda: shape_of(first))
+    fit, keep = settled_fit(fit, first)
     for picture in (first, last):
         read_picture_early(picture, fit, background)
     how = Machine(dtype, device, offload)
@@ -195,7 +196,7 @@ def vary(
     quiet: Quiet = False,
 ) -> None:
     """Make another video of the same meaning."""
-    fit, keep = settled_fit(fit, lambda: shape_of_video(video))
+    fit, keep = settled_fit(fit, video, moving=True)
     found = open_video_early(video, fit, background)
     if keep_timing:
         if num_frames is not None or seconds is not None:
@@ -243,7 +244,7 @@ def extend(
     from ..settings import check_prompt_weight
 
     check_prompt_weight(prompt_weight)
-    fit, keep = settled_fit(fit, lambda: shape_of_video(video))
+    fit, keep = settled_fit(fit, video, moving=True)
     found = open_video_early(video, fit, background)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
     how = Machine(dtype, device, offload)
@@ -258,23 +259,13 @@ def extend(
     command.run("extend", call, recipe, given=round(found.duration * rate))
 
 
-def settled_fit(fit: str, given: Callable[[], tuple[int, int]]) -> tuple[str, Callable[[], tuple[int, int]] | None]:
+def settled_fit(fit: str, given: Path, moving: bool = False) -> tuple[str, Callable[[], tuple[int, int]] | None]:
     """(how what is given is fitted, its shape where the video is to keep it: then no more than a rim is cut)."""
-    return ("crop", given) if fit == "keep" else (fit, None)
-
-
-def shape_of(picture: Path) -> Any:
-    """`media.inputs.shape_of`, imported when it is needed: help and completion are to be quick."""
+    if fit != "keep":
+        return fit, None
     from ..media import inputs
 
-    return inputs.shape_of(picture)
-
-
-def shape_of_video(video: Path) -> Any:
-    """As `shape_of`."""
-    from ..media import inputs
-
-    return inputs.shape_of_video(video)
+    return "crop", partial(inputs.shape_of_video if moving else inputs.shape_of, given)
 
 
 def read_picture_early(path: Path, fit: Any, background: str) -> None:

@@ -8,7 +8,6 @@ and started again makes the shards that are missing.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -25,10 +24,11 @@ from PIL import Image
 
 from ..errors import UserError
 from ..media.clip import Clip, open_by_content
-from ..media.disk import temporary_in
-from ..media.pictures import Unreadable, unreadable
+from ..media.disk import write_whole
+from ..media.pictures import unreadable
 from ..media.writer import VideoWriter
 from .index import CLIPS, Item, Source, list_items
+from .pack import add_member
 from .report import printable
 from .scenes import Limits, Scene, Watcher
 
@@ -107,7 +107,7 @@ def plan(items: Sequence[Item], out: Path, settings: Settings) -> list[Shard]:
         raise UserError(f"{out} holds other files: choose a new folder.")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"fingerprint": print_of}))
+        write_whole(file, json.dumps({"fingerprint": print_of}).encode())
     for name in FOLDERS.values():
         (out / name).mkdir(exist_ok=True)
     for stale in out.glob(".*.partial"):
@@ -129,8 +129,8 @@ def make_shard(shard: Shard) -> None:
                 for line, data, pictures in clips_of(video, shard.settings):
                     if data is not None:
                         line["clip"] = f"{shard.number:05d}{number:02d}{line['scene']:04d}"
-                        _add(tar, f"{line['clip']}.mp4", data)
-                        _add(tar, f"{line['clip']}.json", json.dumps(line).encode())
+                        add_member(tar, f"{line['clip']}.mp4", data)
+                        add_member(tar, f"{line['clip']}.json", json.dumps(line).encode())
                     lines.append(line)
                     of = sheet["dropped" if data is None else "kept"]
                     if pictures is not None and len(of) < SHOWN:
@@ -151,12 +151,6 @@ def make_shard(shard: Shard) -> None:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
 
 
 Made = tuple[dict[str, Any], bytes | None, np.ndarray | None]
@@ -181,8 +175,7 @@ def clips_of(video: Source, settings: Settings) -> Iterator[Made]:
     except UserError:
         raise
     except Exception as error:
-        reason = unreadable(error) if not isinstance(error, Unreadable) else error
-        yield {"video": name, "scene": 0, "dropped": f"cannot be read: {reason}"}, None, None
+        yield {"video": name, "scene": 0, "dropped": f"cannot be read: {unreadable(error)}"}, None, None
 
 
 def _figures(scene: Scene) -> dict[str, Any]:
@@ -258,10 +251,3 @@ def _thumb(frame: np.ndarray) -> np.ndarray:
     canvas = Image.new("RGB", THUMB, (128, 128, 128))
     canvas.paste(image, ((THUMB[0] - image.width) // 2, (THUMB[1] - image.height) // 2))
     return np.asarray(canvas)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Under its name when it is whole."""
-    temporary = temporary_in(path.parent)
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)

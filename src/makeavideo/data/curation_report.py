@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .curation import FOLDERS, THUMB, write_text
+from ..media.disk import write_whole
+from .curation import FOLDERS, THUMB
 
 ROWS = 36
 """Scenes of a kind that the page shows."""
@@ -69,7 +70,7 @@ def write_report(folder: Path) -> Counted:
     )
     values = {key: value for key, value in vars(counted).items() if key != "reasons"}
     parts = {f"shown_{kind}": "".join(found) or "<p>None.</p>" for kind, found in shown.items()}
-    write_text(folder / "report.html", PAGE.format(**values, reasons=reasons, **parts))
+    write_whole(folder / "report.html", PAGE.format(**values, reasons=reasons, **parts).encode())
     return counted
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import UserError
-from ..media.disk import temporary_in
+from ..media.disk import temporary_in, write_whole
 
 ABOUT, IMAGES, TEXTS, DONE = "embeddings.json", "images.npy", "texts.npy", "done"
 CHUNK = 4096
@@ -98,9 +98,7 @@ class Embeddings:
         (folder / DONE).mkdir(exist_ok=True)
         _array(folder / IMAGES, (shape.samples, shape.image_dim))
         _array(folder / TEXTS, (shape.samples, shape.captions, shape.text_dim))
-        temporary = temporary_in(folder)
-        temporary.write_text(json.dumps(asdict(shape)), "utf-8")
-        os.replace(temporary, folder / ABOUT)
+        write_whole(folder / ABOUT, json.dumps(asdict(shape)).encode())
         return cls(folder, write=True)
 
     def chunks(self, rank: int = 0, world: int = 1) -> Iterator[tuple[int, int]]:

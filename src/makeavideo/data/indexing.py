@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from ..media.pictures import Unreadable
 from . import indexed
 from .index import CLIPS, Item, Named, Source, index_tar, items_of, samples_among
@@ -124,7 +124,7 @@ def tasks_of(root: str) -> Iterator[Task]:
     except (FileNotFoundError, NotADirectoryError):
         found = []
     except Exception as error:
-        raise UserError(f"{root} cannot be read ({' '.join(str(error).split())[:200]}).") from None
+        raise UserError(f"{root} cannot be read ({in_a_line(error)}).") from None
     if not found:
         raise UserError(f"{root} does not exist or is empty: give folders, .tar shards, .csv or .jsonl lists.")
     full = fs.unstrip_protocol if is_remote(root) else str
@@ -176,7 +176,7 @@ class _Elsewhere:
             fs, name = filesystem(path)
             return patiently(lambda: fs.cat_file(name))
         except Exception as error:
-            raise Unreadable(" ".join(str(error).split())[:200]) from error
+            raise Unreadable(in_a_line(error)) from error
 
 
 def _look_through_shard(place: str, extensions: set[str], captions: bool) -> Part:
@@ -187,7 +187,7 @@ def _look_through_shard(place: str, extensions: set[str], captions: bool) -> Par
         with fs.open(path, "rb", **({"cache_type": "readahead"} if is_remote(place) else {})) as file:
             sources, problem = index_tar(place, file, patiently(lambda: fs.size(path)) or 0, texts)
     except Exception as error:
-        return _part(place, "", [], [], [(place, " ".join(str(error).split())[:200])], captions)
+        return _part(place, "", [], [], [(place, in_a_line(error))], captions)
     items, told = items_of(sources, extensions)
     told += [(place, problem)] if problem else []
     for item in items:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from .shards import filesystem, patiently
 
 LISTS = {"csv", "jsonl"}
@@ -43,7 +43,7 @@ def read_rows(url: str) -> Iterator[Chunk]:
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"The list {url} cannot be read ({' '.join(str(error).split())[:200]}).") from None
+        raise UserError(f"The list {url} cannot be read ({in_a_line(error)}).") from None
     if files:
         yield tuple(files), tuple(rows)
 

@@ -159,6 +159,13 @@ def _pack_folder(members: list[Item], folder: Path, run, encode, tick) -> tuple[
     return packed, skipped
 
 
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """A file of a shard; of no time and nobody, so that the same samples are the same bytes."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
 class _Shards:
     """Tar files of at most SHARD_BYTES, 00000.tar and on."""
 
@@ -169,9 +176,7 @@ class _Shards:
     def add(self, key: str, files: dict[str, bytes]) -> None:
         tar = self.room_for(sum(map(len, files.values())))
         for extension, data in files.items():
-            info = tarfile.TarInfo(f"{key}.{extension}")
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
+            add_member(tar, f"{key}.{extension}", data)
 
     def room_for(self, size: int) -> tarfile.TarFile:
         """The present shard, or a new one where it is full."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from ..media.pictures import Unreadable
 
 ATTEMPTS, WAIT = 3, 0.5
@@ -37,7 +37,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     try:
         return url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise UserError(f"{url} cannot be reached: {' '.join(str(error).split()).rstrip('.')}.") from None
+        raise UserError(f"{url} cannot be reached: {in_a_line(error).rstrip('.')}.") from None
 
 
 def patiently(ask: Callable[[], Result]) -> Result:
@@ -150,8 +150,7 @@ class ShardStore:
         except (Unreadable, UserError):
             raise
         except Exception as error:
-            reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-            raise Unreadable(reason[:200]) from error
+            raise Unreadable(in_a_line(getattr(error, "strerror", None) or error)) from error
 
     def _problem(self, path: str) -> str | None:
         stamp = self.stamps.get(path)

@@ -15,6 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import UserError
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TEMPORARY = ".makeavideo-"
 """What the names of unfinished files begin with."""
@@ -40,6 +42,24 @@ def temporary_in(folder: Path) -> Path:
 
 def reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Under its name only when it is whole.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_in(path.parent)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {reason(error)}.") from error
 
 
 class Reserve:

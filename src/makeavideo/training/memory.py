@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from ..codec import CLASSES
 from ..errors import UserError
 from ..figures import TIMESTEPS, shrinkage
 from ..inflation import VideoUNet, inflate
 from ..model_files import read_config
-from .networks import make_trainable, temporal_and_spatial
+from .networks import codec_class, make_trainable, temporal_and_spatial
 from .recipe import Recipe, check_trainable
 
 GIB = 2**30
@@ -89,7 +88,6 @@ def count(recipe: Recipe) -> Counted:
 
 def beside(recipe: Recipe, half: int) -> float:
     """Bytes of the frozen networks that a step asks, from their configs: the image tower, and the codec if named."""
-    import diffusers
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     if recipe.image_encoder is None:
@@ -98,10 +96,8 @@ def beside(recipe: Recipe, half: int) -> float:
     with torch.device("meta"):
         total = half * numbers_of(CLIPVisionModelWithProjection(tower))
         if recipe.codec is not None:
-            config = read_config(Path(recipe.codec) / "config.json")
-            if config.get("_class_name") not in CLASSES:
-                raise UserError(f"There is no codec at {recipe.codec} (config.json names none): correct the path.")
-            total += 4 * numbers_of(getattr(diffusers, config["_class_name"]).from_config(config))
+            kind, config = codec_class(recipe.codec), read_config(Path(recipe.codec) / "config.json")
+            total += 4 * numbers_of(kind.from_config(config))
     return float(total)
 
 

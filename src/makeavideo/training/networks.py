@@ -95,6 +95,19 @@ def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
     return network.to(memory_format=torch.channels_last)
 
 
+def codec_class(folder: str) -> Any:
+    """Of the codec in a folder, whose config.json names it. Raises UserError where there is none."""
+    import diffusers
+
+    try:
+        kind = json.loads((Path(folder) / "config.json").read_text())["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"There is no codec at {folder} (config.json names none): correct the path.") from None
+    if kind not in CLASSES:
+        raise UserError(f"A {kind} cannot be the codec: use one of {', '.join(CLASSES)}.")
+    return getattr(diffusers, kind)
+
+
 def load_codec(recipe: Recipe, network: VideoUNet, device: torch.device) -> Any:
     """The codec that the recipe names, frozen; None: it names none.
 
@@ -103,16 +116,7 @@ def load_codec(recipe: Recipe, network: VideoUNet, device: torch.device) -> Any:
     """
     if recipe.codec is None:
         return None
-    import diffusers
-
-    config = Path(recipe.codec) / "config.json"
-    try:
-        kind = json.loads(config.read_text())["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"There is no codec at {recipe.codec} (config.json names none): correct the path.") from None
-    if kind not in CLASSES:
-        raise UserError(f"A {kind} cannot be the codec: use one of {', '.join(CLASSES)}.")
-    codec = load_folder(getattr(diffusers, kind), recipe.codec, "codec")
+    codec = load_folder(codec_class(recipe.codec), recipe.codec, "codec")
     if codec.config.latent_channels != network.out_channels:
         raise UserError(
             f"The codec in {recipe.codec} makes latents of {codec.config.latent_channels} channels and the decoder "

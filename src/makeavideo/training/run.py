@@ -87,7 +87,8 @@ class Run:
         self.prompts = self.held_out = None
         if accelerator.is_main_process and recipe.sample_every:
             self.prompts = None if recipe.prompts is None else PromptClips(recipe, recipe.prompts, accelerator.device)
-            self.held_out = HeldOutLoss(recipe, accelerator.device) if recipe.data.held_out else None
+            clips: Any = stage.dataset
+            self.held_out = HeldOutLoss(recipe, clips.keys, accelerator.device) if recipe.data.held_out else None
         self.step = 0
         self.report = SkipReport()
         self.report.add(stage.dataset.passed_by)

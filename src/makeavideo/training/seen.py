@@ -1,5 +1,6 @@
 """What a run shows of itself beside the contact sheet: clips of fixed prompts, and the loss on clips held out."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 from ..codec import decode
 from ..errors import UserError
 from ..figures import KEY_FRAMES
-from ..sampling import frame_noise, guide, make_scheduler, sample, to_uint8
+from ..sampling import to_uint8
 from .datasets import unlabelled_clips
 from .recipe import PromptRecipe, Recipe
-from .stages.conditions import Conditions, told
+from .stages.conditions import Conditions
+from .stages.decoder import drawn
 
-STEPS, GUIDANCE, SHIFT, RATE = 16, 2.0, 2.0, 8.0
+RATE = 8.0
 HELD_OUT_CLIPS = 16
 
 
@@ -42,16 +44,7 @@ class PromptClips:
         rates = torch.full((len(self.y_e),), RATE, device=device)
         usual = torch.ones(len(self.y_e), device=device) if network.config.motion is not None else None
         dropped = torch.zeros(len(self.y_e), dtype=torch.bool, device=device)
-        conditions, scale = Conditions(self.y_e, dropped, rates, usual), GUIDANCE / self.recipe.guidance
-
-        def predict(x_t, t):
-            known = told(network, x_t, t.expand(len(x_t)), conditions)
-            if scale == 1:
-                return known
-            return guide(known, told(network, x_t, t.expand(len(x_t)), conditions.without_meaning()), scale)
-
-        noise = frame_noise(self.shape, generator, self.recipe.noise.shared).to(device)
-        made = sample(predict, noise, make_scheduler(SHIFT), STEPS, levels=network.levels(STEPS))
+        made = drawn(network, Conditions(self.y_e, dropped, rates, usual), self.shape, self.recipe, generator)
         frames = made if self.codec is None else torch.cat(list(decode(self.codec, made)), 1)
         return np.concatenate(list(to_uint8(frames)), axis=2)
 
@@ -59,15 +52,18 @@ class PromptClips:
 class HeldOutLoss:
     """The loss on clips that are not trained on, the same ones with the same noise each time.
 
+    Args:
+        trained_on: keys of the clips that are.
+
     Raises:
-        UserError: the clips cannot be read.
+        UserError: the clips cannot be read, or are trained on.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device):
+    def __init__(self, recipe: Recipe, trained_on: Iterable[str], device: torch.device):
         clips = unlabelled_clips(recipe.data.model_copy(update={"roots": recipe.data.held_out}))
         count = min(len(clips), HELD_OUT_CLIPS)
         samples = [clips[(place * len(clips) // count, place, place / count)] for place in range(count)]
-        if {sample["key"] for sample in samples} & set(unlabelled_clips(recipe.data).keys):
+        if {sample["key"] for sample in samples} & set(trained_on):
             raise UserError("data.held_out names clips that are trained on too: take them out of data.roots.")
         self.batches = [
             {

@@ -1,5 +1,6 @@
 """D on pictures and D_t on clips: from an image embedding to frames (sections 3.1 and 3.2 of the paper)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ...data.reader import to_pixels
 from ...errors import UserError
 from ...inflation import VideoUNet, add_motion, add_pixel_path
 from ...motion import change, usual_change
-from ...sampling import frame_noise, guide, make_scheduler, sample
+from ...sampling import Generators, frame_noise, guide, make_scheduler, sample
 from ..datasets import captioned_images, unlabelled_clips
 from ..looks import other_looks
 from ..losses import denoising_loss, diffuse
@@ -150,16 +151,7 @@ class DecoderStage:
         x, fps = samples_of(self.dataset, SHEET_CLIPS if self.recipe.video else SHEET_PICTURES, self.device)
         conditions = self.conditioner.all(x, fps, generator)
         real, x = x, self.latents_of(x)
-        scale = SHEET_GUIDANCE / self.recipe.guidance
-
-        def predict(x_t, t):
-            known = told(network, x_t, t.expand(len(x_t)), conditions)
-            if scale == 1:
-                return known
-            return guide(known, told(network, x_t, t.expand(len(x_t)), conditions.without_meaning()), scale)
-
-        noise = frame_noise(x.shape, generator, self.recipe.noise.shared).to(x.device)
-        made = sample(predict, noise, make_scheduler(SHIFT), SHEET_STEPS, levels=network.levels(SHEET_STEPS))
+        made = drawn(network, conditions, x.shape, self.recipe, generator)
         return pairs(real, self.frames_of(made), self.recipe.video)
 
     def export(self, folder) -> None:
@@ -167,6 +159,20 @@ class DecoderStage:
             save_additions(self.network, self.recipe, folder)
         else:
             save_network(self.network, "decoder", SHIFT, folder)
+
+
+def drawn(network: Any, conditions: Conditions, shape: Sequence[int], recipe: Recipe, generator: Generators) -> Tensor:
+    """What the network makes of noise (batch, frames, channels, h, w), with guidance as in use."""
+    scale = SHEET_GUIDANCE / recipe.guidance
+
+    def predict(x_t, t):
+        known = told(network, x_t, t.expand(len(x_t)), conditions)
+        if scale == 1:
+            return known
+        return guide(known, told(network, x_t, t.expand(len(x_t)), conditions.without_meaning()), scale)
+
+    noise = frame_noise(tuple(shape), generator, recipe.noise.shared).to(conditions.y_e.device)
+    return sample(predict, noise, make_scheduler(SHIFT), SHEET_STEPS, levels=network.levels(SHEET_STEPS))
 
 
 def start(recipe: Recipe, dataset: Any) -> VideoUNet:
