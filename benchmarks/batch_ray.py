@@ -46,7 +46,7 @@ def main() -> None:
 
     abilities, weights = Abilities.of(arguments.model), weights_hash(arguments.model)
     options = {"num_frames": arguments.num_frames, "steps": arguments.steps}
-    options["size"] = arguments.size or abilities.sizes[0]
+    options["size"] = arguments.size or abilities.shapes.sizes[0]
     rates: dict[int, list[float]] = {1: [], arguments.workers: []}
     with tempfile.TemporaryDirectory() as folder, connected(Cluster("local", arguments.workers)) as (_, takes):
         for _ in range(arguments.rounds):

@@ -33,11 +33,12 @@ from makeavideo.evaluation.frechet import distance_of_features
 from makeavideo.evaluation.results import command_line, machine, one_sentence, today
 from makeavideo.included import default_model
 from makeavideo.inflation import VideoUNet, is_temporal, public
+from makeavideo.motion_module import load_motion_module
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.pseudo3d import PseudoConv3d
 from makeavideo.sampling import to_uint8
 from makeavideo.training.batches import collate
-from makeavideo.training.networks import load_folder
+from makeavideo.training.networks import load_folder, start_network
 from makeavideo.training.recipe import Recipe, load_recipe
 from makeavideo.training.stages import STAGES
 from makeavideo.training.trainer import train
@@ -88,8 +89,15 @@ def run(recipe: Recipe) -> Path:
     kept = output / "recipe.yaml"
     if kept.is_file() and load_recipe(kept) != recipe:
         raise UserError(f"{output} holds a run with other settings: remove it, or give another folder as --runs.")
-    decoder = output / "final" / "decoder"
-    return decoder if decoder.is_dir() else train(recipe, resume=True) / "decoder"
+    final = output / "final"
+    if not final.is_dir():
+        train(recipe, resume=True)
+    decoder = final / "decoder"
+    if not decoder.is_dir():  # of temporal weights only a motion module is kept
+        network = start_network(recipe)
+        load_motion_module(network, final / "motion_module.safetensors")
+        network.half().save_pretrained(decoder)
+    return decoder
 
 
 def start_of(arguments: argparse.Namespace) -> Path:
@@ -206,7 +214,8 @@ class Judge:
         with torch.no_grad():
             for start, y_e in enumerate(self.y_e.split(4)):
                 generator = torch.Generator().manual_seed(1000 * seed + start)
-                how = Decoding(a.fps, a.sampling_steps, a.guidance, generator=generator)
+                shape = (3, *self.real.shape[2:4])
+                how = Decoding(a.fps, a.sampling_steps, a.guidance, generator=generator, frame_shape=shape)
                 frames = self.pipe.decode(y_e, a.frames, how)
                 made.append(to_uint8(frames))
         made = np.concatenate(made)

@@ -108,7 +108,7 @@ class Person:
         self.page.goto(url)
         self.page.get_by_role("tab", name="Generate").wait_for()
         self.page.locator("#gallery").wait_for(state="attached")
-        self.page.wait_for_function("document.querySelector('#generate-seed input').value > 0")
+        self.page.wait_for_function("document.querySelector('#generate-seed input')?.value > 0")
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
