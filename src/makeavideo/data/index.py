@@ -17,9 +17,42 @@ from ..media.pictures import Unreadable
 if TYPE_CHECKING:
     from .wordings import Wordings
 
-PICTURES = {"jpg", "jpeg", "jpe", "jfif", "png", "webp", "avif", "bmp", "dib", "tif", "tiff", "jp2", "ppm", "pgm", "tga"}
+PICTURES = {
+    "jpg",
+    "jpeg",
+    "jpe",
+    "jfif",
+    "png",
+    "webp",
+    "avif",
+    "bmp",
+    "dib",
+    "tif",
+    "tiff",
+    "jp2",
+    "ppm",
+    "pgm",
+    "tga",
+}
 PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}
-AV_CLIPS = {"mp4", "m4v", "mov", "qt", "webm", "mkv", "avi", "ts", "mts", "m2ts", "wmv", "asf", "3gp", "3g2", "flv", "f4v"}
+AV_CLIPS = {
+    "mp4",
+    "m4v",
+    "mov",
+    "qt",
+    "webm",
+    "mkv",
+    "avi",
+    "ts",
+    "mts",
+    "m2ts",
+    "wmv",
+    "asf",
+    "3gp",
+    "3g2",
+    "flv",
+    "f4v",
+}
 AV_CLIPS |= {"mpg", "mpeg", "m1v", "m2v", "vob", "ogv", "ogm", "ivf", "nut", "y4m"}
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}

@@ -15,8 +15,8 @@ class TextCache:
         self.known: dict[str, Tensor] = {}
 
     def __call__(self, texts: list[str]) -> Tensor:
-        new = sorted({text for text in texts if text not in self.known})
-        for start in range(0, len(new), 256):
-            part = new[start : start + 256]
-            self.known.update(zip(part, embed_text(self.tokenizer, self.encoder, part), strict=True))
+        # one by one: rounding depends on what else is in a batch, and a run that goes on knows none of them yet
+        for text in dict.fromkeys(texts):
+            if text not in self.known:
+                self.known[text] = embed_text(self.tokenizer, self.encoder, [text])[0]
         return torch.stack([self.known[text] for text in texts])
