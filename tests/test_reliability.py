@@ -112,7 +112,7 @@ def test_an_upload_that_a_killed_studio_left_half_goes(uploads, tmp_path, monkey
 
 
 def test_ctrl_c_at_the_very_end_is_no_silent_death():
-    """When Python has put its handlers away, half a second may pass in which a signal ended a command without a word."""
+    """Once Python had put its handlers away, a signal ended a command without a word."""
     code = (
         "import atexit, signal, sys\n"
         "atexit.register(lambda: print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN))\n"
