@@ -12,9 +12,14 @@ from safetensors.torch import load_file
 from conftest import tiny_image_encoder
 from makeavideo import UserError
 from makeavideo.data.reader import to_pixels
+from makeavideo.inflation import VideoUNet
+from makeavideo.sampling import from_uint8, to_uint8
+from makeavideo.super_resolution import SuperResolver
 from makeavideo.training.checkpoints import checkpoints
-from makeavideo.training.small_frames import PackedCrops
+from makeavideo.training.networks import load_folder
+from makeavideo.training.small_frames import PackedCrops, shrink
 from makeavideo.training.stages import STAGES
+from makeavideo.training.stages.before import CleanedByDecoder, EnlargedBySuperResolution
 from makeavideo.training.stages.super_resolution import load_super_resolution
 from makeavideo.training.trainer import train
 from tiny_training import make_resolver_data
