@@ -19,7 +19,8 @@ from makeavideo.inflation import is_temporal
 from makeavideo.lora import add_lora, load_loras, lora_weights, save_lora
 from makeavideo.motion_module import load_motion_module, save_motion_module, spatial_hash
 from makeavideo.training.memory import count
-from makeavideo.training.recipe import Recipe, check_trainable, load_recipe
+from makeavideo.training.recipe import Recipe, load_recipe
+from makeavideo.training.refusals import check_trainable
 from makeavideo.training.trainer import train
 
 pytestmark = pytest.mark.xdist_group("fine-tuning")

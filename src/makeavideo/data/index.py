@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from ..errors import UserError
 from ..media.pictures import Unreadable
+from .window import Window
 
 if TYPE_CHECKING:
     from .wordings import Wordings
@@ -58,6 +59,8 @@ CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
 HEIC = {"heic", "heif", "hif"}
 HIDDEN = "hidden: its name begins with a dot"
+SHORT = 16 * 2**20
+"""Bytes of a shard's member that is read whole: one read is faster than several."""
 SAME_STEM = "a name that its folder has with another ending too"
 
 Include = Container[str] | Callable[[str], bool] | None  # the stems to keep, or a test of a stem
@@ -68,6 +71,10 @@ class Store(Protocol):
 
     def read(self, path: str, offset: int, size: int | None, /) -> bytes:
         """Unreadable if they cannot be had."""
+        ...
+
+    def open(self, path: str, offset: int, size: int | None, /) -> BinaryIO:
+        """The same as a seekable file that is read as far as it is asked; Unreadable if it cannot be had."""
         ...
 
 
@@ -105,14 +112,21 @@ class Source:
             raise Unreadable("truncated shard")
         return data
 
-    def open(self):
-        """A seekable binary file; a file in a folder is not read into memory."""
-        if self.size is not None or self.store is not None:
+    def open(self) -> BinaryIO:
+        """A seekable binary file; what is long, or a file in a folder, is not read into memory."""
+        if self.size is not None and self.size <= SHORT:
             return io.BytesIO(self.read())
         try:
-            if os.path.getsize(self.path) == 0:
+            if self.store is not None:
+                return self.store.open(self.path, self.offset, self.size)
+            whole = os.path.getsize(self.path)
+            if not whole or self.size == 0:
                 raise Unreadable("empty file")
-            return open(self.path, "rb")
+            if self.size is None:
+                return open(self.path, "rb")
+            if self.offset + self.size > whole:
+                raise Unreadable("truncated shard")
+            return io.BufferedReader(Window(open(self.path, "rb"), self.offset, self.size))
         except OSError as error:
             raise Unreadable(error.strerror or "cannot be opened") from error
 

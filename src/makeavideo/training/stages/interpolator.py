@@ -17,7 +17,7 @@ from ..networks import make_trainable, save_network, start_network, temporal_and
 from ..recipe import NoiseRecipe, Recipe
 from .base import Companion
 from .conditions import Conditioner, Conditions, told
-from .sheets import SHEET_CLIPS, pairs, samples_of
+from .sheets import SHEET_CLIPS, Sheet
 
 SHIFT = 2.0
 """Of the noise levels that the paper's F-up is sampled at, as D_t's."""
@@ -70,17 +70,16 @@ class InterpolatorStage:
         return self.filling(x, draw_masks(x.shape[0], x.shape[1], generator, self.recipe.data.every_fifth).to(x.device))
 
     def contact_sheet(self, network):
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        x, fps = samples_of(self.dataset, SHEET_CLIPS, self.device)
-        conditions = self.conditioner.all(x, fps, generator)
-        shown = self.shown(x, generator)
+        sheet = Sheet(self.dataset, SHEET_CLIPS, self.device, self.recipe.seed)
+        conditions = self.conditioner.all(sheet.pixels, sheet.rates, sheet.generator)
+        shown = self.shown(sheet.pixels, sheet.generator)
 
         def at(x_t, t):
             return predict(network, shown, x_t, t.expand(len(x_t)), conditions)
 
-        noise = shown.noise(generator, self.recipe.noise.shared)
+        noise = shown.noise(sheet.generator, self.recipe.noise.shared)
         answer = sample(at, noise, make_scheduler(SHIFT), shown.steps(SHEET_STEPS))
-        return pairs(x, shown.frames(answer), moving=True)
+        return sheet.pairs(shown.frames(answer), moving=True)
 
     def export(self, folder) -> None:
         save_network(self.network, "interpolator", SHIFT, folder)
