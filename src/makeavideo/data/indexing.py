@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -63,6 +65,9 @@ class Texts:
 
     def read(self, path: str, offset: int, size: int | None) -> bytes:
         return self.texts[offset]
+
+    def open(self, path: str, offset: int, size: int | None) -> BinaryIO:
+        return io.BytesIO(self.texts[offset])
 
 
 def build_index(
@@ -175,6 +180,13 @@ class _Elsewhere:
         try:
             fs, name = filesystem(path)
             return patiently(lambda: fs.cat_file(name))
+        except Exception as error:
+            raise Unreadable(in_a_line(error)) from error
+
+    def open(self, path: str, offset: int, size: int | None) -> BinaryIO:
+        try:
+            fs, name = filesystem(path)
+            return patiently(lambda: fs.open(name, "rb"))
         except Exception as error:
             raise Unreadable(in_a_line(error)) from error
 
