@@ -197,14 +197,16 @@ class Recipe(Strict):
     )
     train: Literal["all", "temporal", "lora", "path", "text"] = Field(
         default="all",
-        description="temporal: the spatial weights stay, and of decoder-video a motion module is saved; lora: all stay "
-        "but a LoRA (decoder); path: all stay but F-up's path at full resolution; "
-        "text: the image tower stays, so that image embeddings keep their meaning",
+        description="temporal: the spatial weights stay, of decoder-video a motion module is saved, and of the "
+        "interpolator its first and last layers learn too; lora: all stay but a LoRA (decoder); path: all stay but "
+        "F-up's path at full resolution; text: the image tower stays, so that image embeddings keep their meaning",
     )
     lora_rank: int = Field(
         default=0, ge=0, description="decoder: rank of a LoRA on the spatial weights; with train: lora or temporal"
     )
-    codec: str | None = Field(default=None, description="decoder: folder of the codec, where it makes latents")
+    codec: str | None = Field(
+        default=None, description="decoder, interpolator: folder of the codec that latents are of"
+    )
     pixel_channels: int = Field(
         default=0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
     )
@@ -354,17 +356,18 @@ def check_trainable(recipe: Recipe) -> None:
         raise UserError(
             "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
         )
-    if recipe.train == "temporal" and recipe.stage == "interpolator":
-        raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
     check_additions(recipe)
 
 
 def check_additions(recipe: Recipe) -> None:
     """Refuse a LoRA, prompts or clips that are held out where a stage has no use for them. Raises UserError."""
     decoder = recipe.stage in ("decoder-image", "decoder-video")
-    for key in ("lora_rank", "codec"):
-        if getattr(recipe, key) and not decoder:
-            raise UserError(f"{key} is for the decoder's stages, not {recipe.stage}: take it out of the recipe.")
+    if recipe.lora_rank and not decoder:
+        raise UserError(f"lora_rank is for the decoder's stages, not {recipe.stage}: take it out of the recipe.")
+    if recipe.codec and not (decoder or recipe.stage == "interpolator"):
+        raise UserError(f"codec is for decoder and interpolator, not {recipe.stage}: take it out of the recipe.")
+    if recipe.codec and recipe.stage == "interpolator" and recipe.guess != "none":
+        raise UserError("The guess is along the flow of pixels, and F-up of a codec's latents has none: guess: none.")
     if recipe.train == "lora" and not (recipe.lora_rank and recipe.init_from):
         raise UserError("train: lora needs init_from, a network that stays as it is, and lora_rank, such as 16.")
     if recipe.lora_rank and recipe.train not in ("lora", "temporal"):
