@@ -12,6 +12,7 @@ from makeavideo.cli.main import app
 from makeavideo.filling import MaskedLatents
 from makeavideo.inflation import is_temporal
 from makeavideo.media.reader import probe
+from makeavideo.orders import Additions
 from makeavideo.training.networks import load_network
 from makeavideo.training.recipe import load_recipe
 from makeavideo.training.trainer import train
@@ -112,6 +113,42 @@ def test_what_does_not_belong_together_is_a_sentence(path, tmp_path):
     (clip / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     assert "is a run of clip" in sentence("--model", path / "my-model", "--run", clip)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture(scope="module")
+def more(path):
+    final = path / "runs" / "adopt" / "motion-module" / "final"
+    return Additions.read(final / "motion_module.safetensors", 0.5, [f"{final / 'lora.safetensors'}:0.8"])
+
+
+def test_lists_of_prompts_take_what_was_learnt(path, more, tmp_path):
+    (tmp_path / "list.txt").write_text("a dog\n")
+    how = ["--format", "webp", "--model", path / "my-model", "--num-frames", 2, "--steps", 1, "--dtype", "float32"]
+    files = ["--motion-module", more.motion_module, "--motion-module-scale", 0.5, "--lora", f"{more.loras[0][0]}:0.8"]
+    for added in ([], files, files):
+        made = run("batch", tmp_path / "list.txt", tmp_path / "out", *how, *added)
+        assert made.exit_code == 0, made.output
+    assert "0 made, 1 there already" in " ".join(made.stderr.split())
+    recipes = [probe(file).recipe for file in (tmp_path / "out").glob("*.webp")]
+    assert len(recipes) == 2  # a video without is another one
+    assert sorted(recipe.get("motion_module", [0, 0, 0])[2] for recipe in recipes) == [0, 0.5]
+    assert sorted(recipe["lora"][0][2] for recipe in recipes if "lora" in recipe) == [0.8]
+
+
+def test_the_protocols_and_the_studio_take_what_was_learnt(path, more, tmp_path):
+    from makeavideo.cli.evaluate import generator_of
+    from makeavideo.web.html import additions
+    from makeavideo.web.studio import Studio
+
+    plain, learnt = (
+        generator_of(path / "my-model", 2, None, 8, 1, 1.0, added)(["a dog"], 0) for added in (Additions(), more)
+    )
+    assert plain.shape == learnt.shape and (plain != learnt).any()
+    maker = Studio(path / "my-model", tmp_path, additions=more).maker
+    assert maker.added["motion_module"][2] == 0.5 and "lora_0" in str(maker.pipe.decoder.active_adapters())
+    said = additions(more.told())
+    assert "motion_module.safetensors (0.5), lora.safetensors (0.8)" in said and additions([]) == ""
+    assert additions(["<b>"]).count("<b>") == 0
 
 
 def test_karlos_f_up_corrects_a_guess_along_the_flow(tmp_path):
