@@ -16,7 +16,8 @@ from makeavideo.inflation import is_temporal
 from makeavideo.lora import add_lora, load_loras, lora_weights, save_lora
 from makeavideo.motion_module import load_motion_module, save_motion_module, spatial_hash
 from makeavideo.training.memory import count
-from makeavideo.training.recipe import check_trainable, load_recipe
+from makeavideo.training.recipe import load_recipe
+from makeavideo.training.refusals import check_trainable
 from makeavideo.training.trainer import train
 from tiny_adopted import RECIPES, adopt_recipe, adopted_kandinsky
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from makeavideo import UserError
-from makeavideo.training.recipe import Recipe, check_trainable, load_recipe
+from makeavideo.training.recipe import Recipe, load_recipe
+from makeavideo.training.refusals import check_trainable
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

@@ -174,8 +174,9 @@ def test_a_caption_is_right_for_every_picture_that_its_words_are_said_of(cascade
         "words": ["pet", "dog\npet", "rocket"],
         "pixels": torch.zeros(3, 1, 3, SIZE, SIZE),
     }
-    same, right = stage.alike(batch)
+    same, right, told = stage.alike(batch)
     assert same.tolist() == torch.eye(3).tolist() and right.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert torch.equal(told, right.T)
 
 
 def test_pictures_are_one_thing_if_their_data_says_so_and_never_by_their_names(cascade, training_data, tmp_path):
@@ -195,7 +196,7 @@ def test_pictures_are_one_thing_if_their_data_says_so_and_never_by_their_names(c
     twins = [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0], [0, 0, 1, 0, 1]]
     said = [row.copy() for row in twins]
     said[3][4] = 1  # "a photo" is said of the dog too
-    assert [x.tolist() for x in stage.alike(batch)] == [twins, said]
+    assert [x.tolist() for x in stage.alike(batch)] == [twins, said, [list(row) for row in zip(*said, strict=True)]]
 
 
 def test_attention_alone(cascade, training_data, tmp_path):

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from ..errors import UserError, in_a_line
 from ..media.pictures import Unreadable
+from .window import Window
 
 ATTEMPTS, WAIT = 3, 0.5
 """How often a network is asked, and seconds before it is asked again; longer every time."""
 
+BLOCK = 4 * 2**20
+"""Bytes of what lies elsewhere that are fetched at once where a part is asked for."""
 Result = TypeVar("Result")
 
 
@@ -141,12 +145,19 @@ class ShardStore:
 
     def read(self, path: str, offset: int, size: int | None) -> bytes:
         """Unreadable, whatever is wrong."""
+        return self._asked(path, lambda: self._read(path, offset, size))
+
+    def open(self, path: str, offset: int, size: int | None) -> BinaryIO:
+        """The same as a file that is read as far as it is asked; Unreadable, whatever is wrong with its shard."""
+        return self._asked(path, lambda: self._open(path, offset, size))
+
+    def _asked(self, path: str, ask: Callable[[], Result]) -> Result:
         try:
             if path not in self._problems:
                 self._problems[path] = self._problem(path)
             if (problem := self._problems[path]) is not None:
                 raise Unreadable(problem)
-            return self._read(path, offset, size)
+            return ask()
         except (Unreadable, UserError):
             raise
         except Exception as error:
@@ -157,15 +168,35 @@ class ShardStore:
         return None if stamp in (None, stamp_of(path)) else "changed since it was indexed: make the index again"
 
     def _read(self, path: str, offset: int, size: int | None) -> bytes:
-        if is_remote(path) and (self.cache is None or path not in self.stamps):
+        if self._in_place(path):
             fs, name = filesystem(path)
             end = None if size is None else offset + size
             return patiently(lambda: fs.cat_file(name, start=offset, end=end))
+        with self._local(path) as file:
+            file.seek(offset)
+            return file.read() if size is None else file.read(size)
+
+    def _open(self, path: str, offset: int, size: int | None) -> BinaryIO:
+        if self._in_place(path):
+            fs, name = filesystem(path)
+            whole, file = patiently(lambda: (fs.size(name), fs.open(name, "rb", block_size=BLOCK)))
+        else:
+            file = self._local(path)
+            whole = os.fstat(file.fileno()).st_size
+        size = (whole or 0) - offset if size is None else size
+        if not size or offset + size > whole:
+            file.close()
+            raise Unreadable("truncated shard" if size else "empty file")
+        return io.BufferedReader(Window(file, offset, size))
+
+    def _in_place(self, path: str) -> bool:
+        return is_remote(path) and (self.cache is None or path not in self.stamps)
+
+    def _local(self, path: str) -> BinaryIO:
         for _ in range(ATTEMPTS):  # a shard may be forgotten by another process between fetching and opening
             place = self.cache.fetch(path, self.stamps[path]) if is_remote(path) and self.cache else path
-            with contextlib.suppress(FileNotFoundError), open(place, "rb") as file:
-                file.seek(offset)
-                return file.read() if size is None else file.read(size)
+            with contextlib.suppress(FileNotFoundError):
+                return open(place, "rb")
         raise FileNotFoundError(2, "No such file or directory")
 
     def __reduce__(self) -> tuple:

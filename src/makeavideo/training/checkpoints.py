@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from diffusers.training_utils import EMAModel
 from torch import nn
 
 from ..errors import UserError
 from .networks import why, written_whole
+from .processes import gathered_objects, handed_on, told_by
+from .processes import place as place_of_process
 from .recipe import Recipe
 from .saved_state import Damaged, on_disk, read_state, write_state
+from .sharded import divided, own_part, put_back, whole
 from .stages import Stage
 from .stages.base import Companion
 
@@ -28,15 +30,31 @@ CONTENTS = "checkpoint.json"
 
 
 class Averaged:
-    """Exponential moving average of the trained weights; `with average:` the network has them."""
+    """Exponential moving average of the trained weights; `with average:` the network has them.
+
+    Attributes:
+        weights: those that learn; parameters: what this process has of them.
+    """
 
     def __init__(self, network: nn.Module, decay: float):
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.weights = [p for p in network.parameters() if p.requires_grad]
+        self.parameters: list[Any] = [own_part(weight) for weight in self.weights]
         self.ema = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
 
     def update(self) -> None:
         """After every step."""
         self.ema.step(self.parameters)
+
+    def state(self) -> dict[str, Any]:
+        shadows = put_back(self.ema.shadow_params, self.weights)
+        return {"optimization_step": self.ema.optimization_step, "shadow_params": shadows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """What `state` gave, its tensors whole."""
+        self.ema.optimization_step = state["optimization_step"]
+        news = (own_part(divided(*both)) for both in zip(state["shadow_params"], self.weights, strict=True))
+        pairs = zip(news, self.ema.shadow_params, strict=True)
+        self.ema.shadow_params = [new.detach().to(old.device, old.dtype) for new, old in pairs]
 
     def __enter__(self) -> None:
         self.ema.store(self.parameters)
@@ -59,16 +77,19 @@ class Kept:
     newest: int = 2
     """Checkpoints that are kept."""
 
-    def parts(self) -> dict[str, Any]:
-        """Name of each part -> its state."""
-        ema = self.average.ema
+    def parts(self, keep: bool = True) -> dict[str, Any]:
+        """Name of each part -> its state, whole. All processes must ask; keep: this one wants them."""
         parts = {
-            "model": learning(self.network),
-            "optimizer": self.optimizer.state_dict(),
-            "average": {"optimization_step": ema.optimization_step, "shadow_params": ema.shadow_params},
+            "model": whole(learning(self.network), keep),
+            "optimizer": whole(self.optimizer.state_dict(), keep),
+            "average": whole(self.average.state(), keep),
         }
-        parts |= {f"companion-{place}": one.state_dict() for place, one in enumerate(self.companions)}
+        states = (one.state_dict() for one in self.companions)
+        parts |= dict(zip(self.companion_names(), states, strict=True))
         return parts | ({"scaler": self.scaler.state_dict()} if self.scaler is not None else {})
+
+    def companion_names(self) -> list[str]:
+        return [f"companion-{number}" for number in range(len(self.companions))]
 
     def restore(self, parts: dict[str, Any], step: int) -> None:
         """Take over the state of `step`; for learning rate, decay and the like the present recipe holds.
@@ -76,23 +97,30 @@ class Kept:
         Raises:
             Damaged: it is of another network, optimiser or stage.
         """
-        for name in self.parts().keys() - parts.keys() - {"scaler"}:
+        for name in {"model", "optimizer", "average", *self.companion_names()} - parts.keys():
             raise Damaged(f"the part {name} is missing")
         self.check(parts)
         try:
-            self.network.load_state_dict(parts["model"], strict=False)  # `check` has seen that it is whole
-            own = self.optimizer.state_dict()
-            self.optimizer.load_state_dict({**own, "state": parts["optimizer"]["state"]})
-            for place, companion in enumerate(self.companions):
-                companion.load_state_dict(parts[f"companion-{place}"])
+            own = learning(self.network)
+            model = {name: divided(value, own[name]) for name, value in parts["model"].items()}
+            self.network.load_state_dict(model, strict=False)  # `check` has seen that it is whole
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": self.divided_state(parts)})
+            for name, companion in zip(self.companion_names(), self.companions, strict=True):
+                companion.load_state_dict(parts[name])
             if self.scaler is not None and parts.get("scaler"):
                 self.scaler.load_state_dict(parts["scaler"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Damaged("it is of another network or another recipe") from error
-        ema, shadows = self.average.ema, parts["average"]["shadow_params"]
-        ema.optimization_step = parts["average"]["optimization_step"]
-        ema.shadow_params = [new.to(old.device, old.dtype) for new, old in zip(shadows, ema.shadow_params, strict=True)]
+        self.average.restore(parts["average"])
         self.set_schedule(step)
+
+    def divided_state(self, parts: dict[str, Any]) -> dict:
+        """The optimiser's state of each weight, as this process has the weight."""
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        states = parts["optimizer"]["state"].items()
+        return {
+            number: {key: divided(value, weights[number]) for key, value in state.items()} for number, state in states
+        }
 
     def check(self, parts: dict[str, Any]) -> None:
         """Damaged, if the tensors of weights, optimiser and average are not those of this run."""
@@ -101,7 +129,7 @@ class Kept:
             model, optimizer, average = (parts[name] for name in ("model", "optimizer", "average"))
             groups = [len(group["params"]) for group in optimizer["param_groups"]]
             fits = model.keys() == own.keys() and all(model[key].shape == own[key].shape for key in own)
-            fits &= shapes(average["shadow_params"]) == shapes(self.average.parameters)
+            fits &= shapes(average["shadow_params"]) == shapes(self.average.weights)
             fits &= type(average["optimization_step"]) is int and fits_optimizer(self.optimizer, groups, optimizer)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise Damaged("it holds something else than the state of a run") from error
@@ -130,11 +158,11 @@ def fits_optimizer(optimizer: Any, groups: list[int], saved: dict) -> bool:
         return False
     rules = [group for group in optimizer.param_groups for _ in group["params"]]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for place, state in saved["state"].items():
+    for number, state in saved["state"].items():
         if "state1" in state:  # bitsandbytes packs them in its own way
             continue
-        names = {"momentum"} if rules[place].get("muon") else {"exp_avg", "exp_avg_sq"}
-        if state.keys() != names | {"step"} or any(state[name].shape != weights[place].shape for name in names):
+        names = {"momentum"} if rules[number].get("muon") else {"exp_avg", "exp_avg_sq"}
+        if state.keys() != names | {"step"} or any(state[name].shape != weights[number].shape for name in names):
             return False
     return True
 
@@ -149,37 +177,39 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def save_checkpoint(accelerator: Accelerator, output: Path, kept: Kept, step: int) -> None:
-    """Write under a temporary name, rename when whole, then drop all but the newest ones.
+def save_checkpoint(output: Path, kept: Kept, step: int, writes: bool) -> None:
+    """Write under a temporary name, rename when whole, then drop all but the newest ones. All processes must ask.
 
-    The first process writes: all have the same weights. OSError, in all of them: it could not be written, and those
+    writes: this process does; all have the same weights. OSError, in all of them: it could not be written, and those
     before it are as they were.
     """
-    problem: list[str | None] = [None]
-    if accelerator.is_main_process:
+    parts, problem = kept.parts(writes), None
+    if writes:
         try:
-            write_checkpoint(output, kept, step)
+            write_checkpoint(output, parts, step, kept.newest)
         except OSError as error:
             remove_partial(output)
-            problem = [why(error)]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(problem)
-    if problem[0] is not None:
-        raise OSError(problem[0])
+            problem = why(error)
+    if problems := [one for one in gathered_objects(problem) if one is not None]:
+        raise OSError(problems[0])
 
 
-def write_checkpoint(output: Path, kept: Kept, step: int) -> None:
-    final = output / "checkpoints" / f"step-{step:08d}"
+def write_checkpoint(output: Path, parts: dict[str, Any], step: int, newest: int) -> None:
+    final = folder_of(output, step)
     partial = final.with_name(f"partial-{step:08d}")
     remove_partial(output)
     partial.mkdir(parents=True)
-    parts = {name: write_state(state, partial / f"{name}.safetensors") for name, state in kept.parts().items()}
-    (partial / CONTENTS).write_text(json.dumps({"format": 1, "parts": parts}, indent=1))
+    digests = {name: write_state(state, partial / f"{name}.safetensors") for name, state in parts.items()}
+    (partial / CONTENTS).write_text(json.dumps({"format": 1, "parts": digests}, indent=1))
     on_disk(partial / CONTENTS)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
-    for old in checkpoints(output)[: -kept.newest]:
+    for old in checkpoints(output)[:-newest]:
         shutil.rmtree(old)
+
+
+def folder_of(output: Path, step: int) -> Path:
+    return output / "checkpoints" / f"step-{step:08d}"
 
 
 def remove_partial(output: Path) -> None:
@@ -203,29 +233,44 @@ def replacing(file: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def load_checkpoint(accelerator: Accelerator, output: Path, kept: Kept) -> tuple[int, list[str]]:
+def load_checkpoint(output: Path, kept: Kept, device: torch.device) -> tuple[int, list[str]]:
     """Restore the newest checkpoint that is whole; (its step, a sentence about each newer one, which is set aside).
+
+    The process that has the newest one reads it, and hands on what it has read: the others need not see its disk.
 
     Raises:
         UserError: there are checkpoints, and none of them can be used.
     """
     problems: list[str] = []
-    found = checkpoints(output)[::-1]
-    for folder in found:
+    mine = [step_of(folder) for folder in checkpoints(output)[::-1]]
+    all_steps = gathered_objects(mine)
+    reader = max(range(len(all_steps)), key=lambda rank: (all_steps[rank][:1], -rank))
+    for step in all_steps[reader]:
+        folder, parts, problem = folder_of(output, step), None, None
         try:
-            kept.restore(read_parts(folder), step_of(folder))
+            parts = read_parts(folder) if place_of_process()[0] == reader else None
         except Damaged as damage:
-            what = str(damage) if str(folder) in str(damage) else f"{folder} cannot be used: {damage}"
-            problems.append(what)
+            problem = str(damage)
+        problem = told_by(reader, problem)
+        if problem is None:
+            try:
+                kept.restore(handed_on(reader, parts, device), step)
+            except Damaged as damage:
+                problem = str(damage)
+        if problem is not None:
+            problems.append(problem if str(folder) in problem else f"{folder} cannot be used: {problem}")
             continue
-        accelerator.wait_for_everyone()  # all have read before one of them renames
-        if accelerator.is_main_process:
-            for other in found[: len(problems)]:
-                aside = other.with_name(f"damaged-{other.name}")
-                shutil.rmtree(aside, ignore_errors=True)
-                os.replace(other, aside)
-        return step_of(folder), [f"{problem}; going on from {folder.name}." for problem in problems]
+        if place_of_process()[0] == reader:
+            for other in all_steps[reader][: len(problems)]:
+                set_aside(folder_of(output, other))
+        return step, [f"{problem}; going on from {folder.name}." for problem in problems]
     raise UserError(f"{problems[0]}, and there is no other checkpoint to go on from: begin again with another output.")
+
+
+def set_aside(folder: Path) -> None:
+    aside = folder.with_name(f"damaged-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder, aside)
 
 
 def read_parts(folder: Path) -> dict[str, Any]:
@@ -253,12 +298,20 @@ def keep_recipe(recipe: Recipe, output: Path) -> None:
         ) from None
 
 
-def export(stage: Stage, average: Averaged, output: Path) -> None:
+def export(stage: Stage, average: Averaged, output: Path, plain: nn.Module | None, writes: bool) -> None:
     """The averaged weights in half precision, in `<output>/final`, written whole or not at all.
+
+    plain: of a network that is divided among processes, which must all ask, one that is not. writes: this one does.
 
     Raises:
         UserError: they cannot be written; an export of before is as it was.
     """
     average.ema.copy_to(average.parameters)
-    with written_whole(output / "final", "free some space and --resume") as partial:
-        stage.export(partial)
+    if plain is not None:
+        state = whole(stage.network.state_dict(), writes)
+        if writes:
+            plain.load_state_dict(state)
+            stage.network = plain
+    if writes:
+        with written_whole(output / "final", "free some space and --resume") as partial:
+            stage.export(partial)

@@ -17,7 +17,8 @@ from ..figures import TIMESTEPS, shrinkage
 from ..inflation import VideoUNet, inflate
 from ..model_files import read_config
 from .networks import codec_class, make_trainable, temporal_and_spatial
-from .recipe import Recipe, check_trainable
+from .recipe import Recipe
+from .refusals import check_trainable
 
 GIB = 2**30
 AROUND = 1.1

@@ -22,7 +22,8 @@ from pathlib import Path
 from pydantic import Field
 
 from ..errors import UserError
-from .recipe import Recipe, Strict, check_trainable, checked, load_recipe, read_yaml
+from .recipe import Recipe, Strict, checked, load_recipe, read_yaml
+from .refusals import check_trainable
 
 PLAN_FILE = "plan.yaml"
 

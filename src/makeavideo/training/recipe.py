@@ -87,7 +87,7 @@ class DataRecipe(Strict):
     every_fifth: float = Field(
         default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
-    cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames")
+    cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames, of a process and its workers")
     embeddings: str | None = Field(
         default=None, description="prior: folder that data embed has made of the index; none: embedded at the start"
     )
@@ -95,7 +95,8 @@ class DataRecipe(Strict):
         default=None, description="folder for whole shards of an index that lie elsewhere; none: read in place"
     )
     shard_cache_gb: float = Field(default=100.0, gt=0, description="the shards used last that are kept there")
-    num_workers: int = Field(default=0, ge=0)
+    num_workers: int = Field(default=0, ge=0, description="processes that read and prepare batches; 0: this one does")
+    prefetch: int = Field(default=2, gt=0, description="batches that each of them has ready")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -146,7 +147,7 @@ class SuperResolutionRecipe(Strict):
         default=0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels"
     )
     noise: float = Field(default=0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
-    decoder: str | None = Field(default=None, description="sr-low-*: folder of D, with image_encoder: see cleaned")
+    decoder: str | None = Field(default=None, description="folder of D, with image_encoder: see cleaned")
     super_resolution_low: str | None = Field(default=None, description="sr-high-image: folder of SR_l, see cleaned")
     cleaned: float = Field(
         default=0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named"
@@ -237,6 +238,17 @@ class Recipe(Strict):
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     checkpoint_steps: int | None = Field(default=None, gt=0, description="also write a checkpoint every so many steps")
     checkpoints_kept: int = Field(default=2, gt=0, description="the newest ones; older ones are removed")
+    shared_disk: bool = Field(
+        default=True, description="false: machines share no disk, and each keeps checkpoints and results of its own"
+    )
+    shard: bool = Field(
+        default=False,
+        description="divide weights, gradients and the optimiser's state among the processes (FSDP2), for networks "
+        "that one GPU does not hold",
+    )
+    timeout_minutes: float = Field(
+        default=60.0, gt=0, description="after which a process that waits for another one gives up (NCCL, gloo)"
+    )
     trackers: list[str] = Field(
         default=["tensorboard"],
         description="where the log goes, by accelerate's names: tensorboard, wandb ...; []: nowhere",
@@ -329,52 +341,3 @@ def checked(kind: type[Model], values: dict[str, Any], path: str | Path, what: s
         else:
             message = f"The {what} {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
         raise UserError(message) from None
-
-
-def check_trainable(recipe: Recipe) -> None:
-    """Refuse what a stage cannot train, or would ignore, before anything is loaded.
-
-    Raises:
-        UserError: with what to change in the recipe.
-    """
-    if not recipe.video and (recipe.temporal or recipe.train == "temporal"):
-        key = "temporal" if recipe.temporal else "train"
-        raise UserError(f"The network of {recipe.stage} has no temporal layers: take {key} out of the recipe.")
-    if recipe.stage == "prior" and recipe.init_from is not None:
-        raise UserError("The prior always begins from scratch: take init_from out of the recipe.")
-    if recipe.stage != "prior" and recipe.data.embeddings is not None:
-        raise UserError(f"Embeddings are for the prior, {recipe.stage} sees pixels: take data.embeddings out.")
-    if recipe.init_from is not None and recipe.network:
-        raise UserError("The recipe has network and init_from, which brings its own network: take one of them out.")
-    if recipe.train == "temporal" and recipe.init_from is None:
-        raise UserError("train: temporal would keep random spatial weights: add init_from, or set train to all.")
-    if recipe.train == "path" and recipe.stage != "interpolator":
-        raise UserError("train: path is for the interpolator, which has one: set train to all or temporal.")
-    if recipe.train == "path" and recipe.guess == "none":
-        raise UserError("train: path needs the path of guess: flow, the paper's F-up has none: set train to all.")
-    if recipe.train == "text" and (recipe.stage != "clip" or recipe.init_from is None):
-        raise UserError(
-            "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
-        )
-    check_additions(recipe)
-
-
-def check_additions(recipe: Recipe) -> None:
-    """Refuse a LoRA, prompts or clips that are held out where a stage has no use for them. Raises UserError."""
-    decoder = recipe.stage in ("decoder-image", "decoder-video")
-    if recipe.lora_rank and not decoder:
-        raise UserError(f"lora_rank is for the decoder's stages, not {recipe.stage}: take it out of the recipe.")
-    if recipe.codec and not (decoder or recipe.stage == "interpolator"):
-        raise UserError(f"codec is for decoder and interpolator, not {recipe.stage}: take it out of the recipe.")
-    if recipe.codec and recipe.stage == "interpolator" and recipe.guess != "none":
-        raise UserError("The guess is along the flow of pixels, and F-up of a codec's latents has none: guess: none.")
-    if recipe.train == "lora" and not (recipe.lora_rank and recipe.init_from):
-        raise UserError("train: lora needs init_from, a network that stays as it is, and lora_rank, such as 16.")
-    if recipe.lora_rank and recipe.train not in ("lora", "temporal"):
-        raise UserError("A LoRA stands in for training the spatial weights: set train to lora or temporal.")
-    if recipe.prompts is not None and recipe.stage != "decoder-video":
-        raise UserError(f"prompts are for decoder-video, not {recipe.stage}: take them out of the recipe.")
-    if recipe.data.held_out and recipe.stage not in ("decoder-video", "interpolator"):
-        raise UserError(f"data.held_out is for decoder-video and interpolator, not {recipe.stage}: take it out.")
-    if recipe.pixel_channels and recipe.train in ("temporal", "lora"):
-        raise UserError(f"train: {recipe.train} keeps a new path at full resolution at zero: take pixel_channels out.")

@@ -3,6 +3,7 @@
 `trainer.train` is the loop that calls it.
 """
 
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, gather_object
+from accelerate.utils import ProjectConfiguration
 
 from ..data.report import LIMIT, SkipReport
 from ..errors import UserError
@@ -32,9 +33,11 @@ from .checkpoints import (
 )
 from .networks import why
 from .optimizer import make_optimizer, make_schedule, tell_jump
+from .processes import begin_processes, gathered_objects
 from .progress import Watch
 from .recipe import Recipe, load_recipe
 from .seen import RATE, HeldOutLoss, PromptClips
+from .sharded import shard
 from .stages import make_stage
 
 SKIPPED = "skipped.txt"
@@ -57,11 +60,14 @@ class Run:
         step: optimiser steps done.
         losses: of the batches since the last line of the log; mean_loss: their mean, of all processes, when last asked.
         norm: of the last gradient.
+        writes: this process writes what the run keeps: the first one, or the first one of each machine.
+        plain: where the network is divided among the processes, one that is not, to export the weights in.
         saved, logged: when the last checkpoint was written, and the last line of the log, `time.monotonic`.
     """
 
     def __init__(self, recipe: Recipe, watch: Watch):
         self.recipe, self.watch, self.output = recipe, watch, Path(recipe.output)
+        begin_processes(recipe.timeout_minutes)
         self.accelerator = accelerator = Accelerator(
             mixed_precision=recipe.mixed_precision,
             gradient_accumulation_steps=recipe.gradient_accumulation,
@@ -69,23 +75,22 @@ class Run:
             project_config=ProjectConfiguration(project_dir=str(self.output), logging_dir=str(self.output / "logs")),
             step_scheduler_with_optimizer=False,
         )
+        first = accelerator.is_main_process if recipe.shared_disk else accelerator.is_local_main_process
+        self.writes = first
         torch.manual_seed(recipe.seed)  # the initial weights
         with watch.preparing(recipe.stage, accelerator.is_local_main_process):
             self.stage = stage = make_stage(recipe, accelerator.device)
         stage.network.to(accelerator.device).train()
-        optim, fused = recipe.optim, accelerator.device.type in ("cpu", "cuda")
-        optimizer = make_optimizer(stage.network, stage.parameter_groups(), optim, fused)
-        schedule = make_schedule(optimizer, recipe)
-        self.network, self.optimizer, self.schedule = accelerator.prepare(stage.network, optimizer, schedule)
-        stage.network = accelerator.unwrap_model(self.network)
-        self.average = Averaged(stage.network, optim.ema_decay)
+        self.plain: Any = None
+        self.prepare(stage)
+        self.average = Averaged(stage.network, recipe.optim.ema_decay)
         self.average.ema.to(accelerator.device)
         scaler = accelerator.scaler
         self.kept = Kept(stage.network, self.optimizer, self.schedule, self.average, stage.companions, scaler)
         self.kept.newest = recipe.checkpoints_kept
         self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
         self.prompts = self.held_out = None
-        if accelerator.is_main_process and recipe.sample_every:
+        if recipe.sample_every:
             self.prompts = None if recipe.prompts is None else PromptClips(recipe, recipe.prompts, accelerator.device)
             clips: Any = stage.dataset
             self.held_out = HeldOutLoss(recipe, clips.keys, accelerator.device) if recipe.data.held_out else None
@@ -99,16 +104,35 @@ class Run:
         self.norm: Any = torch.zeros(())
         self.saved = self.logged = time.monotonic()
 
+    def prepare(self, stage: Any) -> None:
+        """The network with its optimiser on accelerate: the same in all processes, or divided among them."""
+        accelerator, recipe = self.accelerator, self.recipe
+        divided = recipe.shard and accelerator.num_processes > 1
+        if divided:
+            self.plain = copy.deepcopy(stage.network).cpu()
+            # accelerate's own FSDP2 takes GPUs only; what is wanted of it here is the precision of the network's calls
+            self.network = accelerator.prepare_model(stage.network, evaluation_mode=True)
+            shard(stage.network, accelerator.device)
+        fused = accelerator.device.type in ("cpu", "cuda")
+        optimizer = make_optimizer(stage.network, stage.parameter_groups(), recipe.optim, fused)
+        if not divided:
+            self.network = accelerator.prepare(stage.network)
+        self.optimizer, self.schedule = accelerator.prepare(optimizer, make_schedule(optimizer, recipe))
+        stage.network = accelerator.unwrap_model(self.network)
+
     def start(self, resume: bool) -> None:
         """From the newest checkpoint where there is one to resume; the recipe is kept beside it."""
-        file = self.output / "recipe.yaml"
-        begun = load_recipe(file) if resume and checkpoints(self.output) and file.is_file() else None
+        file, begun = self.output / "recipe.yaml", None
+        resume = resume and any(gathered_objects(bool(checkpoints(self.output))))
+        if resume:
+            begun = load_recipe(file) if checkpoints(self.output) and file.is_file() else None
+            begun = next(filter(None, gathered_objects(begun)), None)
         self.accelerator.wait_for_everyone()  # all have read it before it is written anew
-        if self.accelerator.is_main_process:
+        if self.writes:
             remove_partial(self.output)
             keep_recipe(self.recipe, self.output)
-        if resume and checkpoints(self.output):
-            self.step, problems = load_checkpoint(self.accelerator, self.output, self.kept)
+        if resume:
+            self.step, problems = load_checkpoint(self.output, self.kept, self.accelerator.device)
             self.report.read(self.output / SKIPPED)
             for problem in problems:
                 self.say(problem)
@@ -168,7 +192,8 @@ class Run:
             self.losses.append(loss.detach())
             if accelerator.sync_gradients:
                 parameters = self.network.parameters()
-                self.norm = accelerator.clip_grad_norm_(parameters, self.recipe.optim.max_grad_norm)
+                norm: Any = accelerator.clip_grad_norm_(parameters, self.recipe.optim.max_grad_norm)
+                self.norm = norm if self.plain is None else norm.full_tensor()
             self.optimizer.step()
             if accelerator.sync_gradients:
                 self.schedule.step()
@@ -241,30 +266,30 @@ class Run:
         """Whether it could be written; if not it is tried again when the next one is due."""
         written = False
         with self.not_training(), self.on_a_full_disk(f"The checkpoint of step {self.step} was not written"):
-            save_checkpoint(self.accelerator, self.output, self.kept, self.step)
+            save_checkpoint(self.output, self.kept, self.step, self.writes)
             written = True
             self.begin_log()
         self.saved = time.monotonic()
         return written
 
     def samples(self) -> None:
-        """The contact sheet of the averaged weights, by the first process on its own."""
+        """The contact sheet of the averaged weights: each process makes a part of it, the first one keeps it."""
         with self.not_training():
-            if self.accelerator.is_main_process:
-                network = self.stage.network.eval()
-                with self.average, self.accelerator.autocast():
-                    sheet = self.stage.contact_sheet(network)
-                    clips = None if self.prompts is None else self.prompts(network)
-                    off = None if self.held_out is None else self.held_out(self.stage, network)
-                network.train()
-                path = self.output / "samples" / f"step-{self.step:08d}.png"
-                with self.on_a_full_disk(f"The samples of step {self.step} were not written"):
-                    self.keep_samples(path, sheet, clips)
-                if off is not None:
-                    self.say(f"step {self.step}: loss on clips held out {off:.4f}")
-                    with self.on_a_full_disk(f"The log of step {self.step} was not written"), self.log_writer():
-                        self.accelerator.log({"held-out loss": off}, step=self.step)
-            self.accelerator.wait_for_everyone()
+            network = self.stage.network.eval()
+            with self.average, self.accelerator.autocast():
+                sheet = self.stage.contact_sheet(network)
+                clips = None if self.prompts is None else self.prompts(network)
+                off = None if self.held_out is None else self.held_out(self.stage, network)
+            network.train()
+            if not self.accelerator.is_main_process:
+                return
+            path = self.output / "samples" / f"step-{self.step:08d}.png"
+            with self.on_a_full_disk(f"The samples of step {self.step} were not written"):
+                self.keep_samples(path, sheet, clips)
+            if off is not None:
+                self.say(f"step {self.step}: loss on clips held out {off:.4f}")
+                with self.on_a_full_disk(f"The log of step {self.step} was not written"), self.log_writer():
+                    self.accelerator.log({"held-out loss": off}, step=self.step)
 
     @staticmethod
     def keep_samples(path: Path, sheet: Any, clips: np.ndarray | None) -> None:
@@ -286,27 +311,25 @@ class Run:
     def tell_skipped(self, again: bool = False) -> None:
         """Name what is not used, or not as it is, of all processes; only if there is something new, or `again`."""
         if self.accelerator.num_processes > 1:
-            self.report.add(gather_object(list(self.report)))
+            self.report.add([skipped for one in gathered_objects(list(self.report)) for skipped in one])
         if (self.report.fresh or again) and len(self.report):
             text = self.report.text(self.stage.dataset.files, "clips" if self.recipe.video else "pictures")
             file = self.output / SKIPPED
             self.say(f"{text} All of them: {file}" if len(self.report) > LIMIT else text)
-            if self.accelerator.is_main_process:
+            if self.writes:
                 with self.on_a_full_disk("The list of skipped files was not written"), replacing(file) as partial:
                     self.report.write(partial)
 
     def finish(self) -> Path:
         """Export the averaged weights."""
-        if self.accelerator.is_main_process:
-            export(self.stage, self.average, self.output)
+        export(self.stage, self.average, self.output, self.plain, self.writes)
         self.accelerator.wait_for_everyone()
         self.end()
         return self.output / "final"
 
     def end(self) -> None:
-        """Close the log, and the group of processes."""
+        """Close the log. The group of processes stays: another stage may follow."""
         with self.on_a_full_disk("The end of the log was not written"), self.log_writer():
             for tracker in self.accelerator.trackers:
                 tracker.finish()
         self.accelerator.trackers.clear()
-        self.accelerator.end_training()

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..figures import KEY_FRAMES
 from ..sampling import to_uint8
 from .datasets import unlabelled_clips
+from .processes import Share, place, told_by
 from .recipe import PromptRecipe, Recipe
 from .stages.conditions import Conditions
 from .stages.decoder import drawn
@@ -22,35 +23,48 @@ HELD_OUT_CLIPS = 16
 class PromptClips:
     """A clip of each prompt, from the same noise each time: what changes is what was learnt.
 
+    Each process makes some of them. Only the first one has the cascade, which embeds the prompts and decodes latents.
+
     Raises:
         UserError: no such cascade, or one that reads no prompts.
     """
 
     def __init__(self, recipe: Recipe, prompts: PromptRecipe, device: torch.device):
+        self.recipe, self.device, self.codec = recipe, device, None
+        told = self.read(prompts) if place()[0] == 0 else None
+        y_e, channels, shape = told_by(0, told)
+        self.share = Share(len(y_e))
+        self.y_e = y_e[self.share.rows].to(device)
+        self.shape = (len(self.y_e), KEY_FRAMES, channels, *shape)
+
+    def read(self, prompts: PromptRecipe) -> tuple[torch.Tensor, int, list[int]]:
+        """(y_e of each prompt, channels and sides of what D_t makes)."""
         from ..pipeline import MakeAVideoPipeline
 
         pipe: Any = MakeAVideoPipeline.load(prompts.model, dtype="float32", device="cpu")
         pipe.set_progress_bar_config(disable=True)
         with torch.no_grad():
-            self.y_e = pipe.embed_prompts(prompts.texts, torch.Generator().manual_seed(recipe.seed)).to(device)
-        self.codec, self.recipe = None if pipe.codec is None else pipe.codec.to(device), recipe
-        height, width = (side // pipe.shrinkage for side in recipe.data.shape)
-        self.shape = (len(self.y_e), KEY_FRAMES, pipe.decoder.out_channels, height, width)
+            y_e = pipe.embed_prompts(prompts.texts, torch.Generator().manual_seed(self.recipe.seed))
+        self.codec = None if pipe.codec is None else pipe.codec.to(self.device)
+        return y_e, pipe.decoder.out_channels, [side // pipe.shrinkage for side in self.recipe.data.shape]
 
     @torch.no_grad()
-    def __call__(self, network: Any) -> np.ndarray:
-        """uint8 (frames, height, width of all clips side by side, 3), RATE a second."""
-        generator, device = torch.Generator().manual_seed(self.recipe.seed), self.y_e.device
+    def __call__(self, network: Any) -> np.ndarray | None:
+        """uint8 (frames, height, width of all clips side by side, 3), RATE a second; None but of the first process."""
+        generator, device = torch.Generator().manual_seed(self.recipe.seed + place()[0]), self.y_e.device
         rates = torch.full((len(self.y_e),), RATE, device=device)
         usual = torch.ones(len(self.y_e), device=device) if network.config.motion is not None else None
         dropped = torch.zeros(len(self.y_e), dtype=torch.bool, device=device)
         made = drawn(network, Conditions(self.y_e, dropped, rates, usual), self.shape, self.recipe, generator)
+        made = self.share.joined(made)
+        if place()[0] != 0:
+            return None
         frames = made if self.codec is None else torch.cat(list(decode(self.codec, made)), 1)
         return np.concatenate(list(to_uint8(frames)), axis=2)
 
 
 class HeldOutLoss:
-    """The loss on clips that are not trained on, the same ones with the same noise each time.
+    """The loss on clips that are not trained on, the same ones with the same noise each time; each process has some.
 
     Args:
         trained_on: keys of the clips that are.
@@ -62,20 +76,24 @@ class HeldOutLoss:
     def __init__(self, recipe: Recipe, trained_on: Iterable[str], device: torch.device):
         clips = unlabelled_clips(recipe.data.model_copy(update={"roots": recipe.data.held_out}))
         count = min(len(clips), HELD_OUT_CLIPS)
-        samples = [clips[(place * len(clips) // count, place, place / count)] for place in range(count)]
-        if {sample["key"] for sample in samples} & set(trained_on):
+        parts = [range(start, min(start + recipe.batch_size, count)) for start in range(0, count, recipe.batch_size)]
+        self.share = Share(len(parts))
+        mine = [[clips[(p * len(clips) // count, p, p / count)] for p in parts[row]] for row in self.share.rows]
+        if {sample["key"] for part in mine for sample in part} & set(trained_on):
             raise UserError("data.held_out names clips that are trained on too: take them out of data.roots.")
         self.batches = [
             {
                 "pixels": torch.stack([sample["pixels"] for sample in part]).to(device),
                 "fps": torch.tensor([float(sample["fps"]) for sample in part], device=device),
             }
-            for part in (samples[start : start + recipe.batch_size] for start in range(0, count, recipe.batch_size))
+            for part in mine
         ]
-        self.device, self.seed = device, recipe.seed
+        self.device, self.seed = device, recipe.seed + place()[0]
 
     @torch.no_grad()
     def __call__(self, stage: Any, network: Any) -> float:
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        losses = [stage.loss(network, batch, generator) * len(batch["pixels"]) for batch in self.batches]
-        return float(sum(losses) / sum(len(batch["pixels"]) for batch in self.batches))
+        losses = torch.stack([stage.loss(network, batch, generator).float() for batch in self.batches])
+        counts = losses.new_tensor([len(batch["pixels"]) for batch in self.batches])
+        total, clips = self.share.joined(torch.stack([losses * counts, counts], 1)).sum(0).tolist()
+        return total / clips

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import broadcast_object_list
 
 from ..errors import UserError
 from .assemble import assemble, missing_stages
 from .checkpoints import checkpoints, replacing
 from .plan import Job, Jobs, Wishes, check, is_plan, load_jobs
+from .processes import begin_processes, told_by
 from .progress import PlanTable, Watch
 from .recipe import Recipe, load_recipe
 from .trainer import Stopped, train
@@ -60,16 +60,8 @@ class Trial(Watch):
             self.pace = (now - self.first) / self.steps
         self.steps += 1
         over = now - self.began > self.seconds and self.steps > 2
-        if agreed(self.stop or over or self.steps > 200):
+        if told_by(0, self.stop or over or self.steps > 200):
             raise Enough
-
-
-def agreed(value):
-    """The first process's value, in all of them."""
-    values = [value]
-    if PartialState().num_processes > 1:
-        broadcast_object_list(values)
-    return values[0]
 
 
 def train_path(path: Path, wishes: Wishes, resume: bool = False) -> str:
@@ -83,8 +75,11 @@ def train_path(path: Path, wishes: Wishes, resume: bool = False) -> str:
     """
     check(path, wishes, resume)
     if is_plan(path):
-        return train_plan(load_jobs(path, wishes))
-    return f"trained: {train(load_recipe(path, wishes.overrides), resume)}"
+        said = train_plan(load_jobs(path, wishes))
+    else:
+        said = f"trained: {train(load_recipe(path, wishes.overrides), resume)}"
+    PartialState().destroy_process_group()  # NCCL complains of one that is left
+    return said
 
 
 def train_plan(jobs: Jobs) -> str:
@@ -93,7 +88,7 @@ def train_plan(jobs: Jobs) -> str:
     Raises:
         UserError: a stage fails or Ctrl-C was pressed; the same call goes on where it stopped.
     """
-    state = PartialState()
+    state = begin_processes(max(job.recipe.timeout_minutes for job in jobs.stages))
     selected = [job for job in jobs.stages if job.selected]
     waiting = [job for job in selected if not job.finished]
     state.wait_for_everyone()  # all of them have looked before one of them changes anything
@@ -178,10 +173,10 @@ def within(job: Job, seconds: float) -> Recipe:
         forget()
         PartialState().wait_for_everyone()
         shutil.rmtree(job.output / "logs", ignore_errors=True)
-    if agreed(trial.stop):
+    if told_by(0, trial.stop):
         raise Stopped("Stopped before its first step:")
     left = seconds * (1 - SPARE_SHARE) - (time.monotonic() - began) - trial.ready
-    steps = agreed(max(1, int(left / trial.pace)))
+    steps = told_by(0, max(1, int(left / trial.pace)))
     every = max(1, round(job.recipe.sample_every * steps / job.recipe.steps)) if job.recipe.sample_every else 0
     optim = job.recipe.optim.model_copy(update={"warmup_steps": min(job.recipe.optim.warmup_steps, steps // 10)})
     return job.recipe.model_copy(update={"steps": steps, "sample_every": every, "optim": optim})

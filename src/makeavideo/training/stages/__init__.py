@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..recipe import Recipe, check_trainable
+from ..recipe import Recipe
+from ..refusals import check_trainable
 from .base import Stage
 from .clip import ClipStage
 from .decoder import DecoderStage

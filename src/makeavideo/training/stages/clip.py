@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from ...encoders import TextProjection
 from ...errors import UserError
+from ..alike import Said, right_captions, same_thing
 from ..datasets import captioned_images
 from ..networks import all_parameters, load_folder
+from ..processes import gathered, gathered_objects
 from ..recipe import Recipe
 from .base import Companion
 from .texts import TextCache
 
-VIEW_TEMPERATURE = 0.1
+VIEWS = 10.0
+"""Scale of the views' cosines: one over their temperature."""
 
 
 class ImageTextNetwork(nn.Module):
@@ -44,17 +47,19 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return ((moved - 1) * (0.9 + 0.2 * gain) + 1).clamp(-1, 1)
 
 
-def contrast(logits: Tensor, right: Tensor) -> Tensor:
-    """Cross-entropy in both directions; where several answers are right, (rows, columns) 1, the target is shared."""
-    along, across = (answers / answers.sum(1, keepdim=True) for answers in (right, right.T))
-    return (F.cross_entropy(logits, along) + F.cross_entropy(logits.T, across)) / 2
+def contrast(one: Tensor, others: Tensor, right: Tensor, scale: Tensor | float) -> Tensor:
+    """Cross-entropy of telling which of `others` (m, dim) belongs to each of `one` (n, dim).
+
+    right: (n, m), 1 where an answer is right; several share the target.
+    """
+    return F.cross_entropy(scale * one @ others.T, right / right.sum(1, keepdim=True))
 
 
 class ClipStage:
     """Image tower and text projection, contrastive (CLIP; what section 3.1 takes as given).
 
     It sees two views of each picture and a caption, says where they lie in one space, and is off by the cross-entropy
-    of telling which belong together.
+    of telling which belong together, among all pictures and captions that the processes have in this step.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device):
@@ -69,37 +74,38 @@ class ClipStage:
         return all_parameters(self.network, self.recipe)
 
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
-        """Picture against text, and one view of a picture against another (SLIP): few captions tell twins apart."""
+        """Picture against text, and one view of a picture against another (SLIP): few captions tell twins apart.
+
+        Each process has its own rows of the table of all: the mean over the processes, which averages their gradients
+        too, is the loss of one process with the whole batch.
+        """
         pixels, text = batch["pixels"][:, 0], self.embed_text(batch["caption"])
-        same, right = self.alike(batch)
+        same, right, told = self.alike(batch)
         if self.recipe.train == "text":
             image, text, scale = network(pixels, text)
-            return contrast(scale * image @ text.T, right)
-        image, text, scale = network(torch.cat([augment(pixels, generator) for _ in range(2)]), text)
-        one, other = image.chunk(2)
-        return contrast(scale * one @ text.T, right) + contrast(one @ other.T / VIEW_TEMPERATURE, same)
+            one, other = image, None
+        else:
+            image, text, scale = network(torch.cat([augment(pixels, generator) for _ in range(2)]), text)
+            one, other = image.chunk(2)
+        ones, texts = gathered(one), gathered(text)
+        loss = (contrast(one, texts, right, scale) + contrast(text, ones, told, scale)) / 2
+        if other is None:
+            return loss
+        others = gathered(other)
+        return loss + (contrast(one, others, same, VIEWS) + contrast(other, ones, same, VIEWS)) / 2
 
-    def alike(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """(1 where two pictures show one thing, 1 where a caption is right for a picture), (pictures, pictures) each.
+    def alike(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """1 where something belongs together, (pictures of this process, of all) each.
 
-        Two pictures show one thing if they are the same one or their data gives them one concept, as twins of two
-        artists; names say nothing: there are many 0001. Right are the captions of the same thing, and what is made of
-        words said of the picture.
+        Pictures that show the same thing; pictures and the captions that are right for them; captions, and the
+        pictures that they are right for.
         """
         said = [self.dataset.wordings(int(index)) for index in batch["index"]]
-        shown = [known.concept or int(index) for known, index in zip(said, batch["index"], strict=True)]
-        numbers: dict[str | int, int] = {}
-        same = torch.tensor([numbers.setdefault(one, len(numbers)) for one in shown])
-        same = same[:, None] == same
-        having: dict[str, set[int]] = {}
-        for place, known in enumerate(said):
-            for word in known.all:
-                having.setdefault(word, set()).add(place)
-        right = same.clone()
-        for place, words in enumerate(batch["words"]):
-            right[list(set.intersection(*(having.get(word, set()) for word in words.split("\n")))), place] = True
-        device = batch["pixels"].device
-        return same.float().to(device), right.float().to(device)
+        mine = Said.of(said, batch["words"], batch["index"].tolist())
+        everyone = Said.joined(gathered_objects(mine))
+        tables = same_thing(mine, everyone), right_captions(mine, everyone), right_captions(everyone, mine).T
+        same, right, told = (torch.from_numpy(table).to(batch["pixels"].device).float() for table in tables)
+        return same, right, told
 
     def contact_sheet(self, network) -> None:
         return None

@@ -31,7 +31,7 @@ from ..networks import (
 from ..recipe import Recipe
 from .base import Companion
 from .conditions import Conditioner, Conditions, told
-from .sheets import SHEET_CLIPS, pairs, samples_of
+from .sheets import SHEET_CLIPS, Sheet
 
 SHIFT = 2.0
 """Of the noise levels that D is sampled at, towards more noise."""
@@ -136,12 +136,12 @@ class DecoderStage:
         return to_pixels(torch.from_numpy(np.stack([sample["pixels"] for sample in samples])).to(self.device))
 
     def contact_sheet(self, network):
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        x, fps = samples_of(self.dataset, SHEET_CLIPS if self.recipe.video else SHEET_PICTURES, self.device)
-        conditions = self.conditioner.all(x, fps, generator)
-        real, x = x, in_latents(self.codec, x)
-        made = drawn(network, conditions, x.shape, self.recipe, generator)
-        return pairs(real, in_frames(self.codec, made), self.recipe.video)
+        count = SHEET_CLIPS if self.recipe.video else SHEET_PICTURES
+        sheet = Sheet(self.dataset, count, self.device, self.recipe.seed)
+        conditions = self.conditioner.all(sheet.pixels, sheet.rates, sheet.generator)
+        shape = in_latents(self.codec, sheet.pixels).shape
+        made = drawn(network, conditions, shape, self.recipe, sheet.generator)
+        return sheet.pairs(in_frames(self.codec, made), self.recipe.video)
 
     def export(self, folder) -> None:
         if self.recipe.lora_rank or (self.recipe.video and self.recipe.train == "temporal"):

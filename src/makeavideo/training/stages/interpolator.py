@@ -26,7 +26,7 @@ from ..networks import (
 from ..recipe import NoiseRecipe, Recipe
 from .base import Companion
 from .conditions import Conditioner, Conditions, told
-from .sheets import SHEET_CLIPS, pairs, samples_of
+from .sheets import SHEET_CLIPS, Sheet
 
 SHIFT = 2.0
 """Of the noise levels that the paper's F-up is sampled at, as D_t's."""
@@ -84,18 +84,16 @@ class InterpolatorStage:
         return self.filling(x, draw_masks(x.shape[0], x.shape[1], generator, self.recipe.data.every_fifth).to(x.device))
 
     def contact_sheet(self, network):
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        x, fps = samples_of(self.dataset, SHEET_CLIPS, self.device)
-        conditions = self.conditioner.all(x, fps, generator)
-        shown = self.shown(in_latents(self.codec, x), generator)
+        sheet = Sheet(self.dataset, SHEET_CLIPS, self.device, self.recipe.seed)
+        conditions = self.conditioner.all(sheet.pixels, sheet.rates, sheet.generator)
+        shown = self.shown(in_latents(self.codec, sheet.pixels), sheet.generator)
 
         def at(x_t, t):
             return predict(network, shown, x_t, t.expand(len(x_t)), conditions)
 
-        noise = shown.noise(generator, self.recipe.noise.shared)
-        steps = shown.steps(SHEET_STEPS)
+        noise, steps = shown.noise(sheet.generator, self.recipe.noise.shared), shown.steps(SHEET_STEPS)
         answer = sample(at, noise, make_scheduler(SHIFT), steps, levels=network.levels(steps))
-        return pairs(x, in_frames(self.codec, shown.frames(answer)), moving=True)
+        return sheet.pairs(in_frames(self.codec, shown.frames(answer)), moving=True)
 
     def export(self, folder) -> None:
         save_network(self.network, "interpolator", SHIFT, folder)

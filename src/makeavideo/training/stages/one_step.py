@@ -15,6 +15,7 @@ from ...sampling import to_uint8, upsample
 from ...super_resolution import SuperResolver, inflate_resolver
 from ..adversary import Adversary
 from ..networks import all_parameters, build, load_folder, make_trainable, save_network, temporal_and_spatial
+from ..processes import Share
 from ..recipe import Recipe
 from ..small_frames import PackedCrops, degrade, pack, sharpen
 from .base import Companion
@@ -102,10 +103,11 @@ class OneStepStage:
         from ...media.contact_sheet import contact_sheet
 
         count = min(SHEET_ROWS, len(self.dataset))
-        samples = [self.dataset[(i * len(self.dataset) // count, i)] for i in range(count)]
+        share = Share(count)
+        samples = [self.dataset[(i * len(self.dataset) // count, i)] for i in share.rows]
         pixels, small = (to_pixels(np.stack([s[key] for s in samples])).to(self.device) for key in ("pixels", "small"))
         rows = torch.cat([upsample(small, pixels.shape[-2:])[:, :1], network(small)[:, :1], pixels[:, :1]], 1)
-        return contact_sheet(to_uint8(rows), columns=3)
+        return contact_sheet(to_uint8(share.joined(rows)), columns=3)
 
     def export(self, folder) -> None:
         save_network(self.network, self.component, 1.0, folder)  # a scheduler that is not asked: one format for both

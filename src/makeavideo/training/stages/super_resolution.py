@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...figures import TIMESTEPS
 from ...inflation import VideoUNet
-from ...sampling import add_noise, frame_noise, make_scheduler, sample, to_uint8, upsample
+from ...sampling import add_noise, frame_noise, make_scheduler, sample, upsample
 from ...super_resolution import SuperResolver
 from ..datasets import captioned_images, unlabelled_clips
 from ..losses import diffuse, weighted_loss
@@ -29,7 +29,7 @@ from ..recipe import Recipe
 from .base import Companion, Stage
 from .conditions import drop_rates
 from .one_step import OneStepStage
-from .sheets import SHEET_CLIPS, samples_of
+from .sheets import SHEET_CLIPS, Sheet
 
 SHIFT, SHEET_STEPS = 1.0, 4
 
@@ -104,17 +104,16 @@ class DiffusionStage:
         """A row a sample, of its first frame: real, small, made."""
         from ...media.contact_sheet import contact_sheet
 
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        x, fps = samples_of(self.dataset, SHEET_CLIPS, self.device, seeds=True)
-        x = x[:, :4]
-        up, level = self.degrade(x, generator)
+        sheet = Sheet(self.dataset, SHEET_CLIPS, self.device, self.recipe.seed, seeds=True)
+        x = sheet.pixels[:, :4]
+        up, level = self.degrade(x, sheet.generator)
 
         def at(x_t, t):
-            return predict(network, x_t, t.expand(len(x_t)), up, level, fps)
+            return predict(network, x_t, t.expand(len(x_t)), up, level, sheet.rates)
 
-        noise = frame_noise(x.shape, generator, shared=True).to(self.device)
+        noise = frame_noise(x.shape, sheet.generator, shared=True).to(self.device)
         made = sample(at, noise, make_scheduler(SHIFT), SHEET_STEPS)
-        return contact_sheet(to_uint8(torch.cat([x[:, :1], up[:, :1], made[:, :1]], 1)), columns=3)
+        return contact_sheet(sheet.rows(torch.cat([x[:, :1], up[:, :1], made[:, :1]], 1)), columns=3)
 
     def export(self, folder) -> None:
         save_network(self.network, self.component, SHIFT, folder)

@@ -1,0 +1,203 @@
+"""Two processes (gloo) as two GPUs: negatives of both, a divided network, samples by both, disks of their own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from makeavideo.data.wordings import Wordings
+from makeavideo.training.alike import Said, right_captions, same_thing
+from makeavideo.training.checkpoints import checkpoints, read_parts
+from makeavideo.training.processes import Share
+from makeavideo.training.stages import STAGES
+from makeavideo.training.stages import clip as clip_stage
+from tiny_training import everything_of_the_decoder, recipe_of, same, settings
+
+CPU = torch.device("cpu")
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ALONE = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+TESTS = Path(__file__).parent
+PROGRAM = """
+import json, os, sys
+import torch, torch.distributed as dist
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_training_processes import contrastive
+from tiny_training import Said, recipe_of
+from makeavideo.training.checkpoints import checkpoints
+from makeavideo.training.processes import begin_processes, place
+from makeavideo.training.trainer import train
+from makeavideo.training.train_plan import forget
+import shutil
+
+class Losses(Said):
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+    def log(self, step, loss, rate):
+        self.losses.append(loss)
+
+work = json.loads(Path(sys.argv[1]).read_text())
+begin_processes(3)
+rank, world = place()
+own = Path(work["folder"]) / f"machine-{{rank}}"
+own.mkdir()
+os.chdir(own)
+loss, gradients = contrastive(work["clip"], rank, world)
+for one in (loss, *gradients):
+    dist.all_reduce(one)
+told = {{"clip": [(one / world).tolist() for one in (loss, *gradients)]}}
+for name, recipe in work["runs"].items():
+    watch = Losses()
+    train(recipe_of(recipe), watch=watch)
+    forget()
+    told[name] = watch.losses
+if rank == 0:
+    shutil.rmtree(checkpoints(Path("divided"))[-1])
+train(recipe_of(work["runs"]["divided"]), resume=True, watch=Losses())
+told["disk"] = sorted(str(path) for path in own.glob("*"))
+Path(work["folder"], f"told-{{rank}}.json").write_text(json.dumps(told))
+"""
+
+
+def contrastive(values: dict, rank: int, world: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """(loss, gradients) of this process's part of a batch of four pictures."""
+    clip_stage.augment = lambda pixels, generator: (pixels.flip(-1) * 0.9).clamp(-1, 1)
+    torch.manual_seed(0)
+    stage = STAGES["clip"](recipe_of(values), CPU)
+    rows = range(4)[rank * 4 // world : (rank + 1) * 4 // world]
+    samples = [stage.dataset[(row, row)] for row in rows]
+    batch = {key: [sample[key] for sample in samples] for key in ("caption", "words")}
+    batch["index"] = torch.tensor([sample["index"] for sample in samples])
+    batch["pixels"] = torch.stack([sample["pixels"] for sample in samples])
+    loss = stage.loss(stage.network, batch, torch.Generator())
+    loss.backward()
+    return loss.detach(), [p.grad for p in stage.network.parameters() if p.grad is not None]
+
+
+@pytest.fixture(scope="module")
+def two(training_data, tmp_path_factory):
+    """(folder, what each process told, the work) of one launch that does all of it."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "data").mkdir()
+    values = everything_of_the_decoder(folder / "data")
+    adam = {"learning_rate": 2e-3, "warmup_steps": 0, "ema_decay": 0.5}
+    values |= {"optim": adam, "log_every": 1, "sample_every": 2, "checkpoint_steps": 2, "trackers": []}
+    values["data"] |= {"held_out": []}
+    runs = {name: {**values, "output": name, "shard": name == "divided"} for name in ("copied", "divided")}
+    work = {"folder": str(folder), "runs": runs, "clip": settings(folder, training_data, "clip")}
+    (folder / "work.json").write_text(json.dumps(work))
+    (folder / "program.py").write_text(PROGRAM.format(tests=str(TESTS)))
+    launch = [*LAUNCH, str(folder / "program.py"), str(folder / "work.json")]
+    done = subprocess.run(launch, timeout=300, env=ALONE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, [json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(2)], work
+
+
+@pytest.mark.slow
+def test_negatives_are_those_of_all_processes(two, monkeypatch):
+    """Loss and gradients are those of one process with the whole batch."""
+    monkeypatch.setattr(clip_stage, "augment", clip_stage.augment)
+    loss, gradients = contrastive(two[2]["clip"], 0, 1)
+    for made, expected in zip(two[1][0]["clip"], (loss, *gradients), strict=True):
+        assert torch.allclose(torch.tensor(made), expected, atol=1e-6)
+    assert sum(float(gradient.abs().sum()) > 0 for gradient in gradients) > 5
+
+
+@pytest.mark.slow
+def test_a_divided_network_learns_as_a_copied_one(two):
+    """FSDP2: the loss of every step, samples in between; checkpoint, export and sheets are whole."""
+    folder, told, _ = two
+    assert len(told[0]["copied"]) == 4 and told[0]["copied"] != [told[0]["copied"][0]] * 4
+    assert torch.allclose(*(torch.tensor(told[0][name]) for name in ("copied", "divided")), atol=1e-4)
+    parts = [read_parts(checkpoints(folder / "machine-0" / name)[-1]) for name in ("copied", "divided")]
+    weights, others = (part["model"] for part in parts)
+    assert weights.keys() == others.keys()
+    assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
+    for part in ("average", "optimizer"):
+        assert parts[0][part].keys() == parts[1][part].keys()
+    means = [part["average"]["shadow_params"] for part in parts]
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(*means, strict=True))
+    for name in ("copied", "divided"):
+        run = folder / "machine-0" / name
+        assert (run / "final" / "decoder" / "config.json").is_file()
+        assert [sheet.name for sheet in sorted((run / "samples").glob("*.png"))] == [
+            "step-00000002.png",
+            "step-00000004.png",
+        ]
+
+
+@pytest.mark.slow
+def test_only_the_first_process_has_the_checkpoints(two):
+    """The second one saw no file of them, and went on from what the first one read."""
+    folder, told, _ = two
+    assert not any("divided" in name or "copied" in name for name in told[1]["disk"])
+    again = read_parts(checkpoints(folder / "machine-0" / "divided")[-1])
+    assert checkpoints(folder / "machine-0" / "divided")[-1].name == "step-00000004"
+    parts = read_parts(checkpoints(folder / "machine-0" / "copied")[-1])
+    assert all(torch.allclose(again["model"][name], parts["model"][name], atol=1e-4) for name in parts["model"])
+
+
+@pytest.mark.slow
+def test_machines_with_disks_of_their_own(training_data, tmp_path):
+    """Two launches of accelerate, a machine each, as docs/scale.md types them; both hold all that a run keeps."""
+    values = settings(tmp_path, training_data, "sr-low-image") | {"steps": 2, "batch_size": 2, "output": "run"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values | {"shared_disk": False}))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_machines",
+        "2",
+        "--num_processes",
+        "2",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    launch += ["--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
+    started = []
+    for rank in range(2):
+        (tmp_path / f"machine-{rank}").mkdir()
+        call = [*launch, "--machine_rank", str(rank), "-m", "makeavideo.training", str(tmp_path / "recipe.yaml")]
+        started.append(
+            subprocess.Popen(call, cwd=tmp_path / f"machine-{rank}", env=ALONE, stderr=subprocess.PIPE, text=True)
+        )
+    told = [process.communicate(timeout=200)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], told[0][-2000:] + told[1][-2000:]
+    runs = [tmp_path / f"machine-{rank}" / "run" for rank in range(2)]
+    assert all((run / "final" / "super_resolution_low" / "config.json").is_file() for run in runs)
+    assert same(*(read_parts(checkpoints(run)[-1]) for run in runs))
+
+
+def test_each_process_makes_as_many_rows():
+    assert Share(5).rows == [0, 1, 2, 3, 4]
+    assert torch.equal(Share(5).joined(torch.arange(5)), torch.arange(5))
+
+
+def test_captions_of_other_processes_are_right_where_their_words_are_said():
+    """As one process with all of them would say: the table of two halves is that of the whole."""
+    known = [Wordings((), (), words, "", concept) for words, concept in SAID]
+    captions = ["pet", "dog\npet", "rocket", "cat", "a thing that nobody says"]
+    whole = Said.of(known, captions, range(5))
+    halves = [Said.of(known[:2], captions[:2], range(2)), Said.of(known[2:], captions[2:], range(2, 5))]
+    joined = Said.joined(halves)
+    for table in (same_thing, right_captions):
+        parts = [table(half, joined) for half in halves]
+        assert (torch.cat([torch.from_numpy(part) for part in parts]) == torch.from_numpy(table(whole, whole))).all()
+    right = right_captions(whole, whole)
+    assert right[:, 0].tolist() == [True, True, False, True, False]  # "pet"
+    assert right[:, 1].tolist() == [False, True, False, False, False]  # "dog" and "pet"
+    assert right[0].tolist() == [True, False, False, True, False] and right[3, 0]
+    assert same_thing(whole, whole)[0].tolist() == [True, False, False, True, False]
+
+
+SAID = [(("cat", "pet"), "cat"), (("dog", "pet"), ""), (("rocket",), ""), (("cat", "pet", "tail"), "cat"), ((), "")]
