@@ -24,7 +24,7 @@ from makeavideo.orders import Abilities, Machine
 
 def videos_a_second(plan: Plan, model: Path, workers: int, takes: dict[str, float]) -> float:
     """Of so many workers, from when each of them has made one."""
-    crew = Crew(workers, takes, model.resolve(), plan.weights, Machine(device="cpu"), 1)
+    crew = Crew(workers, takes, model.resolve(), plan.weights, Machine(device="cpu"), 1, plan.additions)
     times = []
     for made in crew.run(list(plan.jobs.values())):
         assert made.error is None, made.error

@@ -1,12 +1,9 @@
 """Fine-tuning of an adopted model: motion modules, LoRA, and the recipes of recipes/adopt on a tiny one."""
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import load_file, safe_open
 from typer.testing import CliRunner
@@ -19,12 +16,12 @@ from makeavideo.inflation import is_temporal
 from makeavideo.lora import add_lora, load_loras, lora_weights, save_lora
 from makeavideo.motion_module import load_motion_module, save_motion_module, spatial_hash
 from makeavideo.training.memory import count
-from makeavideo.training.recipe import Recipe, load_recipe
+from makeavideo.training.recipe import load_recipe
 from makeavideo.training.refusals import check_trainable
 from makeavideo.training.trainer import train
+from tiny_adopted import RECIPES, adopt_recipe, adopted_kandinsky
 
 pytestmark = pytest.mark.xdist_group("fine-tuning")
-RECIPES = Path(__file__).parents[1] / "recipes" / "adopt"
 
 
 def network(seed=0, moved=False):
@@ -106,42 +103,9 @@ def test_loras_change_the_look_as_much_as_is_asked_for(tmp_path):
         load_loras(inflate(tiny_decoder(block_out_channels=(8, 24)), space_to_depth=4), [(files[0], 1.0)])
 
 
-def moving_clips(folder, count=3):
-    folder.mkdir(parents=True)
-    for number in range(count):
-        frames = np.full((20, 16, 16, 3), 255, np.uint8)
-        for place, frame in enumerate(frames):
-            frame[4:10, (place + number) % 10 : (place + number) % 10 + 5] = (200, 60 * number, 30)
-        first, *rest = map(Image.fromarray, frames)
-        first.save(folder / f"{folder.name}-{number}.gif", save_all=True, append_images=rest, duration=50)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def adopted(tmp_path_factory):
-    """A tiny Kandinsky 2.2, adopted, and clips."""
-    folder = tmp_path_factory.mktemp("adopted")
-    tiny.kandinsky(folder / "source")
-    pipe = MakeAVideoPipeline.from_text_to_image(folder / "source" / "decoder")
-    pipe.save_pretrained(folder / "my-model", safe_serialization=True)
-    moving_clips(folder / "my" / "clips")
-    moving_clips(folder / "my" / "others", 2)
-    return folder
-
-
-SMALL = {"steps": 2, "gradient_accumulation": 1, "sample_every": 2, "mixed_precision": "no", "checkpoints_kept": 1}
-
-
-def adopt_recipe(folder, name, **changes):
-    values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
-    for key in ("output", "init_from", "image_encoder", "codec"):
-        values[key] = str(folder / values[key])
-    values["data"] |= {"roots": [str(folder / "my" / "clips")], "size": 16, "num_frames": 4, "num_workers": 0}
-    values["optim"] |= {"kind": "adamw", "learning_rate": 1e-2, "warmup_steps": 0}
-    if "prompts" in values:
-        values["prompts"]["model"] = str(folder / "my-model")
-        values["data"]["held_out"] = [str(folder / "my" / "others")]
-    return Recipe.model_validate({**values, **SMALL, **changes})
+    return adopted_kandinsky(tmp_path_factory.mktemp("adopted"))
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +201,8 @@ def test_memory_is_counted_without_a_weight(adopted):
         ({"train": "all", "lora_rank": 4}, "set train to lora or temporal"),
         ({"train": "lora", "lora_rank": 0}, "and lora_rank, such as 16"),
         ({"pixel_channels": 8}, "take pixel_channels out"),
-        ({"stage": "interpolator", "train": "all", "codec": "x"}, "codec is for the decoder's stages"),
+        ({"stage": "sr-low-video", "prompts": None, "train": "all", "codec": "x"}, "codec is for decoder and inter"),
+        ({"stage": "interpolator", "prompts": None, "train": "all"}, "has none: guess: none"),
         (
             {"stage": "sr-low-video", "train": "all", "codec": None, "prompts": {"model": "m", "texts": ["a"]}},
             "prompts are",

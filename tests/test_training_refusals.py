@@ -45,7 +45,6 @@ def test_a_tower_for_another_size_is_one_sentence(cascade, training_data, tmp_pa
         ("decoder-image", {"train": "temporal"}, "decoder-image has no temporal layers: take train out"),
         ("prior", {"temporal": "attention"}, "prior has no temporal layers: take temporal out"),
         ("decoder-video", {"train": "temporal", "init_from": None, "network": DECODER}, "random spatial weights"),
-        ("interpolator", {"train": "temporal"}, "new input channels are spatial weights"),
         ("decoder-video", {"train": "path"}, "path is for the interpolator"),
         ("interpolator", {"train": "path", "guess": "none"}, "the paper's F-up has none"),
         ("prior", {"init_from": "runs/prior/final/prior"}, "begins from scratch: take init_from out"),

@@ -299,7 +299,8 @@ class Cascade(Meaning, CheckedPipeline):
             return filling.answer(torch.cat([self.denoise(self.interpolator, x, t, fps, y) for x, fps, y in clips]))
 
         noise, steps = filling.noise(how.generator), filling.steps(how.steps)
-        answer = self.run("interpolator", predict, noise, self.interpolator_scheduler, steps, shown=filling.frames)
+        levels, scheduler = self.interpolator.levels(steps), self.interpolator_scheduler
+        answer = self.run("interpolator", predict, noise, scheduler, steps, shown=filling.frames, levels=levels)
         return filling.frames(answer)
 
     def fill_between(self, keys: Tensor, last_gap: int, y_e: Tensor, how: Decoding) -> Tensor:

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from .errors import UserError, in_a_line
 from .inflation import VideoUNet
 
+LORA = "lora.safetensors"
+"""What a run calls it."""
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
 """The projections of spatial attention, in all UNets of diffusers."""
 
@@ -65,6 +67,13 @@ def load_loras(network: VideoUNet, files: Sequence[tuple[str | Path, float]]) ->
         bare: Any = None  # names without a prefix, which diffusers' annotation does not allow for
         network.load_lora_adapter(state, prefix=bare, adapter_name=name)
     network.set_adapters(names, [strength for _, strength in files])
+
+
+def fuse_lora(network: VideoUNet, file: str | Path) -> None:
+    """A LoRA becomes part of the weights, in place. Raises UserError as `load_loras`."""
+    load_loras(network, [(file, 1.0)])
+    network.fuse_lora()
+    network.unload_lora()
 
 
 def check_fits(network: VideoUNet, state: dict[str, torch.Tensor], file: str | Path) -> None:

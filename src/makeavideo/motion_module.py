@@ -19,6 +19,8 @@ from .inflation import VideoUNet, add_motion, is_temporal
 from .pseudo3d import TemporalConv
 
 FORMAT = "makeavideo motion module 1"
+MOTION_MODULE = "motion_module.safetensors"
+"""What a run calls it."""
 LEARNT = ("motion", "shared_noise", "guidance", "known_frames")
 """Fields of the network's config that come with what it learnt."""
 

@@ -75,6 +75,22 @@ class Additions:
                 raise UserError(f"--lora {text} is not possible: write FILE or FILE:0.8.") from None
         return cls(motion_module, scale, tuple(found))
 
+    def options(self) -> dict[str, Any]:
+        """Of `MakeAVideoPipeline.load`."""
+        scale = self.motion_module_scale
+        return {"motion_module": self.motion_module, "motion_module_scale": scale, "loras": self.loras}
+
+    def resolved(self) -> Additions:
+        """With whole paths, for a process that works elsewhere."""
+        module = None if self.motion_module is None else self.motion_module.resolve()
+        loras = tuple((file.resolve(), strength) for file, strength in self.loras)
+        return Additions(module, self.motion_module_scale, loras)
+
+    def told(self) -> list[str]:
+        """For people: each file, with its strength."""
+        module = [] if self.motion_module is None else [(self.motion_module, self.motion_module_scale)]
+        return [f"{file.name} ({strength:g})" for file, strength in (*module, *self.loras)]
+
     def recipe(self) -> dict[str, Any]:
         """For a video's recipe: names, hashes of the files, strengths; nothing where there is none."""
         told: dict[str, Any] = {}
@@ -184,9 +200,7 @@ class Model:
             dtype=machine.dtype,
             device=machine.device,
             offload=machine.offload,
-            motion_module=self.additions.motion_module,
-            motion_module_scale=self.additions.motion_module_scale,
-            loras=self.additions.loras,
+            **self.additions.options(),
         )
         self.pipe.set_progress_bar_config(disable=True)
 

@@ -100,6 +100,12 @@ class Shapes:
             asked = Shape(*(max(1, round(side)) for side in sides))
         if not self.any_shape:
             return self.fitted(asked)
+        last = len(self.steps) - 1
+        if asked.side > self.base.times(FACTORS[last]).side and self.distance(asked, last) > NEAR + 1e-9:
+            raise UserError(
+                f"--size {asked.written} is not possible: this model makes {self.sizes[-1]} pixels a side, about twice "
+                "that at most, and no network of it enlarges them further."
+            )
         nearest, *others = sorted(range(len(self.steps)), key=lambda stage: self.distance(asked, stage))
         for stage in (nearest, *(stage for stage in others if self.distance(asked, stage) <= NEAR + 1e-9)):
             if self.ends_with(asked, stage):

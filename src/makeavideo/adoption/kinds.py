@@ -44,8 +44,9 @@ def adopt(
 def missing_of(adopted: Adopted) -> list[str]:
     """What the cascade has not, and how to get it."""
     lacking = [
-        "motion: frames agree in meaning alone, until the decoder has been trained on clips (make-a-video train)",
-        "F-up: a video has at most 16 frames, and only a decoder that knows frames can animate or extend",
+        "motion: frames agree in meaning alone, until the decoder has learnt it (recipes/adopt/motion-module.yaml)",
+        "F-up: a video has at most 16 frames, and animate, interpolate and extend need one "
+        "(recipes/adopt/interpolator.yaml)",
     ]
     if adopted.components["image_encoder"] is None:
         lacking.append("image tower: no animate, interpolate, vary or extend; name CLIP's with --image-encoder")

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.disk import temporary_in
-from ..orders import Machine
+from ..orders import Additions, Machine
 from .jobs import Job
 from .making import Made, NoRoom, first_line, make
 
@@ -71,13 +71,13 @@ class Worker:
     or has not the weights that the batch was planned with.
     """
 
-    def load(self, folder: Path, weights: str, machine: Machine, threads: int) -> None:
+    def load(self, folder: Path, weights: str, machine: Machine, threads: int, additions: Additions) -> None:
         import torch
 
         from ..orders import Model
 
         torch.set_num_threads(threads)
-        self.model = Model(folder, machine)
+        self.model = Model(folder, machine, additions)
         if self.model.weights != weights:
             raise UserError(f"The model {folder} on {os.uname().nodename} has other weights: copy it there again.")
 

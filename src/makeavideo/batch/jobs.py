@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.formats import check_quality, ending_of, frame_rate
-from ..orders import Abilities, Order, Story, asked, read_story
+from ..orders import Abilities, Additions, Order, Story, asked, read_story
 from ..settings import Settings
 from .rows import Line, Row
 
@@ -89,9 +89,21 @@ class Plan:
         beside: the folder of the list, from which stories are read.
         ending: of files that the list does not name.
         seed: the base.
+        additions: on top of the model's weights.
     """
 
-    def __init__(self, folder: Path, abilities: Abilities, weights: str, beside: Path, ending: str, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        abilities: Abilities,
+        weights: str,
+        beside: Path,
+        ending: str,
+        seed: int,
+        additions: Additions | None = None,
+    ) -> None:
+        self.additions = additions or Additions()
+        self._added = self.additions.recipe()
         self.model, self.abilities, self.weights = folder.name, abilities, weights
         self.beside, self.ending, self.seed = beside, ending, seed
         self.jobs: dict[str, Job] = {}
@@ -135,7 +147,7 @@ class Plan:
         parts = 1 if isinstance(prompt, str) else len(prompt)
         for seed in self._seeds(row, json.dumps([what, options, row.quality, output])):
             order = Order("generate", what, options, settings, seed, parts)
-            recipe = json.loads(json.dumps(order.recipe(self.model, self.weights)))
+            recipe = json.loads(json.dumps({**order.recipe(self.model, self.weights), **self._added}))
             key = key_of(recipe, row.quality, ending)
             yield Job(number, self._name(output, prompt, row, seed, key), order, row.quality, recipe)
 

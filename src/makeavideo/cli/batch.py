@@ -12,7 +12,7 @@ import typer
 
 from ..errors import UserError
 from ..included import default_model
-from ..orders import Abilities, Machine, Model
+from ..orders import Abilities, Additions, Machine, Model
 from .options import (
     Device,
     Dtype,
@@ -20,7 +20,10 @@ from .options import (
     Fps,
     Guidance,
     Loop,
+    Lora,
     Motion,
+    MotionModule,
+    MotionModuleScale,
     NumFrames,
     Offload,
     Quality,
@@ -64,6 +67,9 @@ def batch(
     dtype: Dtype = None,
     device: Device = None,
     offload: Offload = None,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: local (this machine), auto or HOST:PORT.")
     ] = None,
@@ -87,11 +93,10 @@ def batch(
     given: dict[str, Any] = {key: value for key, value in (asked | {"steps": steps}).items() if value is not None}
     given |= {"fps": fps, "guidance": guidance, "motion": motion, "loop": loop, "fast": fast, "quality": quality}
     how, cascade = Machine(dtype, device, offload), model or default_model()
-    plan = planned(prompts, cascade, given, f".{kind.removeprefix('.')}", seed)
+    more, ending = Additions.read(motion_module, motion_module_scale, lora), f".{kind.removeprefix('.')}"
+    plan = planned(prompts, cascade, given, ending, seed, more)
     with Batch(plan, folder) as work, stoppable(work):
-        missing = work.missing()
-        for told in work.manifest.failed:
-            say_failure(told["line"], told["error"])
+        missing = say_failures(work)
         if missing and cluster is None:
             make_here(work, missing, cascade, how, quiet)
         elif missing and cluster is not None:
@@ -99,7 +104,15 @@ def batch(
     finish(work, quiet)
 
 
-def planned(prompts: Path, cascade: Path, given: dict[str, Any], ending: str, seed: int) -> Plan:
+def say_failures(work: Batch) -> list[Job]:
+    """What is missing; a line for what of the list cannot be made."""
+    missing = work.missing()
+    for told in work.manifest.failed:
+        say_failure(told["line"], told["error"])
+    return missing
+
+
+def planned(prompts: Path, cascade: Path, given: dict[str, Any], ending: str, seed: int, more: Additions) -> Plan:
     """The jobs of the list, with what the command says of all lines."""
     from ..batch.jobs import Plan, check_defaults
     from ..batch.rows import Row, read_list
@@ -109,7 +122,7 @@ def planned(prompts: Path, cascade: Path, given: dict[str, Any], ending: str, se
     check_defaults(Row(prompt="a line", **given), abilities, ending)
     from ..loading import weights_hash  # torch takes seconds: after what is refused quickly
 
-    plan = Plan(cascade, abilities, weights_hash(cascade), prompts.parent, ending, seed)
+    plan = Plan(cascade, abilities, weights_hash(cascade), prompts.parent, ending, seed, more)
     for line in lines:
         plan.add(line)
     return plan
@@ -122,7 +135,7 @@ def make_here(work: Batch, missing: list[Job], folder: Path, how: Machine, quiet
     model: Model | None = None
     for job in missing:
         with ProgressLine(console, quiet, f"{work.counts.done + 1}/{work.counts.wanted} ") as line:
-            model = model or Model(folder, how)
+            model = model or Model(folder, how, work.plan.additions)
             line.begin(job.order, model.pipe)
             made = make(model, job, work.folder / job.name, line, line.on_written)
         work.take(made)
@@ -141,7 +154,8 @@ def make_there(work: Batch, missing: list[Job], folder: Path, how: Machine, clus
             contextlib.redirect_stdout(nowhere),
             connected(cluster) as (workers, takes),
         ):
-            crew = Crew(workers, takes, folder.resolve(), work.plan.weights, how, cluster.threads)
+            more = work.plan.additions.resolved()
+            crew = Crew(workers, takes, folder.resolve(), work.plan.weights, how, cluster.threads, more)
             for made in crew.run(missing):
                 work.take(made)
                 tell(work, made, quiet)

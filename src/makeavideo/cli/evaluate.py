@@ -10,7 +10,8 @@ import typer
 
 from ..errors import UserError
 from ..evaluation.trust import check_trusted
-from .options import Model, console
+from ..orders import Additions
+from .options import Lora, Model, MotionModule, MotionModuleScale, console
 from .progress import bars
 
 app = typer.Typer(no_args_is_help=True, help="Measure folders of videos (docs/evaluation.md).")
@@ -208,7 +209,9 @@ def motion(
     give([result], output)
 
 
-def generator_of(model: Path | None, frames: int, size: str | None, fps: float, steps: int, guidance: float):
+def generator_of(
+    model: Path | None, frames: int, size: str | None, fps: float, steps: int, guidance: float, more: Additions
+):
     """`generate(prompts, seed)` by a cascade's folder."""
     import numpy as np
     import torch
@@ -216,7 +219,7 @@ def generator_of(model: Path | None, frames: int, size: str | None, fps: float, 
     from ..included import default_model
     from ..pipeline import MakeAVideoPipeline
 
-    pipe = MakeAVideoPipeline.load(model or default_model())
+    pipe = MakeAVideoPipeline.load(model or default_model(), **more.options())
     pipe.set_progress_bar_config(disable=True)
 
     def generate(prompts: list[str], seed: int) -> np.ndarray:
@@ -263,6 +266,9 @@ def ucf101(
     fps: Fps = 24.0,
     steps: Steps = 16,
     guidance: Guidance = 2.0,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     seed: Seed = 0,
     bootstrap: Draws = 100,
     batch_size: Batch = 8,
@@ -280,7 +286,8 @@ def ucf101(
     # before hours of generation: are they there?
     features, (scorer, _) = video_features(network, trust), load_classifier(classifier, clips=True, trust=trust)
     chosen = protocol_named(protocol)
-    generate = generator_of(model, frames, size, fps, steps, guidance)
+    more = Additions.read(motion_module, motion_module_scale, lora)
+    generate = generator_of(model, frames, size, fps, steps, guidance, more)
     with bars(console) as tell:
         results = measure(
             root, made, generate, features, scorer, count, split, chosen, sentences, seed, bootstrap, batch_size, fps,
@@ -304,6 +311,9 @@ def msrvtt(
     fps: Fps = 24.0,
     steps: Steps = 16,
     guidance: Guidance = 2.0,
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     seed: Seed = 0,
     bootstrap: Draws = 100,
     batch_size: Batch = 8,
@@ -317,7 +327,8 @@ def msrvtt(
     from ..evaluation.text_image import text_image_network
 
     inception, text_image = image_features(network, trust), text_image_network(clip)
-    generate = generator_of(model, frames, size, fps, steps, guidance)
+    more = Additions.read(motion_module, motion_module_scale, lora)
+    generate = generator_of(model, frames, size, fps, steps, guidance, more)
     with bars(console) as tell:
         results = measure(
             table, videos, made, generate, inception, text_image, count, 16, seed, bootstrap, batch_size, fps,

@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import UserError
 from ..included import default_model
 from . import batch, data, evaluate, training, uses, votes
-from .options import AllowHost, Model
+from .options import AllowHost, Lora, Model, MotionModule, MotionModuleScale
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,15 +58,20 @@ def web(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
     model: Model = None,
     gallery: Annotated[Path, typer.Option(help="Folder of what was made.")] = Path("gallery"),
+    motion_module: MotionModule = None,
+    motion_module_scale: MotionModuleScale = 1.0,
+    lora: Lora = None,
     allow_host: AllowHost = None,
 ) -> None:
     """Open the studio: a page to make, animate, join, vary and continue videos."""
     from ..model_files import check_model
+    from ..orders import Additions
 
+    more = Additions.read(motion_module, motion_module_scale, lora)
     check_model(model or default_model())
     from ..web import serve
 
-    serve(host, port, model or default_model(), gallery, allow_host or ())
+    serve(host, port, model or default_model(), gallery, allow_host or (), more)
 
 
 @app.command()

@@ -49,8 +49,21 @@ def train(
 def assemble(
     folder: Annotated[Path, typer.Argument(help="Where to put the cascade.")],
     runs: Annotated[Path, typer.Option(help="Folder of the stages' outputs.")] = Path("runs/emoji"),
+    model: Annotated[
+        Path | None, typer.Option(help="A cascade, adopted for one, that is to get the networks of --run.")
+    ] = None,
+    run_folders: Annotated[
+        list[Path] | None, typer.Option("--run", help="With --model: output of a finished run; can be repeated.")
+    ] = None,
 ) -> None:
-    """Put the networks of a folder of finished stages together as one pipeline."""
+    """Put the networks of a folder of finished stages together, or those of some runs into a cascade that there is."""
+    if model is not None or run_folders:
+        if model is None or not run_folders:
+            raise UserError("--model and --run belong together: name the cascade, and the runs to put into it.")
+        from ..training.onto import assemble_onto
+
+        console.print(f"assembled: {assemble_onto(model, run_folders, folder)}", highlight=False)
+        return
     from ..training.assemble import assemble as run
 
     console.print(f"assembled: {run(runs, folder)}", highlight=False)

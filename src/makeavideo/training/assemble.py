@@ -7,11 +7,10 @@ from typing import Any
 import torch
 
 from ..encoders import TextProjection, load_text_encoder
-from ..inflation import VideoUNet
 from ..pipeline import MakeAVideoPipeline
 from ..sampling import make_scheduler
 from ..wordings import WordingTable
-from .networks import load_folder, written_whole
+from .networks import load_folder, load_network, written_whole
 from .stages import decoder, interpolator, super_resolution
 
 PIXEL_NETWORKS = {
@@ -61,7 +60,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         if name.startswith("sr-"):
             modules[component] = super_resolution.load_super_resolution(trained, what)
         else:
-            modules[component] = load_folder(VideoUNet, trained, what)
+            modules[component] = load_network(trained, what)
         modules[f"{component}_scheduler"] = make_scheduler(shift)
     for module in modules.values():
         if isinstance(module, torch.nn.Module):

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
-from ..codec import CLASSES
+from ..codec import CLASSES, decode, encode
 from ..errors import UserError
 from ..inflation import VideoUNet, inflate, is_temporal
-from ..lora import add_lora, lora_weights, save_lora
-from ..motion_module import save_motion_module
+from ..lora import LORA, add_lora, fuse_lora, lora_weights, save_lora
+from ..motion_module import MOTION_MODULE, load_motion_module, save_motion_module
 from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
-from .recipe import Recipe
+from .recipe import Recipe, load_recipe
 
 
 def load_folder(loader: Any, folder: str | Path | None, what: str) -> Any:
@@ -35,6 +36,40 @@ def load_folder(loader: Any, folder: str | Path | None, what: str) -> Any:
     except Exception as error:  # whatever it is that a library stumbles over in a damaged file
         reason = str(error).split("\n")[0]
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
+
+
+def load_network(folder: str | Path, what: str) -> Any:
+    """A video network. Where a run left only what it learnt beside weights that stayed, it is made whole.
+
+    folder: of the network, such as <output>/final/decoder, also where that run left no such folder.
+
+    Raises:
+        UserError: as `load_folder`; what the run left, or began with, is missing or does not belong together.
+    """
+    final = Path(folder).parent
+    if Path(folder).name != "decoder" or Path(folder).is_dir() or not left_additions(final):
+        return load_folder(VideoUNet, folder, what)
+    begun = load_recipe(final.parent / "recipe.yaml")
+    if begun.init_from is None:
+        raise UserError(f"{final} holds what was learnt beside a network, and its recipe.yaml names none: train again.")
+    network = load_network(begun.init_from, f"network that {final.parent} began with").float()
+    if begun.video and network.config.temporal == "none":
+        network = inflate(network, begun.temporal or "pseudo3d")
+    return put_additions(network, final)
+
+
+def left_additions(final: Path) -> bool:
+    """Whether a run saved only what it learnt beside weights that stayed: see `save_additions`."""
+    return any((final / name).is_file() for name in (MOTION_MODULE, LORA))
+
+
+def put_additions(network: Any, final: Path) -> Any:
+    """A network with what a run learnt beside it, of which a LoRA becomes part of its weights; in place."""
+    if (final / MOTION_MODULE).is_file():
+        load_motion_module(network, final / MOTION_MODULE)
+    if (final / LORA).is_file():
+        fuse_lora(network, final / LORA)
+    return network
 
 
 def build(network_class: Any, config: dict) -> Any:
@@ -81,7 +116,7 @@ def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
     if recipe.init_from is None:
         network = build_unet(recipe, in_channels)
     else:
-        network = load_folder(VideoUNet, recipe.init_from, "network to start from").float()
+        network = load_network(recipe.init_from, "network to start from").float()
     if network.out_channels != 3 and recipe.codec is None:
         raise UserError(f"The network in {recipe.init_from} makes latents: add codec, the folder of what they are of.")
     has, wanted = network.config.temporal, recipe.temporal
@@ -108,6 +143,20 @@ def codec_class(folder: str) -> Any:
     return getattr(diffusers, kind)
 
 
+def in_latents(codec: Any, x: Tensor) -> Tensor:
+    """What a network works on, of frames (batch, frames, 3, h, w)."""
+    if codec is None:
+        return x
+    with torch.no_grad():
+        return encode(codec, x)
+
+
+@torch.no_grad()
+def in_frames(codec: Any, made: Tensor) -> Tensor:
+    """The frames that a network's samples are."""
+    return made if codec is None else torch.cat(list(decode(codec, made)), 1)
+
+
 def load_codec(recipe: Recipe, network: VideoUNet, device: torch.device) -> Any:
     """The codec that the recipe names, frozen; None: it names none.
 
@@ -119,7 +168,7 @@ def load_codec(recipe: Recipe, network: VideoUNet, device: torch.device) -> Any:
     codec = load_folder(codec_class(recipe.codec), recipe.codec, "codec")
     if codec.config.latent_channels != network.out_channels:
         raise UserError(
-            f"The codec in {recipe.codec} makes latents of {codec.config.latent_channels} channels and the decoder "
+            f"The codec in {recipe.codec} makes latents of {codec.config.latent_channels} channels and the network "
             f"{network.out_channels}: take the codec that belongs to it."
         )
     return codec.to(device).eval().requires_grad_(False)
@@ -131,9 +180,15 @@ def make_trainable(network: Any, recipe: Recipe) -> None:
         add_lora(network, recipe.lora_rank)  # all else stays from here
     if recipe.train == "temporal":
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(is_temporal(name) or "lora_" in name)
+            parameter.requires_grad_(is_temporal(name) or "lora_" in name or is_new(name, recipe))
     if recipe.gradient_checkpointing:
         network.enable_gradient_checkpointing()
+
+
+def is_new(name: str, recipe: Recipe) -> bool:
+    """Whether the weight of this name is one of F-up's own: where it sees more than D_t, and says something else."""
+    parts = ("conv_in", "conv_out", "pixel_path", "pixel_modulation")
+    return recipe.stage == "interpolator" and name.startswith(tuple(f"{part}." for part in parts))
 
 
 def all_parameters(network: Any, recipe: Recipe) -> list[dict]:
@@ -169,9 +224,9 @@ def save_network(network: Any, component: str, shift: float, folder: Path) -> No
 def save_additions(network: Any, recipe: Recipe, folder: Path) -> None:
     """What was learnt beside weights that stayed: `motion_module.safetensors`, `lora.safetensors`, or both."""
     if recipe.train == "temporal":
-        save_motion_module(network, folder / "motion_module.safetensors")
+        save_motion_module(network, folder / MOTION_MODULE)
     if recipe.lora_rank:
-        save_lora(network, folder / "lora.safetensors")
+        save_lora(network, folder / LORA)
 
 
 @contextmanager

@@ -198,14 +198,16 @@ class Recipe(Strict):
     )
     train: Literal["all", "temporal", "lora", "path", "text"] = Field(
         default="all",
-        description="temporal: the spatial weights stay, and of decoder-video a motion module is saved; lora: all stay "
-        "but a LoRA (decoder); path: all stay but F-up's path at full resolution; "
-        "text: the image tower stays, so that image embeddings keep their meaning",
+        description="temporal: the spatial weights stay, of decoder-video a motion module is saved, and of the "
+        "interpolator its first and last layers learn too; lora: all stay but a LoRA (decoder); path: all stay but "
+        "F-up's path at full resolution; text: the image tower stays, so that image embeddings keep their meaning",
     )
     lora_rank: int = Field(
         default=0, ge=0, description="decoder: rank of a LoRA on the spatial weights; with train: lora or temporal"
     )
-    codec: str | None = Field(default=None, description="decoder: folder of the codec, where it makes latents")
+    codec: str | None = Field(
+        default=None, description="decoder, interpolator: folder of the codec that latents are of"
+    )
     pixel_channels: int = Field(
         default=0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
     )

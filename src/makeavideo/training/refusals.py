@@ -31,8 +31,6 @@ def check_trainable(recipe: Recipe) -> None:
         raise UserError(
             "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
         )
-    if recipe.train == "temporal" and recipe.stage == "interpolator":
-        raise UserError("The interpolator's new input channels are spatial weights: set train to all.")
     check_additions(recipe)
     check_divided(recipe)
 
@@ -40,9 +38,12 @@ def check_trainable(recipe: Recipe) -> None:
 def check_additions(recipe: Recipe) -> None:
     """Refuse a LoRA, prompts or clips that are held out where a stage has no use for them. Raises UserError."""
     decoder = recipe.stage in ("decoder-image", "decoder-video")
-    for key in ("lora_rank", "codec"):
-        if getattr(recipe, key) and not decoder:
-            raise UserError(f"{key} is for the decoder's stages, not {recipe.stage}: take it out of the recipe.")
+    if recipe.lora_rank and not decoder:
+        raise UserError(f"lora_rank is for the decoder's stages, not {recipe.stage}: take it out of the recipe.")
+    if recipe.codec and not (decoder or recipe.stage == "interpolator"):
+        raise UserError(f"codec is for decoder and interpolator, not {recipe.stage}: take it out of the recipe.")
+    if recipe.codec and recipe.stage == "interpolator" and recipe.guess != "none":
+        raise UserError("The guess is along the flow of pixels, and F-up of a codec's latents has none: guess: none.")
     if recipe.train == "lora" and not (recipe.lora_rank and recipe.init_from):
         raise UserError("train: lora needs init_from, a network that stays as it is, and lora_rank, such as 16.")
     if recipe.lora_rank and recipe.train not in ("lora", "temporal"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..serving import escape
 from ..shapes import Shape
 from .gallery import DOWNLOADS, Item
@@ -9,7 +11,19 @@ from .jobs import Job
 from .requests import one_line
 from .uploads import Source
 
-__all__ = ["CSS", "HEAD", "PICK", "card", "gallery", "notice", "preview", "progress", "result", "shown_source"]
+__all__ = [
+    "CSS",
+    "HEAD",
+    "PICK",
+    "additions",
+    "card",
+    "gallery",
+    "notice",
+    "preview",
+    "progress",
+    "result",
+    "shown_source",
+]
 
 CSS = """
 .gradio-container { max-width: 1180px !important; width: 100% !important; margin: 0 auto; }
@@ -140,6 +154,11 @@ _USES = {
     "extend": "Continued video",
 }
 _PLAYS = "muted loop playsinline"
+
+
+def additions(told: Sequence[str]) -> str:
+    """What is on top of the model's weights; nothing where nothing is."""
+    return f"<p>All videos are made with {escape(', '.join(told))}.</p>" if told else ""
 
 
 def notice(message: str, good: bool = False) -> str:

@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..loading import circumstances, weights_hash
 from ..media.patience import interrupt
 from ..media.writer import VideoWriter, write_video
+from ..orders import Additions
 from ..sampling import to_uint8
 from ..settings import Settings
 from ..shapes import Shape, Shapes
@@ -186,11 +187,14 @@ class Maker:
 
     Args:
         model: folder of the pipeline.
+        additions: on top of its weights.
     """
 
-    def __init__(self, model: Path, gallery: Gallery, uploads: Uploads) -> None:
+    def __init__(self, model: Path, gallery: Gallery, uploads: Uploads, additions: Additions | None = None) -> None:
         self.gallery, self.uploads, self.model = gallery, uploads, model
-        self.pipe = StudioPipeline.load(model)
+        self.additions = additions or Additions()
+        self.added = self.additions.recipe()
+        self.pipe = StudioPipeline.load(model, **self.additions.options())
         self.pipe.set_progress_bar_config(disable=True)
         self.weights = weights_hash(model)
         self._job: Job | None = None
@@ -234,7 +238,8 @@ class Maker:
         attempt.continues = request.use == "extend"
         generator = torch.Generator().manual_seed(request.seed)
         path = self.gallery.new_path(request.label)
-        recipe = {**request.recipe(settings, self.model.name, self.weights), **circumstances(self.pipe)}
+        recipe = {**request.recipe(settings, self.model.name, self.weights), **self.added}
+        recipe |= circumstances(self.pipe)
         self._job, self.pipe.watcher = job, attempt
         reading = interrupt.set(job.check)
         writer = VideoWriter(path, settings.fps, recipe, keep_partial=False)

@@ -45,7 +45,7 @@ class Page:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        gr.HTML("<h1>Make-A-Video</h1>")
+        gr.HTML("<h1>Make-A-Video</h1>" + html.additions(studio.maker.additions.told()))
         # the token of this browser's job: after a reload the page finds its video again
         self.held = gr.BrowserState("", storage_key="makeavideo-job", secret="makeavideo-job")
         self.shown = gr.State(_SHOWN)

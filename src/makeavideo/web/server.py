@@ -10,6 +10,7 @@ from typing import Any
 
 from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
+from ..orders import Additions
 from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, guard_files, listen, run_app
 from .gallery import DOWNLOADS
 from .studio import QUEUE, Studio
@@ -162,10 +163,12 @@ def serve(
     gallery: str | Path = "gallery",
     queue: int = QUEUE,
     allow_hosts: Sequence[str] = (),
+    additions: Additions | None = None,
 ) -> None:
     """Open the studio and serve it until Ctrl-C. Port 0 takes a free one.
 
     allow_hosts: further names under which the page may be opened, such as a proxy's.
+    additions: on top of the model's weights.
 
     Raises:
         UserError: no model, no Gradio, a gallery that cannot be written, an address that cannot be listened on.
@@ -173,7 +176,7 @@ def serve(
     site = Site.at(host, allow_hosts)
     with listen(host, port) as listener:
         _import_gradio(Path(gallery).resolve() / "uploads" / "incoming")
-        studio = Studio(Path(model), Path(gallery), queue)
+        studio = Studio(Path(model), Path(gallery), queue, additions)
         app = make_app(studio, site)
         threading.Thread(target=studio.uploads.keep_tidy, daemon=True).start()
         print(f"The studio is at {address(listener, host)} (Ctrl-C ends)")

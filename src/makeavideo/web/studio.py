@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..media.inputs import open_video
 from ..media.patience import within
 from ..media.reader import probe, read_recipe
+from ..orders import Additions
 from .examples import Examples
 from .gallery import Gallery, Item
 from .jobs import Job, Jobs
@@ -40,16 +41,17 @@ class Studio:
         model: folder of the pipeline.
         gallery: folder of what was made; the uploads go to `uploads` in it.
         queue: how many videos may wait.
+        additions: on top of the model's weights.
 
     Raises:
         UserError: no such model, or a gallery that cannot be written.
     """
 
-    def __init__(self, model: Path, gallery: Path, queue: int = QUEUE) -> None:
+    def __init__(self, model: Path, gallery: Path, queue: int = QUEUE, additions: Additions | None = None) -> None:
         self.gallery = Gallery(gallery)
         self.uploads = Uploads(self.gallery.folder / "uploads", self.gallery)
         self.examples = Examples(self.uploads)
-        self.maker = Maker(model, self.gallery, self.uploads)
+        self.maker = Maker(model, self.gallery, self.uploads, additions)
         self.jobs = Jobs(self.maker.make, queue)
 
     def submit(self, request: Request, client: str) -> Job:

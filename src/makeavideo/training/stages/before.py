@@ -9,12 +9,11 @@ import torch
 from ...encoders import embed_images
 from ...errors import UserError
 from ...figures import TIMESTEPS
-from ...inflation import VideoUNet
 from ...media.pictures import sides
 from ...sampling import add_noise, from_uint8, to_uint8
 from ...shapes import Shape, shapes_from
 from ...super_resolution import SuperResolver
-from ..networks import load_folder
+from ..networks import load_folder, load_network
 from ..recipe import Recipe
 from ..small_frames import Clean, shrink
 
@@ -80,7 +79,7 @@ def decoder_before(recipe: Recipe, small: Shape, device: torch.device) -> Cleane
     from transformers import CLIPVisionModelWithProjection
 
     settings = recipe.super_resolution
-    decoder = load_folder(VideoUNet, settings.decoder, "decoder").float()
+    decoder = load_network(settings.decoder, "decoder").float()
     tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").float()
     made = shapes_from({"decoder": decoder.config}, 1).base
     if made != small:

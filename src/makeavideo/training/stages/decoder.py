@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...codec import decode, encode
 from ...data.images import CaptionedImages
 from ...data.reader import to_pixels
 from ...errors import UserError
@@ -20,6 +19,8 @@ from ..losses import denoising_loss, diffuse
 from ..masks import draw_masks
 from ..networks import (
     all_parameters,
+    in_frames,
+    in_latents,
     load_codec,
     make_trainable,
     save_additions,
@@ -90,7 +91,7 @@ class DecoderStage:
             if self.recipe.data.other_looks:
                 x, seen = self.other_looks(x, wanted, generator)
         conditions = self.conditioner.some(seen, fps, generator)
-        x = self.latents_of(x)
+        x = in_latents(self.codec, x)
         x_t, t = diffuse(x, self.recipe.noise, generator)
         if wanted is not None:
             # each frame has a noise level of its own, and that of a known one is 0 (Diffusion Forcing, 2407.01392)
@@ -99,18 +100,6 @@ class DecoderStage:
         x_hat = told(network, x_t, t, conditions)
         target = x if self.recipe.guidance == 1 else self.guided(network, x, x_hat.detach(), x_t, t, conditions)
         return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
-
-    def latents_of(self, x: Tensor) -> Tensor:
-        """What the network works on, of frames (batch, frames, 3, h, w)."""
-        if self.codec is None:
-            return x
-        with torch.no_grad():
-            return encode(self.codec, x)
-
-    @torch.no_grad()
-    def frames_of(self, made: Tensor) -> Tensor:
-        """The frames that the network's samples are."""
-        return made if self.codec is None else torch.cat(list(decode(self.codec, made)), 1)
 
     def known_frames(self, batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
         """(batch, frames), 1 where D_t is shown a frame as it is."""
@@ -150,9 +139,9 @@ class DecoderStage:
         count = SHEET_CLIPS if self.recipe.video else SHEET_PICTURES
         sheet = Sheet(self.dataset, count, self.device, self.recipe.seed)
         conditions = self.conditioner.all(sheet.pixels, sheet.rates, sheet.generator)
-        shape = self.latents_of(sheet.pixels).shape
+        shape = in_latents(self.codec, sheet.pixels).shape
         made = drawn(network, conditions, shape, self.recipe, sheet.generator)
-        return sheet.pairs(self.frames_of(made), self.recipe.video)
+        return sheet.pairs(in_frames(self.codec, made), self.recipe.video)
 
     def export(self, folder) -> None:
         if self.recipe.lora_rank or (self.recipe.video and self.recipe.train == "temporal"):

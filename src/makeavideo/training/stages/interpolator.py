@@ -7,13 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...filling import Filling, FirstGuess, Masked
+from ...filling import Filling, FirstGuess, Masked, MaskedLatents
 from ...inflation import add_pixel_path, widen_input
 from ...sampling import make_scheduler, sample
 from ..datasets import unlabelled_clips
 from ..losses import denoising_loss, diffuse
 from ..masks import draw_masks
-from ..networks import make_trainable, save_network, start_network, temporal_and_spatial
+from ..networks import (
+    all_parameters,
+    in_frames,
+    in_latents,
+    load_codec,
+    make_trainable,
+    save_network,
+    start_network,
+    temporal_and_spatial,
+)
 from ..recipe import NoiseRecipe, Recipe
 from .base import Companion
 from .conditions import Conditioner, Conditions, told
@@ -38,18 +47,21 @@ class InterpolatorStage:
         self.recipe, self.device = recipe, device
         self.companions: list[Companion] = []
         self.skipped: list[tuple[str, str]] = []
-        self.filling: type[Filling] = Masked if recipe.guess == "none" else FirstGuess
+        self.filling: type[Filling] = filling_asked(recipe)
         self.noised: Callable = from_nothing if self.filling.at_once else diffuse
         self.dataset = unlabelled_clips(recipe.data)
         self.network: Any = start(recipe, self.filling)
         make_trainable(self.network, recipe)
         if self.network.config.unet_class != "UNet2DConditionModel":
             raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
+        self.codec = load_codec(recipe, self.network, device)
         self.conditioner = Conditioner(recipe, device)
 
     def parameter_groups(self) -> list[dict]:
         optim, network = self.recipe.optim, self.network
-        if self.filling is Masked:
+        if self.recipe.train == "temporal":
+            return all_parameters(network, self.recipe)
+        if self.filling is not FirstGuess:
             return temporal_and_spatial(network, self.recipe)
         path = {"params": list(network.pixel_path.parameters()), "lr": optim.learning_rate}
         if self.recipe.train == "path":
@@ -60,10 +72,12 @@ class InterpolatorStage:
     def loss(self, network, batch: dict, generator: torch.Generator) -> Tensor:
         x = batch["pixels"]
         conditions = self.conditioner.some(x, batch["fps"], generator)
+        x = in_latents(self.codec, x)
         shown = self.shown(x, generator)
         target = shown.target(x)
         x_t, t = self.noised(target, self.recipe.noise, generator)
-        return denoising_loss(predict(network, shown, x_t, t, conditions), target, t, self.recipe.noise)
+        answer = predict(network, shown, x_t, t, conditions)
+        return denoising_loss(answer, target, t, self.recipe.noise, prediction=self.network.config.prediction)
 
     def shown(self, x: Tensor, generator: torch.Generator) -> Filling:
         """Clips (batch, frames, 3, h, w) of which only some frames are given."""
@@ -72,17 +86,24 @@ class InterpolatorStage:
     def contact_sheet(self, network):
         sheet = Sheet(self.dataset, SHEET_CLIPS, self.device, self.recipe.seed)
         conditions = self.conditioner.all(sheet.pixels, sheet.rates, sheet.generator)
-        shown = self.shown(sheet.pixels, sheet.generator)
+        shown = self.shown(in_latents(self.codec, sheet.pixels), sheet.generator)
 
         def at(x_t, t):
             return predict(network, shown, x_t, t.expand(len(x_t)), conditions)
 
-        noise = shown.noise(sheet.generator, self.recipe.noise.shared)
-        answer = sample(at, noise, make_scheduler(SHIFT), shown.steps(SHEET_STEPS))
-        return sheet.pairs(shown.frames(answer), moving=True)
+        noise, steps = shown.noise(sheet.generator, self.recipe.noise.shared), shown.steps(SHEET_STEPS)
+        answer = sample(at, noise, make_scheduler(SHIFT), steps, levels=network.levels(steps))
+        return sheet.pairs(in_frames(self.codec, shown.frames(answer)), moving=True)
 
     def export(self, folder) -> None:
         save_network(self.network, "interpolator", SHIFT, folder)
+
+
+def filling_asked(recipe: Recipe) -> type[Filling]:
+    """What F-up is to see of a clip: of latents there is no guess."""
+    if recipe.codec is not None:
+        return MaskedLatents
+    return Masked if recipe.guess == "none" else FirstGuess
 
 
 def predict(network, shown: Filling, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -106,8 +127,11 @@ def start(recipe: Recipe, filling: type[Filling]) -> Any:
     if network.config.extra_channels == 0:
         network = widen_input(network, filling.extra_channels)
         if filling is FirstGuess:
+            names_the_answer(network)
             read_guess(add_pixel_path(network, PIXEL_CHANNELS))
-    elif network.config.extra_channels != filling.extra_channels:
+    if filling is MaskedLatents and network.out_channels + 1 != filling.extra_channels:
+        raise UserError(f"F-up works on latents of 4 channels, not {network.out_channels}: train it on frames.")
+    if network.config.extra_channels != filling.extra_channels:
         raise UserError(
             f"The interpolator in {recipe.init_from} has {network.config.extra_channels} extra channels and "
             f"guess: {recipe.guess} needs {filling.extra_channels}: change guess, or start from a decoder."
@@ -115,6 +139,12 @@ def start(recipe: Recipe, filling: type[Filling]) -> Any:
     if recipe.train == "path":
         network.requires_grad_(False).pixel_path.requires_grad_(True)
     return network.to(memory_format=torch.channels_last)
+
+
+def names_the_answer(network: Any) -> None:
+    """A correction is named as it is, also by a network that named noise or velocity; in place."""
+    network.register_to_config(prediction="sample", schedule=None)
+    network.parametrization = None
 
 
 def read_guess(network: Any) -> None:
