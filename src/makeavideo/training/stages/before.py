@@ -64,22 +64,22 @@ def network_before(recipe: Recipe, factor: int, device: torch.device) -> Clean |
     """
     settings, small = recipe.super_resolution, Shape(*(side // factor for side in sides(recipe.data.size)))
     if settings.super_resolution_low is None:
-        return decoder_before(recipe, small, device) if settings.decoder else None
+        return decoder_before(recipe, settings.decoder, small, device) if settings.decoder else None
     network = load_folder(SuperResolver, settings.super_resolution_low, "super_resolution_low").float()
     if any(side % network.config.factor for side in small):
         what = f"{small.written} pixels are no multiple of {network.config.factor}"
         raise UserError(f"{what}: drop super_resolution_low.")
     smaller = Shape(*(side // network.config.factor for side in small))
-    cleaned = decoder_before(recipe, smaller, device) if settings.decoder else None
+    cleaned = decoder_before(recipe, settings.decoder, smaller, device) if settings.decoder else None
     return EnlargedBySuperResolution(network.to(device, memory_format=torch.channels_last).eval(), cleaned)
 
 
-def decoder_before(recipe: Recipe, small: Shape, device: torch.device) -> CleanedByDecoder:
-    """D of the recipe, which has to make frames of `small` pixels."""
+def decoder_before(recipe: Recipe, folder: str, small: Shape, device: torch.device) -> CleanedByDecoder:
+    """D of a folder, which has to make frames of `small` pixels."""
     from transformers import CLIPVisionModelWithProjection
 
     settings = recipe.super_resolution
-    decoder = load_network(settings.decoder, "decoder").float()
+    decoder = load_network(folder, "decoder").float()
     tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").float()
     made = shapes_from({"decoder": decoder.config}, 1).base
     if made != small:
