@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -63,6 +65,9 @@ class Texts:
 
     def read(self, path: str, offset: int, size: int | None) -> bytes:
         return self.texts[offset]
+
+    def open(self, path: str, offset: int, size: int | None) -> BinaryIO:
+        return io.BytesIO(self.texts[offset])
 
 
 def build_index(
@@ -177,6 +182,9 @@ class _Elsewhere:
             return patiently(lambda: fs.cat_file(name))
         except Exception as error:
             raise Unreadable(in_a_line(error)) from error
+
+    def open(self, path: str, offset: int, size: int | None) -> BinaryIO:
+        return io.BytesIO(self.read(path, offset, size))
 
 
 def _look_through_shard(place: str, extensions: set[str], captions: bool) -> Part:
