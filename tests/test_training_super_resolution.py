@@ -12,9 +12,14 @@ from safetensors.torch import load_file
 from conftest import tiny_image_encoder
 from makeavideo import UserError
 from makeavideo.data.reader import to_pixels
+from makeavideo.inflation import VideoUNet
+from makeavideo.sampling import from_uint8, to_uint8
+from makeavideo.super_resolution import SuperResolver
 from makeavideo.training.checkpoints import checkpoints
-from makeavideo.training.small_frames import PackedCrops
+from makeavideo.training.networks import load_folder
+from makeavideo.training.small_frames import PackedCrops, shrink
 from makeavideo.training.stages import STAGES
+from makeavideo.training.stages.before import CleanedByDecoder, EnlargedBySuperResolution
 from makeavideo.training.stages.super_resolution import load_super_resolution
 from makeavideo.training.trainer import train
 from tiny_training import make_resolver_data
@@ -107,7 +112,7 @@ def test_a_killed_run_goes_on_exactly_with_its_discriminator(data, tmp_path):
         ({"data": {"roots": ["images"], "size": 48, "crop": 22}}, "22 pixels a side: use a multiple of 4"),
         ({"network": {"class": "SuperResolver", "factor": 2}}, "network.factor is 2: sr-low-image needs 4"),
         ({"network": {"class": "SuperResolver", "wide": 2}}, "unknown key network.wide"),
-        ({"super_resolution": {"decoder": "d", "super_resolution_low": "s"}}, "keep one of them"),
+        ({"super_resolution": {"decoder": "nowhere", "super_resolution_low": "nowhere"}}, "no super_resolution_low at"),
         ({"super_resolution": {"decoder": "nowhere"}}, "There is no decoder at nowhere"),
         ({"gradient_checkpointing": True}, "gradient_checkpointing"),
     ],
@@ -126,3 +131,17 @@ def test_the_decoder_must_make_frames_of_the_size_that_is_enlarged(data, tiny_mo
     values = recipe(data, tmp_path / "run", super_resolution=own, image_encoder=str(tmp_path / "tower"))
     with pytest.raises(UserError, match="D makes 16 pixels a side and sr-low-image sees 12"):
         STAGES["sr-low-image"](values, CPU)
+
+
+def test_frames_of_super_resolution_are_enlarged_from_those_that_the_decoder_cleans(data, tiny_model, tmp_path):
+    tower = tiny_image_encoder().eval()
+    decoder = load_folder(VideoUNet, tiny_model / "decoder", "decoder").float().eval()
+    network = SuperResolver(width=8, depth=1).eval()
+    cleaned = CleanedByDecoder(decoder, tower, (0.1, 0.5), 2)
+    frames = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    kinds = EnlargedBySuperResolution(network, cleaned)(frames, 3)
+    small = shrink(frames, 4)
+    with torch.no_grad():
+        wanted = [to_uint8(network(from_uint8(one[None])))[0] for one in (small, *cleaned(small, 3))]
+    assert len(kinds) == 3 and all(np.array_equal(a, b) for a, b in zip(kinds, wanted, strict=True))
+    assert not np.array_equal(kinds[0], kinds[1])

@@ -38,6 +38,7 @@ def test_generate_watch_download_and_restore(browser, site, tmp_path):
         assert page.locator("#view .card .title").inner_text() == MARKUP
         assert page.locator("#gallery .card .title").first.inner_text() == MARKUP
         assert page.locator(".card b, .card img").count() == 0
+        page.locator("#view video").scroll_into_view_if_needed()  # it plays where it is looked at
         page.wait_for_function(
             "document.querySelector('#view video').loop && document.querySelector('#view video').currentTime > 0"
         )

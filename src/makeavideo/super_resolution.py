@@ -75,8 +75,9 @@ class SuperResolver(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.conv_out = nn.Conv2d(width, 3 * (patch * factor) ** 2, 3, padding=1)
         self.linear = nn.Conv2d(3, 3 * factor**2, 5)
         set_to_zero(self.conv_out.weight, self.conv_out.bias, self.linear.bias)
-        with torch.no_grad():
-            self.linear.weight.copy_(bicubic_kernel(factor))
+        if not self.linear.weight.is_meta:  # where weights will be loaded, working the kernel out took 0.1 s a network
+            with torch.no_grad():
+                self.linear.weight.copy_(bicubic_kernel(factor))
         if temporal == "pseudo3d":
             for module in self.hidden():
                 extend(module, PseudoConv3d, self.clip)

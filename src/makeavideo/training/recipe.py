@@ -147,7 +147,7 @@ class SuperResolutionRecipe(Strict):
         default=0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels"
     )
     noise: float = Field(default=0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
-    decoder: str | None = Field(default=None, description="sr-low-*: folder of D, with image_encoder: see cleaned")
+    decoder: str | None = Field(default=None, description="folder of D, with image_encoder: see cleaned")
     super_resolution_low: str | None = Field(default=None, description="sr-high-image: folder of SR_l, see cleaned")
     cleaned: float = Field(
         default=0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named"

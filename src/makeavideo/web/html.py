@@ -92,15 +92,18 @@ HEAD = """
     to.click();
     to.focus();
   });
+  const known = new WeakMap();  // video -> whether it is in sight
+  const play = (video) => { if (!calm.matches) video.play().catch(() => {}); };
   const seen = new IntersectionObserver(entries => entries.forEach(({target, isIntersecting}) => {
-    isIntersecting && !calm.matches ? target.play().catch(() => {}) : target.pause();
+    known.set(target, isIntersecting);
+    isIntersecting ? play(target) : target.pause();
   }));
-  const known = new WeakSet();
   setInterval(() => {
     document.querySelectorAll("video").forEach(video => {
-      if (known.has(video)) return;
-      known.add(video);
-      seen.observe(video);
+      if (!known.has(video)) {
+        known.set(video, false);
+        seen.observe(video);
+      } else if (known.get(video) && video.paused && !video.currentTime) play(video);  // it was moved before it began
     });
     document.querySelectorAll(".upload").forEach(box => {
       const name = box.querySelector("label")?.textContent.trim();

@@ -43,34 +43,43 @@ class CleanedByDecoder:
 
 @dataclass
 class EnlargedBySuperResolution:
-    """Frames shrunk, and enlarged again by SR_l: uint8 (frames, h, w, 3) -> one of the same shape."""
+    """Frames shrunk, and enlarged again by SR_l: uint8 (frames, h, w, 3) -> one of the same shape.
+
+    With `cleaned`, several more: enlarged from the small frames as D cleans them.
+    """
 
     network: Any
+    cleaned: CleanedByDecoder | None = None
 
     @torch.no_grad()
     def __call__(self, frames: np.ndarray, seed: int) -> list[np.ndarray]:
-        small = from_uint8(shrink(frames, self.network.config.factor)[None]).to(self.network.device)
-        return list(to_uint8(self.network(small)))
+        small = shrink(frames, self.network.config.factor)
+        kinds = [small, *(self.cleaned(small, seed) if self.cleaned else [])]
+        return list(to_uint8(self.network(from_uint8(np.stack(kinds)).to(self.network.device))))
 
 
 def network_before(recipe: Recipe, factor: int, device: torch.device) -> Clean | None:
-    """What makes small frames as D, or SR_l, would; None if the recipe names neither.
+    """What makes small frames as D does, or SR_l, or SR_l from D's; None if the recipe names neither.
 
     UserError: it makes frames of another size than this stage sees.
     """
     settings, small = recipe.super_resolution, Shape(*(side // factor for side in sides(recipe.data.size)))
-    if settings.decoder and settings.super_resolution_low:
-        raise UserError("super_resolution names a decoder and a super_resolution_low: keep one of them.")
-    if settings.super_resolution_low:
-        network = load_folder(SuperResolver, settings.super_resolution_low, "super_resolution_low").float()
-        if any(side % network.config.factor for side in small):
-            what = f"{small.written} pixels are no multiple of {network.config.factor}"
-            raise UserError(f"{what}: drop super_resolution_low.")
-        return EnlargedBySuperResolution(network.to(device, memory_format=torch.channels_last).eval())
-    if settings.decoder is None:
-        return None
+    if settings.super_resolution_low is None:
+        return decoder_before(recipe, small, device) if settings.decoder else None
+    network = load_folder(SuperResolver, settings.super_resolution_low, "super_resolution_low").float()
+    if any(side % network.config.factor for side in small):
+        what = f"{small.written} pixels are no multiple of {network.config.factor}"
+        raise UserError(f"{what}: drop super_resolution_low.")
+    smaller = Shape(*(side // network.config.factor for side in small))
+    cleaned = decoder_before(recipe, smaller, device) if settings.decoder else None
+    return EnlargedBySuperResolution(network.to(device, memory_format=torch.channels_last).eval(), cleaned)
+
+
+def decoder_before(recipe: Recipe, small: Shape, device: torch.device) -> CleanedByDecoder:
+    """D of the recipe, which has to make frames of `small` pixels."""
     from transformers import CLIPVisionModelWithProjection
 
+    settings = recipe.super_resolution
     decoder = load_folder(VideoUNet, settings.decoder, "decoder").float()
     tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").float()
     made = shapes_from({"decoder": decoder.config}, 1).base
