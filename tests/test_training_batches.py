@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from makeavideo import UserError
 from makeavideo.data.split import load_split
-from makeavideo.training.batches import StepKeys, collate
+from makeavideo.training.batches import StepKeys, make_loader
 from makeavideo.training.datasets import captioned_images, unlabelled_clips
 from tiny_training import recipe_of, settings
 
@@ -51,12 +50,42 @@ def test_a_worker_process_gives_the_same_batches(training_data, tmp_path, video)
     batches = []
     for workers in (0, 1):
         dataset = make(recipe.data)
-        keys = StepKeys(recipe, len(dataset), 0, 0, 1)
-        loader = DataLoader(dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers, timeout=60 * workers)
-        batches.append(list(loader))
+        batches.append(list(make_loader(dataset, StepKeys(recipe, len(dataset), 0, 0, 1), workers)))
     assert len(batches[0]) == 3
     for alone, worker in zip(*batches, strict=True):
         assert torch.equal(alone["pixels"], worker["pixels"]) and alone["key"] == worker["key"]
+
+
+class Told(StepKeys):
+    """Counts the batches that the loader has asked for."""
+
+    asked = 0
+
+    def __iter__(self):
+        for keys in super().__iter__():
+            self.asked += 1
+            yield keys
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_so_many_batches_are_ready(training_data, tmp_path, prefetch):
+    values = settings(tmp_path, training_data, "sr-low-image")
+    values["data"] |= {"num_workers": 2, "prefetch": prefetch}
+    recipe = recipe_of(values, steps=20)
+    keys = Told(recipe, 4, 0, 0, 1)
+    batches = iter(make_loader(captioned_images(recipe.data), keys, recipe.data.num_workers, recipe.data.prefetch))
+    assert keys.asked == 2 * prefetch
+    next(batches)
+    assert keys.asked == 2 * prefetch + 1
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_the_processes_share_the_memory_for_frames(training_data, tmp_path, workers):
+    for name, make in (("sr-low-image", captioned_images), ("sr-low-video", unlabelled_clips)):
+        values = settings(tmp_path, training_data, name)
+        values["data"] |= {"num_workers": workers, "cache_gb": 1}
+        limit = make(recipe_of(values).data).cache.limit
+        assert limit * (1 + workers) == 2**30
 
 
 def test_datasets_can_be_sent_to_other_processes(training_data, tmp_path):

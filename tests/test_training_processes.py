@@ -20,21 +20,21 @@ from makeavideo.training.stages import clip as clip_stage
 from tiny_training import everything_of_the_decoder, recipe_of, same, settings
 
 CPU = torch.device("cpu")
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 ALONE = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 TESTS = Path(__file__).parent
 PROGRAM = """
-import json, os, sys
+import json, os, shutil, sys
 import torch, torch.distributed as dist
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_training_processes import contrastive
 from tiny_training import Said, recipe_of
+from makeavideo.training.__main__ import main
 from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.processes import begin_processes, place
+from makeavideo.training.stages import decoder
 from makeavideo.training.trainer import train
 from makeavideo.training.train_plan import forget
-import shutil
 
 class Losses(Said):
     def __init__(self):
@@ -43,12 +43,11 @@ class Losses(Said):
     def log(self, step, loss, rate):
         self.losses.append(loss)
 
-work = json.loads(Path(sys.argv[1]).read_text())
+folder = Path(sys.argv[1])
+work = json.loads((folder / "work.json").read_text())
+decoder.SHEET_STEPS = 3
 begin_processes(3)
 rank, world = place()
-own = Path(work["folder"]) / f"machine-{{rank}}"
-own.mkdir()
-os.chdir(own)
 loss, gradients = contrastive(work["clip"], rank, world)
 for one in (loss, *gradients):
     dist.all_reduce(one)
@@ -61,8 +60,10 @@ for name, recipe in work["runs"].items():
 if rank == 0:
     shutil.rmtree(checkpoints(Path("divided"))[-1])
 train(recipe_of(work["runs"]["divided"]), resume=True, watch=Losses())
-told["disk"] = sorted(str(path) for path in own.glob("*"))
-Path(work["folder"], f"told-{{rank}}.json").write_text(json.dumps(told))
+forget()
+told["disk"] = sorted(path.name for path in Path.cwd().glob("*"))
+(folder / f"told-{{rank}}.json").write_text(json.dumps(told))
+main([str(folder / "recipe.yaml")])
 """
 
 
@@ -83,21 +84,39 @@ def contrastive(values: dict, rank: int, world: int) -> tuple[torch.Tensor, list
 
 @pytest.fixture(scope="module")
 def two(training_data, tmp_path_factory):
-    """(folder, what each process told, the work) of one launch that does all of it."""
+    """(folder, what each process told, the work) of two launches, as of two machines; the folder holds what each of
+    them has on its disk."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "data").mkdir()
     values = everything_of_the_decoder(folder / "data")
     adam = {"learning_rate": 2e-3, "warmup_steps": 0, "ema_decay": 0.5}
-    values |= {"optim": adam, "log_every": 1, "sample_every": 2, "checkpoint_steps": 2, "trackers": []}
-    values["data"] |= {"held_out": []}
+    values |= {"optim": adam, "log_every": 1, "trackers": []}
+    values |= {"steps": 3, "sample_every": 2, "checkpoint_steps": 2, "batch_size": 2}
     runs = {name: {**values, "output": name, "shard": name == "divided"} for name in ("copied", "divided")}
-    work = {"folder": str(folder), "runs": runs, "clip": settings(folder, training_data, "clip")}
+    work = {"runs": runs, "clip": settings(folder, training_data, "clip")}
     (folder / "work.json").write_text(json.dumps(work))
     (folder / "program.py").write_text(PROGRAM.format(tests=str(TESTS)))
-    launch = [*LAUNCH, str(folder / "program.py"), str(folder / "work.json")]
-    done = subprocess.run(launch, timeout=300, env=ALONE, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    own = settings(folder, training_data, "sr-low-image") | {"steps": 1, "batch_size": 2, "output": "run"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(own | {"shared_disk": False}))
+    started = [launched(folder, rank, port) for port in [free_port()] for rank in range(2)]
+    said = [process.communicate(timeout=400)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said[0][-3000:] + said[1][-3000:]
     return folder, [json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(2)], work
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def launched(folder: Path, rank: int, port: int) -> subprocess.Popen:
+    call = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank)]
+    call += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
+    disk = folder / f"machine-{rank}"
+    disk.mkdir()
+    call += [str(folder / "program.py"), str(folder)]
+    return subprocess.Popen(call, cwd=disk, env=ALONE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
@@ -110,72 +129,47 @@ def test_negatives_are_those_of_all_processes(two, monkeypatch):
     assert sum(float(gradient.abs().sum()) > 0 for gradient in gradients) > 5
 
 
+def near(one, other) -> bool:
+    return torch.allclose(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_a_divided_network_learns_as_a_copied_one(two):
     """FSDP2: the loss of every step, samples in between; checkpoint, export and sheets are whole."""
     folder, told, _ = two
-    assert len(told[0]["copied"]) == 4 and told[0]["copied"] != [told[0]["copied"][0]] * 4
-    assert torch.allclose(*(torch.tensor(told[0][name]) for name in ("copied", "divided")), atol=1e-4)
-    parts = [read_parts(checkpoints(folder / "machine-0" / name)[-1]) for name in ("copied", "divided")]
-    weights, others = (part["model"] for part in parts)
-    assert weights.keys() == others.keys()
-    assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
+    assert len(set(told[0]["copied"])) == 3 and told[0] == told[1] | {"disk": told[0]["disk"]}
+    assert near(told[0]["copied"], told[0]["divided"]), told[0]
+    copied, divided = (newest(folder / "machine-0" / name) for name in ("copied", "divided"))
+    assert copied["model"].keys() == divided["model"].keys()
+    assert all(near(weight, divided["model"][name]) for name, weight in copied["model"].items())
     for part in ("average", "optimizer"):
-        assert parts[0][part].keys() == parts[1][part].keys()
-    means = [part["average"]["shadow_params"] for part in parts]
-    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(*means, strict=True))
+        assert copied[part].keys() == divided[part].keys()
+    means = [part["average"]["shadow_params"] for part in (copied, divided)]
+    assert all(near(one, other) for one, other in zip(*means, strict=True))
     for name in ("copied", "divided"):
         run = folder / "machine-0" / name
         assert (run / "final" / "decoder" / "config.json").is_file()
-        assert [sheet.name for sheet in sorted((run / "samples").glob("*.png"))] == [
-            "step-00000002.png",
-            "step-00000004.png",
-        ]
+        assert {sheet.stem for sheet in (run / "samples").glob("*.png")} == {"step-00000002", "step-00000003"}
+
+
+def newest(run: Path) -> dict:
+    return read_parts(checkpoints(run)[-1])
 
 
 @pytest.mark.slow
 def test_only_the_first_process_has_the_checkpoints(two):
     """The second one saw no file of them, and went on from what the first one read."""
     folder, told, _ = two
-    assert not any("divided" in name or "copied" in name for name in told[1]["disk"])
-    again = read_parts(checkpoints(folder / "machine-0" / "divided")[-1])
-    assert checkpoints(folder / "machine-0" / "divided")[-1].name == "step-00000004"
-    parts = read_parts(checkpoints(folder / "machine-0" / "copied")[-1])
-    assert all(torch.allclose(again["model"][name], parts["model"][name], atol=1e-4) for name in parts["model"])
+    assert told[0]["disk"] == ["copied", "divided"] and told[1]["disk"] == []
+    assert checkpoints(folder / "machine-0" / "divided")[-1].name == "step-00000003"
 
 
 @pytest.mark.slow
-def test_machines_with_disks_of_their_own(training_data, tmp_path):
-    """Two launches of accelerate, a machine each, as docs/scale.md types them; both hold all that a run keeps."""
-    values = settings(tmp_path, training_data, "sr-low-image") | {"steps": 2, "batch_size": 2, "output": "run"}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values | {"shared_disk": False}))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_machines",
-        "2",
-        "--num_processes",
-        "2",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-    launch += ["--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
-    started = []
-    for rank in range(2):
-        (tmp_path / f"machine-{rank}").mkdir()
-        call = [*launch, "--machine_rank", str(rank), "-m", "makeavideo.training", str(tmp_path / "recipe.yaml")]
-        started.append(
-            subprocess.Popen(call, cwd=tmp_path / f"machine-{rank}", env=ALONE, stderr=subprocess.PIPE, text=True)
-        )
-    told = [process.communicate(timeout=200)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0], told[0][-2000:] + told[1][-2000:]
-    runs = [tmp_path / f"machine-{rank}" / "run" for rank in range(2)]
+def test_machines_with_disks_of_their_own(two):
+    """Both hold all that a run keeps."""
+    runs = [two[0] / f"machine-{rank}" / "run" for rank in range(2)]
     assert all((run / "final" / "super_resolution_low" / "config.json").is_file() for run in runs)
-    assert same(*(read_parts(checkpoints(run)[-1]) for run in runs))
+    assert same(*map(newest, runs))
 
 
 def test_each_process_makes_as_many_rows():

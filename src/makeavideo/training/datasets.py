@@ -28,7 +28,7 @@ def captioned_images(data: DataRecipe, captions: bool = True) -> CaptionedImages
         background=data.background,
         crop=data.crop,
         include=None if data.split is None else NotIn(load_split(data.split).held_out_all),
-        cache_bytes=int(data.cache_gb * 2**30),
+        cache_bytes=cache_bytes(data),
         need_captions=captions,
         shards=shard_cache(data),
     )
@@ -45,9 +45,14 @@ def unlabelled_clips(data: DataRecipe) -> UnlabelledClips:
         background=data.background,
         crop=data.crop,
         include=None if data.split is None else NotIn(load_split(data.split).no_motion),
-        cache_bytes=int(data.cache_gb * 2**30),
+        cache_bytes=cache_bytes(data),
         shards=shard_cache(data),
     )
+
+
+def cache_bytes(data: DataRecipe) -> int:
+    """Of each process that reads, for its decoded frames: every worker fills a cache of its own, and this one too."""
+    return int(data.cache_gb * 2**30) // (data.num_workers + 1)
 
 
 def shard_cache(data: DataRecipe) -> ShardCache | None:

@@ -87,7 +87,9 @@ class DataRecipe(Strict):
     every_fifth: float = Field(
         default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )
-    cache_gb: float = Field(default=4.0, ge=0, description="memory for decoded frames, of a process and its workers")
+    cache_gb: float = Field(
+        default=4.0, ge=0, description="memory for decoded frames, of a process and its workers together"
+    )
     embeddings: str | None = Field(
         default=None, description="prior: folder that data embed has made of the index; none: embedded at the start"
     )

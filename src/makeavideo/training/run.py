@@ -176,7 +176,8 @@ class Run:
         rank, world = accelerator.process_index, accelerator.num_processes
         orders = getattr(self.stage.dataset, "order", None)
         keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world, orders)
-        return enumerate(make_loader(self.stage.dataset, keys, self.recipe.data.num_workers), first)
+        data = self.recipe.data
+        return enumerate(make_loader(self.stage.dataset, keys, data.num_workers, data.prefetch), first)
 
     def learn(self, micro_step: int, batch: dict) -> bool:
         """One batch forwards and backwards; whether the weights have moved: a step is done."""

@@ -24,7 +24,9 @@ def shard(network: nn.Module, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (place()[1],))
     for block in outermost_blocks(network):
         fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    # else torch keeps the outermost weights whole after a call: those of a call without gradients, for the samples of
+    # the averaged weights, would be the next step's
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
 def outermost_blocks(module: nn.Module) -> list[nn.Module]:
