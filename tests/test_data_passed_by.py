@@ -182,3 +182,55 @@ def test_names_that_no_terminal_can_print_do_not_end_a_run(tmp_path):
     assert report.text() == "Skipped 1 file: bär\\n\\udcff.png (empty file)."
     report.write(tmp_path / "skipped.txt")
     assert len((tmp_path / "skipped.txt").read_text("utf-8").splitlines()) == 1
+
+
+def test_captions_in_other_encodings(tmp_path):
+    """What can be told is read, what cannot is named and not trained on as letters that nobody wrote."""
+    said = {
+        "utf32.txt": "ein grüner Kürbis".encode("utf-32"),
+        "little.txt": "une fusée décolle".encode("utf-16-le"),
+        "big.txt": "une fusée décolle".encode("utf-16-be"),
+        "mark.json": b"\xef\xbb\xbf" + '{"caption": "ein grüner Kürbis"}'.encode(),
+        "japanese.txt": "赤いロケット".encode("shift-jis"),
+        "binary.txt": bytes(range(256)),
+        "other.json": b'{"width": 512, "height": 512}',
+    }
+    for name, data in said.items():
+        (tmp_path / name).write_bytes(data)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name.partition('.')[0]}.png")
+    images = CaptionedImages(tmp_path, 8)
+    words = {images.items[place].stem: images.captions(place) for place in range(len(images))}
+    assert words["utf32"] == words["mark"] == ["ein grüner Kürbis"]
+    assert words["little"] == words["big"] == ["une fusée décolle"]
+    assert not words["japanese"] and not words["binary"] and not words["other"]
+    told = {path.rpartition("/")[2]: reason for place in range(len(images)) for path, reason in images.remarks(place)}
+    assert "its encoding is not known: save it as UTF-8" in told["japanese.txt"] and "no text" in told["binary.txt"]
+    assert told["utf32.txt"] == "a caption in UTF-32, read as that" and "UTF-16" in told["big.txt"]
+    assert told["other.json"].startswith("a .json that has none of captions, caption") and len(told) == 6
+
+
+def test_linked_and_hidden_folders(tmp_path):
+    """Links are followed, once and never round in circles; what is hidden is named."""
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "set" / ".hidden").mkdir(parents=True)
+    picture(tmp_path / "disk" / "deep" / "a.png")
+    picture(tmp_path / "set" / "b.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "set" / ".c.png")
+    (tmp_path / "set" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "up").symlink_to(tmp_path / "set")
+    items, told = list_items(tmp_path / "set", PICTURES)
+    assert [item.key for item in items] == ["b", "linked/deep/a"]
+    reasons = {path.rpartition("/")[2]: reason for path, reason in told}
+    assert reasons.pop("up") == "a link to a folder that is there already"
+    assert reasons == dict.fromkeys((".hidden", ".c.png"), "hidden: its name begins with a dot")
+
+
+def test_a_shard_with_links_says_so(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.link(tmp_path / "a.png", tmp_path / "b.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:  # the second name of a file becomes a link in it
+        tar.add(tmp_path / "a.png", arcname="a.png")
+        tar.add(tmp_path / "b.png", arcname="b.png")
+    items, told = list_items(tmp_path / "a.tar", PICTURES)
+    assert len(items) == 1 and told == [(str(tmp_path / "a.tar"), "a shard with links, which are not followed")]

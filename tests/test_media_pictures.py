@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from makeavideo import UserError
 from makeavideo.media.inputs import open_video, read_picture, sample_frames
+from makeavideo.media.reader import read_video
 from makeavideo.media.writer import write_video
 from media_files import cut, grey_frames, indices, refused, write_av
 
@@ -131,6 +133,55 @@ def test_a_colour_profile_is_used(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "a.png")[0, 0].argmax() == 2
     image.save(tmp_path / "b.png", icc_profile=b"not a profile" * 20)
     assert read_picture(tmp_path / "b.png")[0, 0].tolist() == [255, 0, 0]
+
+
+def profile_of(gamma: float, space: bytes = b"RGB ", name: bytes = b"not sRGB") -> bytes:
+    """An ICC profile with this gamma, and sRGB's colours where it has any."""
+    number = lambda value: struct.pack(">i", round(value * 65536))  # noqa: E731
+    xyz = lambda *values: b"XYZ \0\0\0\0" + b"".join(map(number, values))  # noqa: E731
+    curve = b"curv" + bytes(4) + struct.pack(">IHH", 1, round(gamma * 256), 0)
+    said = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(79)
+    parts = {b"desc": said, b"wtpt": xyz(0.9642, 1, 0.8249)}
+    if space == b"RGB ":
+        parts |= {b"rXYZ": xyz(0.4361, 0.2225, 0.0139), b"gXYZ": xyz(0.3851, 0.7169, 0.0971)}
+        parts |= {b"bXYZ": xyz(0.1431, 0.0606, 0.7141), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
+    else:
+        parts[b"kTRC"] = curve
+    table, body, start = b"", b"", 132 + 12 * len(parts)
+    for key, part in parts.items():
+        table += key + struct.pack(">II", start + len(body), len(part))
+        body += part + bytes(-len(part) % 4)
+    head = struct.pack(">I", start + len(body)) + b"lcms\2\x40\0\0mntr" + space + b"XYZ " + bytes(12) + b"acsp"
+    head = (head + bytes(28) + b"".join(map(number, (0.9642, 1, 0.8249)))).ljust(128, b"\0")
+    return head + struct.pack(">I", len(parts)) + table + body
+
+
+LIGHT = round(255 * 0.2140)  # of level 128 in sRGB: what a profile of gamma 1 has there
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
+def test_profiles_of_all_kinds_of_pictures(tmp_path: Path, mode: str) -> None:
+    """They were used for RGB and CMYK only, and not where their names hold sRGB somewhere."""
+    image = Image.new("L", (8, 8), LIGHT).convert(mode)
+    grey = mode in ("L", "LA")
+    if mode.endswith("A"):
+        image.putalpha(Image.new("L", (8, 8), 128))
+    image.save(tmp_path / "a.png", icc_profile=profile_of(1.0, b"GRAY" if grey else b"RGB "))
+    expected = (128 * 128 + 127 * 255) / 255 if mode.endswith("A") else 128
+    assert np.abs(read_picture(tmp_path / "a.png").astype(int) - expected).max() <= 2
+    assert np.abs(read_video(tmp_path / "a.png").frames[0].astype(int) - expected).max() <= 2
+    image.save(tmp_path / "b.png", icc_profile=profile_of(1.0, b"GRAY" if grey else b"RGB ", b"sRGB"))
+    assert read_picture(tmp_path / "b.png")[0, 0, 0] != read_picture(tmp_path / "a.png")[0, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+def test_a_gamma_of_its_own(tmp_path: Path, mode: str) -> None:
+    """As browsers show a png with the chunk gAMA; one that is nearly the usual is the usual."""
+    for gamma, expected in ((1.0, 128), (0.45455, 56), (0.46, 56), (0.0, 56)):
+        chunks = PngInfo()
+        chunks.add(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+        Image.new("L", (8, 8), 56).convert(mode).save(tmp_path / "a.png", pnginfo=chunks)
+        assert np.abs(read_picture(tmp_path / "a.png").astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])

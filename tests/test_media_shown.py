@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from makeavideo.data.clips import UnlabelledClips
-from makeavideo.media.inputs import open_video
+from makeavideo.media.inputs import open_video, shape_of_video
 from makeavideo.media.reader import read_video
 from makeavideo.media.shown import as_shown
 
@@ -74,7 +74,7 @@ def test_pixels_that_are_not_square(tmp_path, pixel_shape, width):
     stored = disc(width * 2, 96, 60 / float(pixel_shape), 60)
     path = write(tmp_path / "clip.mp4", [stored] * 4, pixel_shape=pixel_shape)
     (frame, *_) = read_video(path).frames
-    assert frame.shape == (96, round(2 * width * pixel_shape), 3)
+    assert frame.shape == (96, round(2 * width * pixel_shape), 3) and shape_of_video(path) == frame.shape[:2]
     assert all(abs(side - 60) <= 2 for side in extent(frame))
     small = next(iter(open_video(path, 64)))
     trained = UnlabelledClips(path, 64, num_frames=2, fps=12.0)[(0, 1)]["pixels"][0].permute(1, 2, 0).numpy()

@@ -161,6 +161,9 @@ def test_weights_that_are_not_the_networks_are_named(model, name):
     assert "other.weight" in refused(model, file)
     save_file({**whole, first: torch.ones(3, 5, 7)}, file, {"format": "pt"})
     assert first in refused(model, file)
+    for kind in (torch.int32, torch.bool):
+        save_file({**whole, first: whole[first].to(kind)}, file, {"format": "pt"})
+        assert first in refused(model, file)
     for number in (float("nan"), float("inf")):
         wrong = whole[first].clone()
         wrong.view(-1)[-1] = number

@@ -27,6 +27,8 @@ def known_to_diffusers(monkeypatch):
     save = MakeAVideoPipeline.save_pretrained
     safe = lambda self, *args, **options: save(self, *args, **{**options, "safe_serialization": True})  # noqa: E731
     monkeypatch.setattr(MakeAVideoPipeline, "save_pretrained", safe)
+    # what it calls unet and num_images_per_prompt has other names here: without them it would return at once
+    monkeypatch.setattr(MakeAVideoPipeline, "unet", property(lambda pipe: pipe.decoder), raising=False)
 
 
 class TestMakeAVideoPipeline(PipelineTesterMixin, unittest.TestCase):
@@ -45,6 +47,7 @@ class TestMakeAVideoPipeline(PipelineTesterMixin, unittest.TestCase):
             "callback_on_step_end_tensor_inputs",
         ]
     )
+    test_layerwise_casting = test_group_offloading = True
     frames = 3
     embeds = False
 
@@ -53,7 +56,7 @@ class TestMakeAVideoPipeline(PipelineTesterMixin, unittest.TestCase):
         self.folder = tmp_path
 
     def get_dummy_components(self):
-        return tiny_contract_components(self.folder)
+        return {**tiny_contract_components(self.folder), "codec": None}
 
     def get_dummy_inputs(self, device, seed=0):
         what = {"prompt": "a red rocket taking off"}
@@ -65,6 +68,14 @@ class TestMakeAVideoPipeline(PipelineTesterMixin, unittest.TestCase):
     def test_save_load_optional_components(self):
         self.embeds = True  # the text encoder is optional, and then there is nothing to read a prompt with
         super().test_save_load_optional_components()
+
+    def test_num_images_per_prompt(self):
+        pipe = self.pipeline_class(**self.get_dummy_components())
+        for prompts in (1, 2):
+            for each in (1, 2):
+                inputs = self.get_dummy_inputs("cpu")
+                made = pipe(**{**inputs, "prompt": prompts * [inputs["prompt"]]}, num_videos_per_prompt=each)[0]
+                assert len(made) == prompts * each
 
     def test_callback_cfg(self):
         self.frames = 1  # so that D_t has one stage, whose steps the test counts

@@ -229,5 +229,21 @@ def test_parts_that_are_not_there(tmp_path):
     assert make(pipe, None, image_embeds=torch.randn(1, 8)).shape == (1, 3, 3, 16, 16)
 
 
+def test_all_parts_left_out_that_may_be(tmp_path):
+    """What is left makes D_t's frames from an image embedding, and is saved and loaded so."""
+    parts = tiny_contract_components(tmp_path)
+    left = {name: part for name, part in parts.items() if name not in MakeAVideoPipeline._optional_components}
+    given = dict.fromkeys(("tokenizer", "text_encoder", "text_projection", "image_encoder"))
+    pipe = loaded({**given, **left})
+    pipe.save_pretrained(tmp_path / "least")
+    y_e = torch.randn(1, 8)
+    made = make(pipe, None, image_embeds=y_e)
+    again = loaded(MakeAVideoPipeline.from_pretrained(tmp_path / "least").components)
+    assert made.shape == (1, 3, 3, 16, 16) and (made - make(again, None, image_embeds=y_e)).abs().max() < 1e-5
+    for what, message in ((None, "no part that takes a prompt"), ("a red rocket", "no text encoder")):
+        with pytest.raises(UserError, match=message):
+            make(pipe, what, **({"prompt_embeds": torch.zeros(1, 16)} if what is None else {}))
+
+
 def test_make_scheduler_is_one_that_works():
     assert make_scheduler().config.use_flow_sigmas

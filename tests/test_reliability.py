@@ -1,6 +1,7 @@
 """What the soak found, or would have: each fault with what must be instead."""
 
 import sqlite3
+import subprocess
 import sys
 import types
 
@@ -11,6 +12,7 @@ from diffusers import DiffusionPipeline
 from fastapi import FastAPI
 from safetensors.torch import load_file, save_file
 
+from conftest import interruptible
 from makeavideo import UserError
 from makeavideo.cli import main as command
 from makeavideo.pipeline import MakeAVideoPipeline
@@ -107,3 +109,16 @@ def test_an_upload_that_a_killed_studio_left_half_goes(uploads, tmp_path, monkey
     (tmp_path / "a.png").write_bytes(b"whole")
     uploads.keep(tmp_path / "a.png", "a.png")
     assert not left.exists() and len([file for file in uploads.folder.iterdir() if file.is_file()]) == 1
+
+
+def test_ctrl_c_at_the_very_end_is_no_silent_death():
+    """Once Python had put its handlers away, a signal ended a command without a word."""
+    code = (
+        "import atexit, signal, sys\n"
+        "atexit.register(lambda: print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN))\n"
+        "from makeavideo.cli.main import main\n"
+        "sys.argv = ['make-a-video', '--help']\n"
+        "main()"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=interruptible)
+    assert made.returncode == 0 and made.stdout.endswith("True\n")

@@ -16,6 +16,7 @@ from makeavideo import UserError
 from makeavideo.training import trainer
 from makeavideo.training.checkpoints import checkpoints, read_parts
 from makeavideo.training.recipe import load_recipe
+from makeavideo.training.stages.texts import TextCache
 from makeavideo.training.trainer import train
 from tiny_training import SUPER_RESOLUTION, recipe_of, same, settings
 
@@ -179,3 +180,13 @@ def test_two_processes(training_data, tmp_path):
     subprocess.run([*launch, str(script), str(path)], check=True, timeout=300, env=environment)
     assert same(read_parts(folder), unbroken)
     assert folder.with_name(f"damaged-{folder.name}").is_dir()
+
+
+def test_what_a_text_becomes_depends_on_no_other(training_data):
+    """A run that goes on knows no text yet, and embedded those of a batch in other company: it ended up elsewhere."""
+    texts = ["a red cat", "the blue rocket that is taking off in the video", "cat", "red rocket taking off", "a a a"]
+    together, later = (TextCache(str(training_data / "text"), torch.device("cpu")) for _ in range(2))
+    with torch.no_grad():
+        whole = together(texts)
+        later(texts[2:])
+        assert torch.equal(later(texts), whole) and torch.equal(together([texts[3]])[0], whole[3])

@@ -34,10 +34,17 @@ class Meaning(SteppedPipeline):
 
     @property
     def text_shape(self) -> tuple[int, ...]:
-        """Of what a prompt becomes: (text_embed_dim,), or (1 + tokens, d) where P sees the words (`prior`)."""
+        """Of what a prompt becomes: (text_embed_dim,), or (1 + tokens, d) where P sees the words (`prior`).
+
+        Raises:
+            UserError: no part of the model takes one.
+        """
         if is_unclip(self.prior_scheduler):
             return 1 + self.prior.config.num_embeddings, self.prior.config.embedding_dim
-        return ((self.wordings or self.text_projection).config.text_embed_dim,)
+        reader = self.wordings or self.text_projection
+        if reader is None:
+            raise UserError("This model has no part that takes a prompt or its embedding: give image_embeds.")
+        return (reader.config.text_embed_dim,)
 
     def embed_prompts(self, prompts: list[str], generator: Generators) -> Tensor:
         """Image embeddings (b, d) for the prompts: C_x and P; as long as `embed_pictures`' are."""

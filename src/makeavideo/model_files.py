@@ -313,6 +313,17 @@ def tensors_of(folder: Path) -> Tensors:
 
 def header_of(file: Path) -> Tensors:
     """Names and shapes of the tensors of a safetensors file, which is as long as its header says. Raises UserError."""
+    return {name: tuple(entry["shape"]) for name, entry in entries_of(file).items()}
+
+
+def whole_numbers(folder: Path) -> set[str]:
+    """Names of the tensors of a component that hold whole numbers, or yes and no. Raises UserError."""
+    entries = [item for file in sorted(folder.glob("*.safetensors")) for item in entries_of(file).items()]
+    return {name for name, entry in entries if "F" not in entry["dtype"]}
+
+
+def entries_of(file: Path) -> dict[str, Any]:
+    """What the header of a safetensors file says of its tensors. Raises UserError."""
     with opened(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)
@@ -329,7 +340,7 @@ def header_of(file: Path) -> Tensors:
         damaged(file, "its tensors do not fill it: it is cut off, or has bytes too many")
     if not entries:
         damaged(file, "it holds no tensors")
-    return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    return entries
 
 
 def place_of(file: Path, name: str, entry: Any) -> tuple[int, int]:

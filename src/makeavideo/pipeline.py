@@ -303,8 +303,9 @@ class MakeAVideoPipeline(Assembly):
             repeats: videos of each text.
             one_video: the texts are those of a story.
         """
-        check_vectors("prompt_embeds", texts, *self.text_shape)
-        check_vectors("negative_prompt_embeds", negative_texts, *self.text_shape)
+        for name, vectors in (("prompt_embeds", texts), ("negative_prompt_embeds", negative_texts)):
+            if vectors is not None:
+                check_vectors(name, vectors, *self.text_shape)
         check_vectors("image_embeds", y_e, self.prior.config.embedding_dim)
         if repeats < 1:
             raise UserError(f"num_videos_per_prompt {repeats} is not possible: choose 1 or more.")

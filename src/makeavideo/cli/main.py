@@ -4,6 +4,8 @@ Nothing heavy is imported before a command runs, so that `--help` and the shell'
 needs torch, PyAV or Gradio is imported inside the command.
 """
 
+import atexit
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -88,6 +90,8 @@ app.add_typer(votes.app, name="compare")
 
 def main() -> None:
     """Entry point: a `UserError` becomes one line and exit code 2; Ctrl-C is never silent."""
+    # from then on Python has no handler any more, and all that is left is freeing memory
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         app(prog_name="make-a-video")  # for `python -m` too: the shell's completion knows it by this name
     except UserError as error:

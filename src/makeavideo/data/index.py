@@ -18,12 +18,47 @@ from .window import Window
 if TYPE_CHECKING:
     from .wordings import Wordings
 
-PICTURES = {"jpg", "jpeg", "png", "webp", "avif", "bmp", "tif", "tiff"}
+PICTURES = {
+    "jpg",
+    "jpeg",
+    "jpe",
+    "jfif",
+    "png",
+    "webp",
+    "avif",
+    "bmp",
+    "dib",
+    "tif",
+    "tiff",
+    "jp2",
+    "ppm",
+    "pgm",
+    "tga",
+}
 PILLOW_CLIPS = {"gif", "webp", "apng", "avif"}
-AV_CLIPS = {"mp4", "m4v", "mov", "webm", "mkv", "avi", "ts", "mts", "m2ts", "wmv", "3gp", "mpg", "mpeg", "flv", "ogv"}
+AV_CLIPS = {
+    "mp4",
+    "m4v",
+    "mov",
+    "qt",
+    "webm",
+    "mkv",
+    "avi",
+    "ts",
+    "mts",
+    "m2ts",
+    "wmv",
+    "asf",
+    "3gp",
+    "3g2",
+    "flv",
+    "f4v",
+}
+AV_CLIPS |= {"mpg", "mpeg", "m1v", "m2v", "vob", "ogv", "ogm", "ivf", "nut", "y4m"}
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
 HEIC = {"heic", "heif", "hif"}
+HIDDEN = "hidden: its name begins with a dot"
 SHORT = 16 * 2**20
 """Bytes of a shard's member that is read whole: one read is faster than several."""
 SAME_STEM = "a name that its folder has with another ending too"
@@ -137,7 +172,7 @@ def list_items(
     for path in roots:
         if not path.exists():
             raise UserError(f"The data folder {path} does not exist; give an existing folder or tar shard.")
-        for file in _walk(path) if path.is_dir() else [path]:
+        for file in _walk(path, skipped) if path.is_dir() else [path]:
             if not file.is_file():  # opening a pipe or a device could block for ever
                 skipped.append((str(file), "a link to nothing" if file.is_symlink() else "not a regular file"))
             elif file.suffix.lower() == ".tar":
@@ -229,8 +264,20 @@ def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str
     return told
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+def _walk(folder: Path, told: list[tuple[str, str]]) -> Iterator[Path]:
+    """The files below a folder in order, also where a link leads; `told` is given (path, reason) of what is not."""
+    been: set[str] = set()
+    unopened = lambda error: told.append((str(error.filename), "a folder that cannot be opened"))  # noqa: E731
+    for parent, folders, names in os.walk(folder, onerror=unopened, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in been:  # or a link to what is above would be followed without end
+            told.append((parent, "a link to a folder that is there already"))
+            folders.clear()
+            continue
+        been.add(real)
+        usable = PICTURES | CLIPS | CAPTIONS | {"tar"}
+        hidden = [*folders, *(name for name in names if name.rpartition(".")[2].lower() in usable)]
+        told += [(os.path.join(parent, name), HIDDEN) for name in sorted(hidden) if name.startswith(".")]
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in samples_among(names, folders):
             yield Path(parent, name)
@@ -275,6 +322,8 @@ def index_tar(
             try:
                 for info in tar:
                     folder, _, name = info.name.rpartition("/")
+                    if info.islnk() or info.issym():
+                        problem = "a shard with links, which are not followed"
                     if not info.isreg() or name.startswith("."):
                         continue
                     if info.offset_data + info.size > size:

@@ -15,7 +15,9 @@ from .index import Source
 NAMED, KEYWORD = 0.4, 0.4
 """Shares of captions that are a label, phrase or name, and one keyword; the others are pairs."""
 IN_UTF16 = "a caption in UTF-16, read as that"
+IN_UTF32 = "a caption in UTF-32, read as that"
 IN_CP1252 = "a caption that is not UTF-8, read as Windows-1252"
+KEYS = ("captions", "caption", "label", "phrase", "phrases", "names", "keywords")
 TEMPLATES = ("{}", "{}", "a picture of {}", "an image of {}", "a drawing of {}", "a video of {}", "an animation of {}")
 
 
@@ -50,13 +52,28 @@ def _texts(data: dict[str, Any], *keys: str) -> list[str]:
 
 
 def as_text(data: bytes) -> tuple[str, str | None]:
-    """The text of a caption's file, and how it was read where that is not UTF-8."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace"), IN_UTF16
+    """The text of a caption's file, and how it was read where that is not UTF-8.
+
+    Raises:
+        Unreadable: it is in none of these encodings.
+    """
     try:
+        if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+            return data.decode("utf-32"), IN_UTF32
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16", errors="replace"), IN_UTF16
+        if b"\0" in data:  # no text has such a letter, and every Latin one of UTF-16 has such a half
+            high, low = data[::2].count(0), data[1::2].count(0)
+            return data.decode("utf-16-be" if high > low else "utf-16-le"), IN_UTF16
         return data.decode("utf-8-sig"), None
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace"), IN_CP1252
+        pass
+    try:
+        if b"\0" in data:
+            raise Unreadable("it is no text")
+        return data.decode("cp1252"), IN_CP1252
+    except UnicodeDecodeError:
+        raise Unreadable("its encoding is not known: save it as UTF-8") from None
 
 
 def remarks(sources: Sequence[Source]) -> list[tuple[str, str]]:
@@ -70,7 +87,11 @@ def remarks(sources: Sequence[Source]) -> list[tuple[str, str]]:
             continue
         if source.extension == "json":
             try:
-                odd = odd if isinstance(json.loads(text), dict) else "captions that are no JSON object"
+                data = json.loads(text)
+                if not isinstance(data, dict):
+                    odd = "captions that are no JSON object"
+                elif not _texts(data, *KEYS) and all(one.extension == "json" for one in sources):
+                    odd = f"a .json that has none of {', '.join(KEYS)}"
             except (ValueError, RecursionError):
                 odd = "captions that are no JSON"
         told += [(str(source), odd)] if odd else []

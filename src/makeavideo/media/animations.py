@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from .clip import Clock, Colour, VideoInfo, parse_recipe
 from .patience import MAX_SECONDS, interrupt, within
-from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, open_image, to_rgb
+from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, as_seen, open_image, to_rgb, to_srgb
 
 # Of all frames: an animation can only be decoded from its start, and two kilobytes can hold a hundred large frames.
 MAX_ANIMATION_PIXELS = 2_000_000_000
@@ -65,7 +65,7 @@ class Animation:
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         elapsed = 0
         for image in self._steps():
-            yield np.asarray(to_rgb(image, background)), elapsed / 1000
+            yield np.asarray(to_rgb(to_srgb(image), background)), elapsed / 1000
             elapsed += self._delays[-1]
 
     def at(self, clock: Clock, wanted: Sequence[int], background: Colour) -> Iterator[np.ndarray]:
@@ -74,7 +74,7 @@ class Animation:
             if position == len(wanted):
                 return
             if wanted[position] == index:
-                frame = np.asarray(to_rgb(image, background))
+                frame = np.asarray(to_rgb(to_srgb(image), background))
                 while position < len(wanted) and wanted[position] == index:
                     yield frame
                     position += 1
@@ -138,7 +138,7 @@ class Folder:
     def _picture(self, index: int, background: Colour) -> np.ndarray:
         interrupt.get()()
         with open(self._pictures[index], "rb") as file, open_image(file) as image:
-            return np.asarray(to_rgb(image, background))
+            return np.asarray(as_seen(image, background))
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         for index in range(len(self)):

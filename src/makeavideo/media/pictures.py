@@ -35,6 +35,10 @@ SCALER = 0x4 | 0x2000 | 0x40000
 
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 
+COLOURED = ("RGB", "RGBA", "CMYK", "L", "LA", "P", "PA")
+"""Pillow's modes of eight bits, whose colours a profile can change."""
+USUAL_GAMMA = 1 / 2.2
+
 Fit = Literal["crop", "pad", "keep"]
 """How a picture gets a video's shape: its centre, or the whole of it on a background. Keep: the video gets its shape,
 which whoever makes the video settles (`settings.keep_shape`), so that nothing here is asked for it."""
@@ -133,16 +137,45 @@ def as_seen(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """A colour picture with a profile of its own (telephones: Display P3; print: CMYK) in the usual colours."""
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK") or "transparency" in image.info:
+    """A picture with a profile or a gamma of its own (telephones: Display P3; print: CMYK) in the usual colours."""
+    if (profile := image.info.get("icc_profile")) is None:
+        return with_usual_gamma(image)
+    if image.mode not in COLOURED:
         return image
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):  # a damaged profile: as if there were none
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "CMYK" or "sRGB" not in ImageCms.getProfileDescription(source):
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            return converted or image
+        if image.mode == "CMYK" or not ImageCms.getProfileDescription(source).strip().lower().startswith("srgb"):
+            colours, alpha = colours_of(image, "L" if source.profile.xcolor_space == "GRAY" else "RGB")
+            converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            assert converted is not None
+            if alpha is not None:
+                converted.putalpha(alpha)
+            return converted
     return image
+
+
+def with_usual_gamma(image: Image.Image) -> Image.Image:
+    """A png that says how its levels become light, and not by a profile; what is nearly the usual way stays."""
+    gamma = image.info.get("gamma", USUAL_GAMMA)
+    exponent = USUAL_GAMMA / gamma if gamma > 0 else 1.0
+    if "srgb" in image.info or abs(exponent - 1) < 0.05 or not 0.05 < exponent < 20 or image.mode not in COLOURED:
+        return image
+    levels = [round(255 * (level / 255) ** exponent) for level in range(256)]
+    colours, alpha = colours_of(image, "RGB")
+    converted = colours.point(levels * 3)
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted
+
+
+def colours_of(image: Image.Image, mode: Literal["L", "RGB"]) -> tuple[Image.Image, Image.Image | None]:
+    """A picture of a mode of `COLOURED` without transparency, CMYK as it is, and its transparency."""
+    if image.mode == "CMYK":
+        return image, None
+    if not image.has_transparency_data:
+        return image.convert(mode), None
+    whole = image.convert("RGBA")
+    return whole.convert("RGB").convert(mode), whole.getchannel("A")
 
 
 def to_shape(

@@ -24,13 +24,10 @@ class TextCache:
         self.most = limit // (4 * self.encoder.config.hidden_size)
 
     def __call__(self, texts: list[str]) -> Tensor:
-        new = sorted({text for text in texts if text not in self.known})
-        for start in range(0, len(new), 256):
-            part = new[start : start + 256]
-            # each in memory of its own: a view would keep those that were embedded with it
-            made = [row.clone() for row in embed_text(self.tokenizer, self.encoder, part)]
-            self.known.update(zip(part, made, strict=True))
-        for text in texts:
+        # one by one: rounding depends on what else is in a batch, and a run that goes on knows none of them yet
+        for text in dict.fromkeys(texts):
+            if text not in self.known:
+                self.known[text] = embed_text(self.tokenizer, self.encoder, [text])[0]
             self.known.move_to_end(text)
         together = torch.stack([self.known[text] for text in texts])
         while len(self.known) > self.most:
