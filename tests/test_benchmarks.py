@@ -44,6 +44,7 @@ RUNS = {
     "data_start": "{out}/set --shards 3 --samples 40 --scan 1 --batch 8 --step 100 --workers 2"
     " --json {out}/figures.json",
     "prior_start": "{out}/set --samples 3000 --dim 8 --json {out}/figures.json",
+    "paper_cost": "{root}/recipes/tiny/clip.yaml {root}/recipes/tiny/prior.yaml --gpus 8 --json {out}/figures.json",
     "space_time": "--width 32 --side 16 --repetitions 1 --json {out}/figures.json",
     "thesis": "{data} --model {model} --runs {out}/runs --steps 1 --concepts 2 --frames 4 --sampling-steps 1"
     " --repetitions 1 --set data.size=16 --set data.num_frames=4 --set data.stills_per_step=1 --set network='{random}'"
