@@ -205,8 +205,9 @@ def test_the_command_makes_videos_by_a_cascade(ucf101, networks, tmp_path, monke
 
 def test_generator_of_a_cascade(tiny_model):
     from makeavideo.cli.evaluate import generator_of
+    from makeavideo.orders import Additions
 
-    generate = generator_of(tiny_model, 3, None, 8.0, 2, 1.0)
+    generate = generator_of(tiny_model, 3, None, 8.0, 2, 1.0, Additions())
     videos = generate(["a cat", "a red rocket"], 5)
     assert videos.dtype == np.uint8 and videos.shape == (2, 3, 16, 16, 3)
     np.testing.assert_array_equal(videos, generate(["a cat", "a red rocket"], 5))
