@@ -40,7 +40,8 @@ def test_generate_watch_download_and_restore(browser, site, tmp_path):
         assert page.locator(".card b, .card img").count() == 0
         page.locator("#view video").scroll_into_view_if_needed()  # it plays where it is looked at
         page.wait_for_function(
-            "document.querySelector('#view video').loop && document.querySelector('#view video').currentTime > 0"
+            "document.querySelector('#view video').loop && document.querySelector('#view video').currentTime > 0",
+            polling=250,  # not with the frames that the browser draws, which may be none
         )
         files = {}
         for ending in ("mp4", "webm", "gif", "webp"):
