@@ -20,7 +20,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from .config_types import check_types
 from .errors import UserError, in_a_line
 from .lora import load_loras
-from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of, whole_numbers
+from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
 from .motion_module import load_motion_module
 from .quiet import quiet_libraries
 from .sampling import check_scheduler, is_unclip
@@ -325,16 +325,16 @@ def check_tensors(component: Any, folder: Path) -> None:
             network = made.from_config(read_json(folder / "config.json"))
         else:
             network = component(component.config_class.from_pretrained(folder, local_files_only=True))
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    wanted = network.state_dict()
     found = tensors_of(folder)
     if of_diffusers:
         compare(weights_of(folder), sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys()))
-    whole = whole_numbers(folder)
-    for name, tensor in sorted(network.state_dict().items()):
-        if tensor.is_floating_point() and name in whole:
+    both = sorted(wanted.keys() & found.keys())
+    for name in both:
+        if wanted[name].is_floating_point() and "F" not in found[name]["dtype"]:
             damaged(weights_of(folder), f"{name} holds whole numbers, which are no weights")
-    for name in sorted(wanted.keys() & found.keys()):
-        if wanted[name] != found[name]:
+    for name in both:
+        if tuple(wanted[name].shape) != tuple(found[name]["shape"]):
             damaged(weights_of(folder), f"its weights have another shape than its config.json says, {name} for one")
 
 

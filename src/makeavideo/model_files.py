@@ -56,8 +56,8 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 Index = dict[str, tuple[str, str] | None]
 """Component -> library and class, of model_index.json; None: there is none."""
-Tensors = dict[str, tuple[int, ...]]
-"""Name -> shape."""
+Tensors = dict[str, dict[str, Any]]
+"""Name -> what the file's header says of the tensor: shape, dtype, data_offsets."""
 
 
 def damaged(file: Path, fault: str, remedy: str = "download it again") -> NoReturn:
@@ -301,7 +301,7 @@ def parsed(file: Path, data: bytes) -> Any:
 
 
 def tensors_of(folder: Path) -> Tensors:
-    """Names and shapes of the tensors of all safetensors files in a component's folder. Raises UserError."""
+    """The tensors of all safetensors files in a component's folder. Raises UserError."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         damaged(folder, "its weights, a file .safetensors, are missing")
@@ -312,18 +312,7 @@ def tensors_of(folder: Path) -> Tensors:
 
 
 def header_of(file: Path) -> Tensors:
-    """Names and shapes of the tensors of a safetensors file, which is as long as its header says. Raises UserError."""
-    return {name: tuple(entry["shape"]) for name, entry in entries_of(file).items()}
-
-
-def whole_numbers(folder: Path) -> set[str]:
-    """Names of the tensors of a component that hold whole numbers, or yes and no. Raises UserError."""
-    entries = [item for file in sorted(folder.glob("*.safetensors")) for item in entries_of(file).items()]
-    return {name for name, entry in entries if "F" not in entry["dtype"]}
-
-
-def entries_of(file: Path) -> dict[str, Any]:
-    """What the header of a safetensors file says of its tensors. Raises UserError."""
+    """The tensors of a safetensors file, which is as long as its header says. Raises UserError."""
     with opened(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)

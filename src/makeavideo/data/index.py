@@ -267,7 +267,10 @@ def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str
 def _walk(folder: Path, told: list[tuple[str, str]]) -> Iterator[Path]:
     """The files below a folder in order, also where a link leads; `told` is given (path, reason) of what is not."""
     been: set[str] = set()
-    unopened = lambda error: told.append((str(error.filename), "a folder that cannot be opened"))  # noqa: E731
+
+    def unopened(error: OSError) -> None:
+        told.append((str(error.filename), "a folder that cannot be opened"))
+
     for parent, folders, names in os.walk(folder, onerror=unopened, followlinks=True):
         real = os.path.realpath(parent)
         if real in been:  # or a link to what is above would be followed without end

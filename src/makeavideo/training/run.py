@@ -75,8 +75,7 @@ class Run:
             project_config=ProjectConfiguration(project_dir=str(self.output), logging_dir=str(self.output / "logs")),
             step_scheduler_with_optimizer=False,
         )
-        first = accelerator.is_main_process if recipe.shared_disk else accelerator.is_local_main_process
-        self.writes = first
+        self.writes = accelerator.is_main_process if recipe.shared_disk else accelerator.is_local_main_process
         torch.manual_seed(recipe.seed)  # the initial weights
         with watch.preparing(recipe.stage, accelerator.is_local_main_process):
             self.stage = stage = make_stage(recipe, accelerator.device)
