@@ -45,6 +45,21 @@ def test_what_moves_is_moved_and_not_shown_twice():
     assert torch.equal(guess[:, ::5], clip[:, ::5])
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (3, 5), (1, 1), (4, 30)])
+def test_pictures_smaller_than_opencvs_flow_takes(shape):
+    """They are continued by their rim: what moves in the middle still moves, and what is still stays."""
+    clip = sliding(6, 0.5)[..., : shape[0], : shape[1]]
+    mask = every_fifth(6)
+    guess, unit = first_guess(clip * mask[:, :, None, None, None], mask)
+    assert guess.shape == clip.shape and unit.shape == (1, 6, 1, *shape)
+    assert guess.isfinite().all() and unit.isfinite().all() and torch.equal(guess[:, ::5], clip[:, ::5])
+    still = clip[:, :1].expand(-1, 6, -1, -1, -1)
+    torch.testing.assert_close(first_guess(still * mask[:, :, None, None, None], mask)[0], still, atol=1e-6, rtol=0)
+    if shape == (8, 8):
+        fade = cross_fade(clip * mask[:, :, None, None, None], mask)
+        assert (guess - clip)[..., 2:-2, 2:-2].square().mean() < (fade - clip)[..., 2:-2, 2:-2].square().mean()
+
+
 def test_what_stands_still_stays_as_it_is():
     clip = sliding(1, 0).expand(-1, 6, -1, -1, -1)
     guess, unit = first_guess(clip * every_fifth(6)[:, :, None, None, None], every_fifth(6))

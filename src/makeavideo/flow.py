@@ -19,6 +19,8 @@ NEAR = FRAME_SKIP + FRAME_SKIP // 2
 """Largest distance of two given frames that flow leads between; the last gap of a loop can be the longest."""
 FAR_UNIT = 0.25
 """Unit of F-up's correction where no flow leads: about the size of what happens in a window."""
+LEAST = 12
+"""Pixels a side that OpenCV's flow asks for; a smaller picture is continued by its rim."""
 
 
 class Flow:
@@ -33,8 +35,13 @@ class Flow:
         grey = [
             cv2.cvtColor(((x + 1) * 127.5).round().clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY) for x in (a, b)
         ]
-        self.forward, self.backward = dis.calc(*grey, None), dis.calc(*grey[::-1], None)
-        self.y, self.x = np.mgrid[: a.shape[0], : a.shape[1]].astype(np.float32)
+        height, width = a.shape[:2]
+        lacks = (0, max(0, LEAST - height), 0, max(0, LEAST - width))
+        grey = [cv2.copyMakeBorder(x, *lacks, cv2.BORDER_REPLICATE) for x in grey] if any(lacks) else grey
+        self.forward, self.backward = (
+            dis.calc(*pair, None)[:height, :width] for pair in ((grey[0], grey[1]), (grey[1], grey[0]))
+        )
+        self.y, self.x = np.mgrid[:height, :width].astype(np.float32)
 
     def warped(self, s: float) -> tuple[np.ndarray, np.ndarray]:
         """Both pictures moved to `s` of the way from the first to the second (Super SloMo, section 3.2)."""
