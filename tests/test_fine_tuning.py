@@ -1,6 +1,9 @@
 """Fine-tuning of an adopted model: motion modules, LoRA, and the recipes of recipes/adopt on a tiny one."""
 
 import json
+import shutil
+import sys
+import warnings
 
 import pytest
 import torch
@@ -95,7 +98,9 @@ def test_loras_change_the_look_as_much_as_is_asked_for(tmp_path):
     load_loras(one, [(files[1], 1.0)])
     torch.testing.assert_close(clip_of(one), clip_of(trained), atol=1e-3, rtol=1e-2)
     both, off = network(), network()
-    load_loras(both, [(files[0], 0.8), (files[1], 1.0)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # nothing that a user has to wonder about
+        load_loras(both, [(files[0], 0.8), (files[1], 1.0)])
     load_loras(off, [(files[0], 0.0), (files[1], 0.0)])
     assert not torch.allclose(clip_of(both), clip_of(one), atol=1e-3)
     torch.testing.assert_close(clip_of(off), clip_of(network()))
@@ -159,8 +164,6 @@ def test_a_run_of_a_motion_module_goes_on_exactly(adopted, tmp_path):
     once = train(adopt_recipe(adopted, "motion-module", output=str(tmp_path / "once"), prompts=None, steps=4))
     half = {"output": str(tmp_path / "half"), "prompts": None, "steps": 4, "checkpoint_steps": 2, "checkpoints_kept": 3}
     train(adopt_recipe(adopted, "motion-module", **half))
-    import shutil
-
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "step-00000004")
     again = train(adopt_recipe(adopted, "motion-module", **half), resume=True)
     ours, theirs = (load_file(folder / "motion_module.safetensors") for folder in (once, again))
@@ -214,7 +217,7 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(adopted, changes, sente
         check_trainable(adopt_recipe(adopted, "motion-module", **changes))
 
 
-def test_what_is_not_there_is_said_before_training(adopted, tmp_path):
+def test_what_is_not_there_is_said_before_training(adopted, tmp_path, monkeypatch):
     def run(**changes):
         train(adopt_recipe(adopted, "motion-module", output=str(tmp_path / "run"), **changes))
 
@@ -222,8 +225,28 @@ def test_what_is_not_there_is_said_before_training(adopted, tmp_path):
         run(codec=None, prompts=None)
     with pytest.raises(UserError, match="The tracker nothing cannot be used"):
         run(trackers=["nothing"])
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        with pytest.raises(UserError, match="adamw8bit needs bitsandbytes"):
-            run(optim={"kind": "adamw8bit"}, prompts=None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)  # as where it is not installed
+    with pytest.raises(UserError, match="adamw8bit needs bitsandbytes"):
+        run(optim={"kind": "adamw8bit"}, prompts=None)
+
+
+def test_eight_bits_learn_and_go_on_exactly(adopted, tmp_path):
+    """AdamW of bitsandbytes, which has a processor's code too."""
+    pytest.importorskip("bitsandbytes")
+    how = {"prompts": None, "steps": 4, "checkpoint_steps": 2, "checkpoints_kept": 3, "sample_every": 0}
+    made = {}
+    for kind in ("adamw8bit", "adamw"):
+        how["optim"] = {"kind": kind, "learning_rate": 1e-2, "warmup_steps": 0}
+        final = train(adopt_recipe(adopted, "motion-module", output=str(tmp_path / kind), **how))
+        made[kind] = load_file(final / "motion_module.safetensors")
+    files = [tmp_path / kind / "checkpoints" / "step-00000004" / "optimizer.safetensors" for kind in made]
+    assert files[0].stat().st_size < 0.4 * files[1].stat().st_size
+    temporal = {name for name in made["adamw"] if made["adamw"][name].abs().max() > 0}
+    assert any((made["adamw8bit"][name] - made["adamw"][name]).abs().max() > 0 for name in temporal)
+    far = [(made["adamw8bit"][name] - made["adamw"][name]).abs().mean().item() for name in temporal]
+    assert max(far) < 5e-3  # of steps of 1e-2
+    shutil.rmtree(tmp_path / "adamw8bit" / "checkpoints" / "step-00000004")
+    how["optim"] = {"kind": "adamw8bit", "learning_rate": 1e-2, "warmup_steps": 0}
+    again = train(adopt_recipe(adopted, "motion-module", output=str(tmp_path / "adamw8bit"), **how), resume=True)
+    gone_on = load_file(again / "motion_module.safetensors")
+    assert all(torch.equal(gone_on[name], weight) for name, weight in made["adamw8bit"].items())

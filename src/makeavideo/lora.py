@@ -1,5 +1,6 @@
 """LoRA on a network's spatial weights (2106.09685), by peft, as diffusers does it: another look, in megabytes."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def load_loras(network: VideoUNet, files: Sequence[tuple[str | Path, float]]) ->
             raise UserError(f"The LoRA {file} cannot be read ({reason}): check its name.") from None
         check_fits(network, state, file)
         bare: Any = None  # names without a prefix, which diffusers' annotation does not allow for
-        network.load_lora_adapter(state, prefix=bare, adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
+            network.load_lora_adapter(state, prefix=bare, adapter_name=name)
     network.set_adapters(names, [strength for _, strength in files])
 
 

@@ -26,6 +26,8 @@ from .stages import Stage
 from .stages.base import Companion
 
 CONTENTS = "checkpoint.json"
+EIGHT_BITS = "__bnb_optimizer_quant_state__"
+"""What bitsandbytes calls a weight's state, in eight bits or, of small ones, in 32."""
 """Names the files of a checkpoint with the SHA-256 of each."""
 
 
@@ -159,7 +161,9 @@ def fits_optimizer(optimizer: Any, groups: list[int], saved: dict) -> bool:
     rules = [group for group in optimizer.param_groups for _ in group["params"]]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for number, state in saved["state"].items():
-        if "state1" in state:  # bitsandbytes packs them in its own way
+        if EIGHT_BITS in state:  # bitsandbytes packs them in its own way
+            if state.keys() != {"step", EIGHT_BITS}:
+                return False
             continue
         names = {"momentum"} if rules[number].get("muon") else {"exp_avg", "exp_avg_sq"}
         if state.keys() != names | {"step"} or any(state[name].shape != weights[number].shape for name in names):
