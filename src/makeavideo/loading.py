@@ -93,7 +93,7 @@ class CheckedPipeline(DiffusionPipeline):
         if motion_module is not None:
             load_motion_module(pipe.decoder, str(motion_module), motion_module_scale)
         load_loras(pipe.decoder, [(str(file), strength) for file, strength in loras])
-        for name in ("decoder", "interpolator", "super_resolution_low", "super_resolution_high"):
+        for name in ("decoder", "interpolator", *(f"super_resolution_{one}" for one in ("low", "low_last", "high"))):
             if (network := getattr(pipe, name)) is not None:
                 network.to(memory_format=torch.channels_last)
         if offload == "model":
@@ -175,7 +175,12 @@ def on_disk(name: str | PathLike[str], files: Sequence[str] = MODEL_FILES) -> Pa
     try:
         with quiet_libraries():
             return Path(snapshot_download(str(name), allow_patterns=list(files)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except LocalEntryNotFoundError:  # it asked nobody, or got no answer
+        raise UserError(
+            f"There is no folder {name}, and the Hugging Face hub cannot be reached for it: go online, or copy it here "
+            "from where it has been downloaded, and give that folder."
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(f"There is no folder {name}, and the hub gives no such model ({reason}): check it.") from None
 

@@ -9,10 +9,20 @@ import torch
 from torch import nn
 
 from ..errors import UserError, in_a_line
+from ..inflation import is_temporal
 from ..loading import check_finite, on_disk
+from ..model_files import header_of
 from ..quiet import quiet_libraries
 
-FILES = ["model_index.json", "*/*.json", "*/*.safetensors", "*/*.txt", "README.md"]
+FILES = [
+    "model_index.json",
+    "*/*.json",
+    "*/*.safetensors",
+    "*/*.txt",
+    "README.md",
+    "adapter_*.json",
+    "*lora*.safetensors",
+]
 """Of a repository on the hub: no single file of all weights at the top, no pickles."""
 
 
@@ -131,19 +141,37 @@ def card_of(file: Path) -> dict[str, Any]:
         return {}
 
 
+ADDITIONS = {
+    "LoRA": "it is a LoRA, which changes the network that it was trained for. Load it into that pipeline with "
+    "diffusers, fuse it (fuse_lora), save the pipeline, and adopt that one; one that was trained here is for --lora.",
+    "motion module": "it is a motion module, which is for --motion-module, beside the model that it was trained for.",
+}
+
+
+def addition_in(file: Path) -> str | None:
+    """Which of ADDITIONS a safetensors file is, by the names of its tensors; None: none, or nothing to be read."""
+    try:
+        names = header_of(file)
+    except UserError:
+        return None
+    if any("lora" in name.lower() for name in names):
+        return "LoRA"
+    return "motion module" if all(map(is_temporal, names)) else None
+
+
 def what_it_is(folder: Path) -> str:
     """Of what is no pipeline's folder, and what can be done."""
+    files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
+    kinds = {kind for file in files if (kind := addition_in(file))}
+    kinds |= {"LoRA"} if (folder / "adapter_config.json").is_file() else set()
+    if kinds:
+        return ADDITIONS[min(kinds)]
     if folder.is_file():
         return (
             "it is a single file. Load it with diffusers' from_single_file and save it as a folder, and adopt that one."
         )
     if not folder.is_dir():
         return "there is no such folder, and it is no id of the Hugging Face hub."
-    if (folder / "adapter_config.json").is_file() or any(folder.glob("*lora*.safetensors")):
-        return (
-            "it is a LoRA, which changes the network that it was trained for. Load it into that pipeline with "
-            "diffusers, fuse it (fuse_lora), save the pipeline, and adopt that one."
-        )
     config = folder / "config.json"
     try:
         kind = json.loads(config.read_text("utf-8")).get("_class_name") if config.is_file() else None
