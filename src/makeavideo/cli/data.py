@@ -66,6 +66,7 @@ def data_index(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the index.")],
     only: Annotated[str | None, typer.Option(help="pictures or clips, where both lie there.")] = None,
+    shapes: Annotated[bool, typer.Option("--shapes", help="Open each to note its shape, for data.buckets.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)] = None,
 ) -> None:
     """Look through a large set once, so that training starts at once: the index is given in place of the folders."""
@@ -75,7 +76,7 @@ def data_index(
         raise UserError(f"--only {only} is not possible: choose pictures or clips.")
     with bars(console) as tell:
         samples, kinds, report = build_index(
-            roots, output, only, workers or cores(), lambda done, total: tell("indexed", done, total)
+            roots, output, only, workers or cores(), shapes, lambda done, total: tell("indexed", done, total)
         )
     of_each = ", ".join(f"{count:,} .{kind}" for kind, count in kinds.most_common())
     console.print(f"{output}: {samples:,} samples ({of_each})", highlight=False)

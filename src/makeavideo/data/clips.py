@@ -42,7 +42,7 @@ class UnlabelledClips(ItemReader, Dataset):
         "skip" (another clip is drawn instead; it is named in "skipped").
     frame_skip: frames lie frame_skip / fps seconds apart; a pair (low, high) draws it for each sample. The sample's
         "fps" is the rate of the frames returned, fps / frame_skip.
-    background, crop, include, cache_bytes, shards: as in CaptionedImages; the crop is the same for all frames.
+    background, crop, include, cache_bytes, shards, buckets: as in CaptionedImages; the crop is the same for all frames.
 
     A sample is asked for with (index, seed) or (index, seed, progress), progress 0..1 being the curriculum's, and
     depends on nothing else: {"pixels": float tensor (num_frames, 3, height, width) in [-1, 1], "fps": float,
@@ -63,6 +63,7 @@ class UnlabelledClips(ItemReader, Dataset):
         include: Include = None,
         cache_bytes: int = DEFAULT_CACHE,
         shards: ShardCache | None = None,
+        buckets: Sequence[tuple[int, int]] = (),
     ) -> None:
         if short not in ("loop", "skip"):
             raise UserError(f"`short` must be loop or skip, not {short!r}.")
@@ -71,18 +72,18 @@ class UnlabelledClips(ItemReader, Dataset):
         low, high = (frame_skip, frame_skip) if isinstance(frame_skip, int) else frame_skip
         if not 1 <= low <= high:
             raise UserError(f"`frame_skip` must be a number from 1 up or a pair of them, not {frame_skip}.")
-        super().__init__(root, CLIPS, size, background, crop, include, cache_bytes, shards)
+        super().__init__(root, CLIPS, size, background, crop, include, cache_bytes, shards, buckets)
         self.num_frames, self.short, self.frame_skip = num_frames, short, (low, high)
         self.fps = fps if isinstance(fps, FrameRateCurriculum) else FrameRateCurriculum.constant(fps)
         # Clocks stay when frames leave the cache: a few bytes a frame, and "skip" needs no decoding to pass a clip by.
         self._clocks = FrameCache(CLOCK_BYTES)
 
-    def read(self, index: int, rng: random.Random, progress: float) -> dict:
+    def read(self, index: int, rng: random.Random, progress: float, size: tuple[int, int]) -> dict:
         fps = self.fps.sample(rng, progress) / rng.randint(*self.frame_skip)
         start = rng.random()
-        clock = self._clock(index)
+        clock = self._clock(index, size)
         chosen = self._choose(clock, fps, start)
-        frames = self.cut(self._frames(index, chosen, clock), rng)
+        frames = self.cut(self._frames(index, chosen, clock, size), rng)
         return {"pixels": frames, "fps": float(fps)}
 
     def _choose(self, clock: Clock, fps: float, start: float) -> np.ndarray:
@@ -98,30 +99,30 @@ class UnlabelledClips(ItemReader, Dataset):
             raise Unfit(f"too short for {self.num_frames} frames at {fastest:g} a second")
         return clock.nearest((start * clock.duration + steps) % clock.duration, wrap=True)
 
-    def _clock(self, index: int) -> Clock:
+    def _clock(self, index: int, size: tuple[int, int]) -> Clock:
         clock = self._clocks.get(index)
         if clock is None:
             source = self.items[index].media
             animation = source.extension in PILLOW_CLIPS  # which is decoded for its clock: so the frames are kept
-            clock = self._decoded(index).clock if animation else clip_clock(source)
+            clock = self._decoded(index, size).clock if animation else clip_clock(source)
             self._clocks.put(index, clock, OBJECT + 3 * clock.times.nbytes)
         return clock
 
-    def _decoded(self, index: int) -> Decoded:
-        decoded = self.cache.get(index)
+    def _decoded(self, index: int, size: tuple[int, int]) -> Decoded:
+        decoded = self.cache.get((index, size))
         if decoded is None:
-            decoded = decode_clip(self.items[index].media, self.size, self.background)
-            self.cache.put(index, decoded, decoded.frames.nbytes)
+            decoded = decode_clip(self.items[index].media, size, self.background)
+            self.cache.put((index, size), decoded, decoded.frames.nbytes)
         return decoded
 
-    def _frames(self, index: int, chosen: np.ndarray, clock: Clock) -> np.ndarray:
-        size = len(clock.times) * self.size[0] * self.size[1] * 3
-        short = len(clock.times) <= KEPT_WHOLE and size <= self.cache.limit // 16
-        if short or self.cache.get(index) is not None:
-            return self._decoded(index).frames[chosen]
+    def _frames(self, index: int, chosen: np.ndarray, clock: Clock, size: tuple[int, int]) -> np.ndarray:
+        whole = len(clock.times) * size[0] * size[1] * 3
+        short = len(clock.times) <= KEPT_WHOLE and whole <= self.cache.limit // 16
+        if short or self.cache.get((index, size)) is not None:
+            return self._decoded(index, size).frames[chosen]
         # Only the frames of this sample, from the key frame before them
         unique, inverse = np.unique(chosen, return_inverse=True)
-        return decode_frames(self.items[index].media, clock, unique.tolist(), self.size, self.background)[inverse]
+        return decode_frames(self.items[index].media, clock, unique.tolist(), size, self.background)[inverse]
 
 
 def room_of(clock: Clock, num_frames: int, fps: float) -> float:

@@ -32,6 +32,7 @@ class CaptionedImages(ItemReader, Dataset):
     cache_bytes: memory for resized pictures (uint8), in each process that reads.
     shards: where whole shards that lie elsewhere are kept, of an index; None: they are read in place.
     need_captions: leave out pictures without one; if false, theirs is "".
+    buckets: (height, width) of each; a picture is then cut to the one that is nearest in proportions, without a crop.
 
     A sample is asked for with (index, seed) or (index, seed, progress) and depends on nothing else:
     {"pixels": float tensor (1, 3, height, width) in [-1, 1], "caption": str, "words": str, the wordings that the
@@ -51,9 +52,10 @@ class CaptionedImages(ItemReader, Dataset):
         cache_bytes: int = DEFAULT_CACHE,
         need_captions: bool = True,
         shards: ShardCache | None = None,
+        buckets: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.need_captions = need_captions
-        super().__init__(root, PICTURES, size, background, crop, include, cache_bytes, shards)
+        super().__init__(root, PICTURES, size, background, crop, include, cache_bytes, shards, buckets)
         self._remarked: set[int] = set()
         self._wordings: dict[int, Wordings] = {}
         self._draw: CaptionDraw | None = None
@@ -86,13 +88,13 @@ class CaptionedImages(ItemReader, Dataset):
                 self._draw = CaptionDraw(groups_by_keyword(map(self.wordings, range(len(self)))))
         return (self._draw or CaptionDraw({}))(wordings, rng)
 
-    def read(self, index: int, rng: random.Random, progress: float) -> dict:
+    def read(self, index: int, rng: random.Random, progress: float, size: tuple[int, int]) -> dict:
         if self.need_captions and not self.wordings(index).all:
             raise Unreadable("no caption")
-        frames = self.cache.get(index)
+        frames = self.cache.get((index, size))
         if frames is None:
-            frames = decode_picture(self.items[index].media, self.size, self.background)
-            self.cache.put(index, frames, frames.nbytes)
+            frames = decode_picture(self.items[index].media, size, self.background)
+            self.cache.put((index, size), frames, frames.nbytes)
         pixels = self.cut(frames, rng)
         caption, words = self.draw_caption(index, rng)
         return {"pixels": pixels, "caption": caption, "words": "\n".join(words)}

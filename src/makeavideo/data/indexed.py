@@ -28,8 +28,9 @@ from .report import SkipReport, printable
 from .shards import ShardCache, ShardStore, is_remote
 from .wordings import Wordings
 
-RECORD = np.dtype([("offset", "<u8"), ("size", "<u8"), ("words", "<u8"), ("shard", "<u4"), ("spare", "<u4")])
-"""Of a sample: where its media lies in its shard, where its words begin in words.bin. 32 bytes."""
+RECORD = np.dtype([("offset", "<u8"), ("size", "<u8"), ("words", "<u8"), ("shard", "<u4"), ("shape", "<u4")])
+"""Of a sample: where its media lies in its shard, where its words begin in words.bin; its shape (`buckets.noted`), 0
+where that was not looked at. 32 bytes."""
 INDEX, SHARDS, SAMPLES, WORDS = "index.json", "shards.json", "samples.bin", "words.bin"
 KEYWORDS, SKIPPED = "keywords.json", "skipped.txt"
 VERSION = 1
@@ -65,6 +66,7 @@ class IndexedItems(Sequence[Item]):
             self.words = np.memmap(self.folder / WORDS, np.uint8, "r")
             whole = (about["version"], about["samples"], about["words"])
             self.bytes, kinds = int(about["bytes"]), dict(about["kinds"])
+            self.shapes = bool(about.get("shapes"))
         except (OSError, ValueError, KeyError, TypeError):
             whole = None
         if whole != (VERSION, len(self.records) if whole else 0, len(self.words) if whole else 0):
@@ -123,8 +125,23 @@ class IndexedItems(Sequence[Item]):
 
     def order(self, seed: int, epoch: int) -> WindowedOrder:
         """The shards in a drawn order, mixed in windows of WINDOW_BYTES."""
-        window = max(FEWEST, WINDOW_BYTES * len(self) // max(1, self.bytes))
-        return WindowedOrder([count for _, _, count in self.shards], window, seed, epoch)
+        return WindowedOrder([count for _, _, count in self.shards], self.window, seed, epoch)
+
+    def order_of(self, some: np.ndarray, *key: int) -> WindowedOrder:
+        """The same of some samples, whose indices ascend: position -> place among them."""
+        counts = np.bincount(self.records["shard"][some], minlength=len(self.shards))
+        return WindowedOrder(counts.tolist(), self.window, *key)
+
+    @property
+    def window(self) -> int:
+        """Samples that are mixed."""
+        return max(FEWEST, WINDOW_BYTES * len(self) // max(1, self.bytes))
+
+    def notes(self) -> np.ndarray:
+        """(n,) what is noted of their shapes. UserError: nothing."""
+        if not self.shapes:
+            raise UserError(f"The index {self.folder} knows no shapes, for buckets: make it again, with --shapes.")
+        return np.array(self.records["shape"])
 
     def __reduce__(self) -> tuple:
         return IndexedItems, (self.folder, self.extensions, self.cache)

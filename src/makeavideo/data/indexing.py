@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -19,11 +19,13 @@ import numpy as np
 from ..errors import UserError, in_a_line
 from ..media.pictures import Unreadable
 from . import indexed
+from .buckets import noted, shown_shape
 from .index import CLIPS, Item, Named, Source, index_tar, items_of, samples_among
 from .indexed import RECORD, packed
 from .lists import LISTS, read_rows
 from .report import SkipReport
 from .shards import filesystem, is_remote, patiently, stamp_of
+from .window import Window
 from .wordings import read_wordings, remarks
 
 
@@ -75,6 +77,7 @@ def build_index(
     out: Path,
     only: str | None = None,
     workers: int = 1,
+    shapes: bool = False,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, Counter[str], SkipReport]:
     """Write the index of what lies under `roots` into the folder `out`, in place of an older one.
@@ -83,6 +86,7 @@ def build_index(
         roots: folders, .tar shards, or lists (.csv, .jsonl); also URLs of fsspec.
         only: "pictures" or "clips"; None: both, of which a reader takes one.
         workers: processes.
+        shapes: note the shape of every picture or clip, for `data.buckets`; each is opened for that.
         tell: called as tell(shards or parts of folders and lists done, all of them).
 
     Returns:
@@ -102,7 +106,7 @@ def build_index(
         partial_out.mkdir(parents=True)
         writer = _Writer(partial_out)
         with ProcessPoolExecutor(workers) as pool:
-            look = partial(look_through, extensions=extensions, captions=only != "clips")
+            look = partial(look_through, extensions=extensions, captions=only != "clips", shapes=shapes)
             for done, part in enumerate(pool.map(look, tasks) if workers > 1 else map(look, tasks), 1):
                 writer.add(part)
                 tell(done, len(tasks))
@@ -110,7 +114,7 @@ def build_index(
             reasons = Counter(reason for _, reason in writer.report).most_common(3)
             there = f" ({', '.join(f'{count} {reason}' for reason, count in reasons)})" if reasons else ""
             raise UserError(f"{', '.join(map(str, roots))} holds nothing that can be indexed{there}.")
-        writer.finish(list(map(str, roots)))
+        writer.finish(list(map(str, roots)), shapes)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(partial_out, out)
     except OSError as error:
@@ -156,8 +160,20 @@ def tasks_of(root: str) -> Iterator[Task]:
             yield Task(full(top), tuple(loose))
 
 
-def look_through(task: Task, extensions: set[str], captions: bool) -> Part:
+def look_through(task: Task, extensions: set[str], captions: bool, shapes: bool = False) -> Part:
     """One task, in a process of its own."""
+    part, items = _look_through(task, extensions, captions)
+    if shapes:
+        part.records["shape"] = [noted(shown_shape(reached(item.media))) for item in items]
+    return part
+
+
+def reached(source: Source) -> Source:
+    """The same with what reads it, where it lies elsewhere."""
+    return replace(source, store=_Elsewhere()) if is_remote(source.path) else source
+
+
+def _look_through(task: Task, extensions: set[str], captions: bool) -> tuple[Part, list[Item]]:
     if task.files is None:
         return _look_through_shard(task.place, extensions, captions)
     if task.rows is not None:
@@ -170,28 +186,29 @@ def look_through(task: Task, extensions: set[str], captions: bool) -> Part:
         sources.append(Named(folder, name.rpartition(".")[0] or name, source.extension, source))
     items, told = items_of(sources, extensions)
     names = [item.media.path[len(task.place) + 1 :] for item in items]
-    return _part(task.place, None, items, names, told, captions)
+    return _part(task.place, None, items, names, told, captions), items
 
 
 class _Elsewhere:
-    """Whole files that fsspec reads."""
+    """Files, or parts of them, that fsspec reads."""
 
     def read(self, path: str, offset: int, size: int | None) -> bytes:
         try:
             fs, name = filesystem(path)
-            return patiently(lambda: fs.cat_file(name))
+            return patiently(lambda: fs.cat_file(name, offset, None if size is None else offset + size))
         except Exception as error:
             raise Unreadable(in_a_line(error)) from error
 
     def open(self, path: str, offset: int, size: int | None) -> BinaryIO:
         try:
             fs, name = filesystem(path)
-            return patiently(lambda: fs.open(name, "rb"))
+            file = patiently(lambda: fs.open(name, "rb"))
+            return file if size is None else io.BufferedReader(Window(file, offset, size))
         except Exception as error:
             raise Unreadable(in_a_line(error)) from error
 
 
-def _look_through_shard(place: str, extensions: set[str], captions: bool) -> Part:
+def _look_through_shard(place: str, extensions: set[str], captions: bool) -> tuple[Part, list[Item]]:
     texts: dict[int, bytes] | None = {} if captions else None
     try:
         stamp = stamp_of(place)
@@ -199,15 +216,15 @@ def _look_through_shard(place: str, extensions: set[str], captions: bool) -> Par
         with fs.open(path, "rb", **({"cache_type": "readahead"} if is_remote(place) else {})) as file:
             sources, problem = index_tar(place, file, patiently(lambda: fs.size(path)) or 0, texts)
     except Exception as error:
-        return _part(place, "", [], [], [(place, in_a_line(error))], captions)
+        return _part(place, "", [], [], [(place, in_a_line(error))], captions), []
     items, told = items_of(sources, extensions)
     told += [(place, problem)] if problem else []
     for item in items:
         item.captions = [Source(s.path, s.name, s.offset, s.size, Texts(texts)) for s in item.captions if texts]
-    return _part(place, stamp, items, [item.media.name for item in items], told, captions)
+    return _part(place, stamp, items, [item.media.name for item in items], told, captions), items
 
 
-def _look_through_rows(task: Task, extensions: set[str], captions: bool) -> Part:
+def _look_through_rows(task: Task, extensions: set[str], captions: bool) -> tuple[Part, list[Item]]:
     """Rows of a list: the files that they name, and what they say."""
     assert task.files is not None and task.rows is not None
     items, names, told = [], [], []
@@ -222,7 +239,7 @@ def _look_through_rows(task: Task, extensions: set[str], captions: bool) -> Part
             said = Source(path, "row.json", 0, len(row), Texts({0: row}))
             items.append(Item(name, media, [said] if len(row) > 2 else []))
             names.append(name)
-    return _part(task.place, None, items, names, told, captions)
+    return _part(task.place, None, items, names, told, captions), items
 
 
 def _part(
@@ -275,12 +292,12 @@ class _Writer:
         self._keywords += part.keywords
         self._grouped |= part.grouped
 
-    def finish(self, roots: list[str]) -> None:
+    def finish(self, roots: list[str], shapes: bool) -> None:
         for file in self._files:
             file.close()
         self._keywords.update(word for word, _ in self._grouped)
         counts = {"samples": self.samples, "words": self.words, "bytes": self.bytes, "kinds": dict(self.kinds)}
-        about = {"version": indexed.VERSION, "roots": roots, **counts, "skipped": len(self.report)}
+        about = {"version": indexed.VERSION, "roots": roots, **counts, "skipped": len(self.report), "shapes": shapes}
         for name, content in (
             (indexed.SHARDS, self._shards),
             (indexed.KEYWORDS, dict(self._keywords)),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ..errors import UserError
 from ..media.pictures import Unreadable, parse_background, sides
+from .buckets import BucketedOrder, Buckets, of_notes, shown_shape
 from .decode import FrameSize
 from .index import Include, Item, list_items
 from .indexed import IndexedFiles, IndexedItems, is_index
@@ -30,10 +32,10 @@ class FrameCache:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = int(limit), 0
-        self._entries: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: int) -> Any:
+    def get(self, key: Hashable) -> Any:
         """None: it is not kept."""
         with self._lock:
             if key not in self._entries:
@@ -41,7 +43,7 @@ class FrameCache:
             self._entries.move_to_end(key)
             return self._entries[key][0]
 
-    def put(self, key: int, value: object, size: int) -> None:
+    def put(self, key: Hashable, value: object, size: int) -> None:
         with self._lock:
             if size > self.limit or key in self._entries:
                 return
@@ -87,6 +89,7 @@ class ItemReader:
         include: Include,
         cache_bytes: int,
         shards: ShardCache | None = None,
+        buckets: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.size, self.crop = sides(size), None if crop is None else sides(crop)
         if not all(1 <= part <= whole for part, whole in zip(self.crop or self.size, self.size, strict=True)):
@@ -105,6 +108,7 @@ class ItemReader:
         worth = len(self.items) * self.size[0] * self.size[1] * 3 <= WORTH * cache_bytes
         self.cache = FrameCache(cache_bytes if worth else 0)
         self.bad: dict[int, str] = {}
+        self.buckets = Buckets(buckets, self.own_shapes()) if buckets else None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -127,8 +131,35 @@ class ItemReader:
             return self.items.order(seed, epoch)
         return ShuffledOrder(len(self), seed, epoch)
 
-    def read(self, index: int, rng: random.Random, progress: float) -> dict:
-        """The sample of this item, "pixels" as uint8 (n, height, width, 3); Unreadable or Unfit."""
+    def own_shapes(self) -> np.ndarray:
+        """(n, 2) heights and widths of all items, zeros where they cannot be read. UserError: the index has none."""
+        if isinstance(self.items, IndexedItems):
+            return of_notes(self.items.notes())
+        return np.array([shown_shape(item.media) for item in self.items])
+
+    def in_batches(self, batch: int) -> tuple[int, Callable[[int, int], Order]]:
+        """(samples of an epoch, its order by seed and epoch), of which each `batch` are of one bucket."""
+        assert self.buckets is not None
+        members = self.buckets.members()
+        return self.buckets.length(batch), lambda seed, epoch: BucketedOrder(
+            members, lambda bucket, some: self.order_of(some, seed, epoch, bucket), batch, seed, epoch
+        )
+
+    def order_of(self, some: np.ndarray, *key: int) -> Order:
+        """Of some of the items, as `order` has all."""
+        if isinstance(self.items, IndexedItems):
+            return self.items.order_of(some, *key)
+        return ShuffledOrder(len(some), *key)
+
+    @property
+    def in_one_shape(self) -> Self:
+        """The same data without buckets, cut to `size`."""
+        other = copy.copy(self)
+        other.buckets = None
+        return other
+
+    def read(self, index: int, rng: random.Random, progress: float, size: tuple[int, int]) -> dict:
+        """The sample of this item, "pixels" as uint8 (n, *size, 3), or as cut; Unreadable or Unfit."""
         raise NotImplementedError
 
     def remarks(self, index: int) -> list[tuple[str, str]]:
@@ -151,6 +182,7 @@ class ItemReader:
             raise IndexError(index)
         index %= len(self)
         rng, draw = random.Random(f"{int(seed)}"), None
+        size = self.size if self.buckets is None else self.buckets.shape(index)  # another one's too, in its place
         skipped: dict[str, str] = {}
         tried: set[int] = set()
         while True:
@@ -160,7 +192,7 @@ class ItemReader:
                 item = self.items[index]
                 if self.wanted is not None and not self.wanted(item.stem):
                     raise HeldOut
-                sample = self.read(index, rng, progress)
+                sample = self.read(index, rng, progress, size)
                 skipped.update(self.remarks(index))
                 return {**sample, "key": item.key, "index": index, "skipped": list(skipped.items())}
             except Unreadable as error:

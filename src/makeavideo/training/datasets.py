@@ -31,6 +31,7 @@ def captioned_images(data: DataRecipe, captions: bool = True) -> CaptionedImages
         cache_bytes=cache_bytes(data),
         need_captions=captions,
         shards=shard_cache(data),
+        buckets=data.buckets,
     )
 
 
@@ -47,6 +48,7 @@ def unlabelled_clips(data: DataRecipe) -> UnlabelledClips:
         include=None if data.split is None else NotIn(load_split(data.split).no_motion),
         cache_bytes=cache_bytes(data),
         shards=shard_cache(data),
+        buckets=data.buckets,
     )
 
 

@@ -44,6 +44,11 @@ class DataRecipe(Strict):
     crop: Sides | None = Field(
         default=None, description="of a random crop, in pixels, as the size is given; none: the whole picture"
     )
+    buckets: list[tuple[PositiveInt, PositiveInt]] = Field(
+        default=[],
+        description="decoder, interpolator: [height, width] each; a sample is cut to the one nearest in proportions, "
+        "and a batch is of one of them; size is then that of what is shown and of data.held_out",
+    )
     background: str = Field(default="#ffffff", description="colour that transparent pixels are composed on")
     held_out: list[str] = Field(
         default=[],

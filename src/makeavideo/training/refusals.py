@@ -32,6 +32,7 @@ def check_trainable(recipe: Recipe) -> None:
             "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
         )
     check_additions(recipe)
+    check_buckets(recipe)
     check_divided(recipe)
 
 
@@ -54,6 +55,19 @@ def check_additions(recipe: Recipe) -> None:
         raise UserError(f"data.held_out is for decoder-video and interpolator, not {recipe.stage}: take it out.")
     if recipe.pixel_channels and recipe.train in ("temporal", "lora"):
         raise UserError(f"train: {recipe.train} keeps a new path at full resolution at zero: take pixel_channels out.")
+
+
+def check_buckets(recipe: Recipe) -> None:
+    """Refuse buckets where they are of no use. Raises UserError."""
+    buckets, stage = recipe.data.buckets, recipe.stage
+    if not buckets:
+        return
+    if stage not in ("decoder-image", "decoder-video", "interpolator"):
+        raise UserError(f"data.buckets is for decoder and interpolator, not {stage}: take it out of the recipe.")
+    if recipe.data.crop is not None:
+        raise UserError("data.buckets cut to their own shapes, and data.crop to another: take one of them out.")
+    if len({height / width for height, width in buckets}) < len(buckets) or len(buckets) > 256:
+        raise UserError("data.buckets has two of the same proportions, or more than 256: of these keep one.")
 
 
 def check_divided(recipe: Recipe) -> None:

@@ -173,9 +173,12 @@ class Run:
         accelerator = self.accelerator
         first = self.step * self.recipe.gradient_accumulation
         rank, world = accelerator.process_index, accelerator.num_processes
-        orders = getattr(self.stage.dataset, "order", None)
-        keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world, orders)
+        dataset: Any = self.stage.dataset
+        length, orders = len(dataset), getattr(dataset, "order", None)
         data = self.recipe.data
+        if data.buckets:
+            length, orders = dataset.in_batches(self.recipe.batch_size)
+        keys = StepKeys(self.recipe, length, first, rank, world, orders)
         return enumerate(make_loader(self.stage.dataset, keys, data.num_workers, data.prefetch), first)
 
     def learn(self, micro_step: int, batch: dict) -> bool:

@@ -74,7 +74,7 @@ class HeldOutLoss:
     """
 
     def __init__(self, recipe: Recipe, trained_on: Iterable[str], device: torch.device):
-        clips = unlabelled_clips(recipe.data.model_copy(update={"roots": recipe.data.held_out}))
+        clips = unlabelled_clips(recipe.data.model_copy(update={"roots": recipe.data.held_out, "buckets": []}))
         count = min(len(clips), HELD_OUT_CLIPS)
         parts = [range(start, min(start + recipe.batch_size, count)) for start in range(0, count, recipe.batch_size)]
         self.share = Share(len(parts))

@@ -130,7 +130,8 @@ class DecoderStage:
         """Pictures as clips of one frame, (stills_per_step, 1, 3, h, w)."""
         count = self.recipe.data.stills_per_step
         chosen = torch.randint(len(images), (count,), generator=generator, device=generator.device)
-        samples = images.__getitems__([(index, 0) for index in chosen.tolist()])
+        indices = chosen.tolist() if images.buckets is None else images.buckets.alike(chosen.tolist())
+        samples = images.__getitems__([(index, 0) for index in indices])
         self.skipped += [item for sample in samples for item in sample["skipped"]]
         # bytes travel, and become numbers on the device
         return to_pixels(torch.from_numpy(np.stack([sample["pixels"] for sample in samples])).to(self.device))

@@ -24,6 +24,7 @@ class Sheet:
     def __init__(self, dataset: Any, count: int, device: torch.device, seed: int, seeds: bool = False):
         """count: samples in all processes, from all over the data. seeds: each is drawn with a seed of its own."""
         self.share = Share(count)
+        dataset = getattr(dataset, "in_one_shape", dataset)
         keys = [(i * len(dataset) // count, i if seeds else 0, 1.0) for i in self.share.rows]
         samples = [dataset[key] for key in keys]
         self.pixels = torch.stack([sample["pixels"] for sample in samples]).to(device)
