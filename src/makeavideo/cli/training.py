@@ -22,7 +22,7 @@ def train(
     clips: Annotated[list[str] | None, typer.Option(help="Folder or shard of your clips.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder of the model that a plan makes.")] = None,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Count what a recipe of decoder-video takes, and train nothing.")
+        bool, typer.Option("--memory", help="Count what a recipe of decoder-video or interpolator takes.")
     ] = False,
 ) -> None:
     """Train one stage, or a whole cascade by a plan; the same command goes on where a plan was stopped."""

@@ -1,4 +1,4 @@
-"""How much memory a decoder's training takes, counted on torch's device without memory: nothing is loaded or computed.
+"""How much memory training D_t or F-up takes, counted on torch's device without memory: nothing is loaded or computed.
 
 What is counted are bytes of tensors: weights, gradients, the optimiser's state, the average, and what a step keeps for
 its backward pass. Beside these a GPU holds what kernels work in and what is between tensors, here taken as a tenth.
@@ -16,9 +16,10 @@ from ..errors import UserError
 from ..figures import TIMESTEPS, shrinkage
 from ..inflation import VideoUNet, inflate
 from ..model_files import read_config
-from .networks import codec_class, make_trainable, temporal_and_spatial
+from .networks import codec_class, make_trainable, whole_network
 from .recipe import Recipe
 from .refusals import check_trainable
+from .stages.interpolator import as_interpolator, filling_asked
 
 GIB = 2**30
 AROUND = 1.1
@@ -28,7 +29,7 @@ STATE = {"adamw": 8.0, "muon": 8.0, "adamw8bit": 2.0}
 
 @dataclass
 class Counted:
-    """In bytes; `learns` and `stays` are numbers of weights of the decoder, `beside` the image tower and the codec."""
+    """In bytes; `learns` and `stays` are numbers of weights of the network, `beside` the image tower and the codec."""
 
     learns: int
     stays: int
@@ -53,22 +54,23 @@ class Counted:
 
 
 def count(recipe: Recipe) -> Counted:
-    """Of a step of decoder-video that starts from a network on disk, of which its config.json alone is read.
+    """Of a step of decoder-video or interpolator that starts from a network on disk, of which its config.json is read.
 
     Raises:
         UserError: another stage, no such network, or a recipe that cannot be trained.
     """
     check_trainable(recipe)
-    if recipe.stage != "decoder-video" or recipe.init_from is None:
-        raise UserError("Memory is counted of decoder-video with init_from: give such a recipe.")
-    config = read_config(Path(recipe.init_from) / "config.json")
+    if recipe.stage not in ("decoder-video", "interpolator") or recipe.init_from is None:
+        raise UserError("Memory is counted of decoder-video or interpolator with init_from: give such a recipe.")
+    config = read_config(whole_network(recipe.init_from) / "config.json")
     with torch.device("meta"):
         network: Any = VideoUNet.from_config(config)
         if network.config.temporal == "none":
             network = inflate(network, recipe.temporal or "pseudo3d")
+        if recipe.stage == "interpolator":
+            as_interpolator(network, recipe, filling_asked(recipe))
     make_trainable(network, recipe)
-    groups = temporal_and_spatial(network, recipe)
-    learns = sum(weight.numel() for group in groups for weight in group["params"])
+    learns = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
     every = sum(weight.numel() for weight in network.parameters())
     half = 2 if recipe.mixed_precision in ("auto", "bf16", "fp16") else 4
     step = Step(network)

@@ -46,16 +46,35 @@ def load_network(folder: str | Path, what: str) -> Any:
     Raises:
         UserError: as `load_folder`; what the run left, or began with, is missing or does not belong together.
     """
-    final = Path(folder).parent
-    if Path(folder).name != "decoder" or Path(folder).is_dir() or not left_additions(final):
+    begun = began_with(folder)
+    if begun is None or begun.init_from is None:
         return load_folder(VideoUNet, folder, what)
-    begun = load_recipe(final.parent / "recipe.yaml")
-    if begun.init_from is None:
-        raise UserError(f"{final} holds what was learnt beside a network, and its recipe.yaml names none: train again.")
+    final = Path(folder).parent
     network = load_network(begun.init_from, f"network that {final.parent} began with").float()
     if begun.video and network.config.temporal == "none":
         network = inflate(network, begun.temporal or "pseudo3d")
     return put_additions(network, final)
+
+
+def began_with(folder: str | Path) -> Recipe | None:
+    """Of a network's folder: the recipe of the run that left only what it learnt beside its `init_from`; None: none.
+
+    Raises:
+        UserError: that recipe names no network.
+    """
+    final = Path(folder).parent
+    if Path(folder).name != "decoder" or Path(folder).is_dir() or not left_additions(final):
+        return None
+    begun = load_recipe(final.parent / "recipe.yaml")
+    if begun.init_from is None:
+        raise UserError(f"{final} holds what was learnt beside a network, and its recipe.yaml names none: train again.")
+    return begun
+
+
+def whole_network(folder: str | Path) -> Path:
+    """The folder of the network itself, also where a run left only what it learnt beside it."""
+    begun = began_with(folder)
+    return Path(folder) if begun is None or begun.init_from is None else whole_network(begun.init_from)
 
 
 def left_additions(final: Path) -> bool:

@@ -122,7 +122,12 @@ def start(recipe: Recipe, filling: type[Filling]) -> Any:
     Raises:
         UserError: it is an F-up of the other kind.
     """
-    network: Any = start_network(recipe)
+    network = as_interpolator(start_network(recipe), recipe, filling)
+    return network.to(memory_format=torch.channels_last)
+
+
+def as_interpolator(network: Any, recipe: Recipe, filling: type[Filling]) -> Any:
+    """The same with the input channels that the filling has, in place. Raises UserError as `start`."""
     network.register_to_config(shared_noise=recipe.noise.shared, guidance=1.0, known_frames=False)
     if network.config.extra_channels == 0:
         network = widen_input(network, filling.extra_channels)
@@ -138,7 +143,7 @@ def start(recipe: Recipe, filling: type[Filling]) -> Any:
         )
     if recipe.train == "path":
         network.requires_grad_(False).pixel_path.requires_grad_(True)
-    return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def names_the_answer(network: Any) -> None:
