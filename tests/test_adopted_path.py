@@ -10,7 +10,7 @@ import tiny_text_to_image as tiny
 from makeavideo import MakeAVideoPipeline, UserError
 from makeavideo.cli.main import app
 from makeavideo.filling import MaskedLatents
-from makeavideo.inflation import is_temporal
+from makeavideo.inflation import inflate, is_temporal
 from makeavideo.media.reader import probe
 from makeavideo.orders import Additions
 from makeavideo.training.networks import load_network
@@ -151,21 +151,31 @@ def test_the_protocols_and_the_studio_take_what_was_learnt(path, more, tmp_path)
     assert additions(["<b>"]).count("<b>") == 0
 
 
-def test_karlos_f_up_corrects_a_guess_along_the_flow(tmp_path):
-    """It makes frames: F-up of pixels from a network of noise names the answer itself."""
+def test_karlos_f_up_corrects_a_guess_along_the_flow_and_its_sr_learns_from_clips(tmp_path):
+    """It makes frames: F-up of pixels names the answer itself, of whatever network. SR_l stays one of noise."""
     tiny.karlo(tmp_path / "karlo")
     assert run("adopt", tmp_path / "karlo", tmp_path / "my-model", "--image-encoder", tmp_path / "tower").exit_code == 0
     moving_clips(tmp_path / "my" / "clips")
     decoder = str(tmp_path / "my-model" / "decoder")
     recipe = adopt_recipe(tmp_path, "interpolator", codec=None, guess="flow", init_from=decoder)
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"size": 16})})  # flow needs 12
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"size": 8})})
     start = load_network(decoder, "decoder").config
     final = train(recipe)
     made = load_network(final / "interpolator", "F-up").config
     assert (start.prediction, made.prediction, made.extra_channels) == ("epsilon", "sample", 5)
-    out = run("assemble", tmp_path / "mine", "--model", tmp_path / "my-model", "--run", recipe.output)
+    larger = adopt_recipe(tmp_path, "super-resolution")
+    larger = larger.model_copy(update={"data": larger.data.model_copy(update={"size": 32, "crop": 16})})
+    learnt = load_network(train(larger) / "super_resolution_low", "SR_l")
+    before = load_network(tmp_path / "my-model" / "super_resolution_low", "SR_l").float()
+    assert (learnt.config.temporal, learnt.config.prediction) == ("pseudo3d", "epsilon")
+    changed = {name for name, weight in inflate(before).state_dict().items() if differs(weight, learnt, name)}
+    assert changed and all(map(is_temporal, changed))
+    runs = ["--run", recipe.output, "--run", larger.output]
+    out = run("assemble", tmp_path / "mine", "--model", tmp_path / "my-model", *runs)
     assert out.exit_code == 0, out.output
     pipe = MakeAVideoPipeline.load(tmp_path / "mine", device="cpu", dtype="float32")
     pipe.set_progress_bar_config(disable=True)
-    video = pipe("a dog", num_frames=19, size=16, generator=torch.Generator().manual_seed(3), **FEW).frames
-    assert video.shape == (1, 19, 3, 16, 16) and video.isfinite().all()
+    assert type(pipe.super_resolution_low_scheduler).__name__ == "UnCLIPScheduler"
+    assert pipe.super_resolution_low.config.temporal == "pseudo3d"
+    video = pipe("a dog", num_frames=19, generator=torch.Generator().manual_seed(3), **FEW).frames
+    assert video.shape == (1, 19, 3, 32, 32) and video.isfinite().all()

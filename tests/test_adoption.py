@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,16 +145,45 @@ def test_karlos_embedding_is_that_of_diffusers(karlo, monkeypatch):
 
 
 @torch.no_grad()
+def test_karlos_super_resolution_is_that_of_diffusers(karlo, monkeypatch):
+    """Its pipeline runs whole; ours goes on from its small picture, where its generator was then."""
+    theirs, ours = karlo
+    step, set_timesteps, small, draws = theirs.decoder_scheduler.step, theirs.super_res_scheduler.set_timesteps, [], []
+    monkeypatch.setattr(theirs.decoder_scheduler, "step", lambda *a, **k: small.append(step(*a, **k)) or small[-1])
+    generator = seed()
+    begins = lambda *a, **k: draws.append(generator.clone_state()) or set_timesteps(*a, **k)  # noqa: E731
+    monkeypatch.setattr(theirs.super_res_scheduler, "set_timesteps", begins)
+    picture = theirs(PROMPT, generator=generator, decoder_num_inference_steps=3, output_type="np").images
+    given, told = small[-1].prev_sample.clamp(-1, 1), []
+    networks = (ours.super_resolution_low, ours.super_resolution_low_last)
+    hooks = [network.register_forward_hook(lambda net, *_: told.append(networks.index(net))) for network in networks]
+    clip = torch.stack([given, given, given * 0.5], 1)
+    parts = replace(ours.sampling, super_resolution_frames=2, super_resolution_overlap=1)
+    monkeypatch.setattr(type(ours), "sampling", parts)
+    chunks = ours.upscale_low(iter([clip[:, :2], clip[:, 2:]]), 8, 4, [draws[0].clone_state()])
+    made = torch.cat([large for _, large in chunks], 1)
+    for hook in hooks:
+        hook.remove()
+    assert ours.sizes == (8, 32) and made.shape == (1, 3, 3, 32, 32) and told == [0] * 6 + [1] + [0] * 6 + [1]
+    for frame in (0, 1):  # of the same small frame, and so with the same noise, also over a border of parts
+        large = (made[0, frame] / 2 + 0.5).permute(1, 2, 0).numpy()
+        assert picture.std() > 0.1 and abs(large - picture[0]).max() < 1e-3
+    assert (made[:, 2] - made[:, 1]).abs().max() > 0.1
+
+
+@torch.no_grad()
 def test_karlo_saved_and_without_a_tower(karlo, tmp_path):
     _, ours = karlo
     ours.save_pretrained(tmp_path / "model")
     again = MakeAVideoPipeline.from_pretrained(tmp_path / "model")
     options = {"num_frames": 3, "num_inference_steps": 3, "output_type": "pt"}
     videos = [pipe(PROMPT, generator=seed(), **options).frames for pipe in (ours, again)]
-    assert videos[0].shape == (1, 3, 3, 8, 8) and (videos[0] - videos[1]).abs().max() < 0.01  # rounding, at high noise
+    assert (
+        videos[0].shape == (1, 3, 3, 32, 32) and (videos[0] - videos[1]).abs().max() < 0.01
+    )  # rounding, at high noise
     MakeAVideoPipeline(**{**ours.components, "image_encoder": None}).save_pretrained(tmp_path / "blind")
     blind = MakeAVideoPipeline.load(tmp_path / "blind", dtype=torch.float32)
-    assert blind(PROMPT, **options).frames.shape == (1, 3, 3, 8, 8)
+    assert blind(PROMPT, size=8, **options).frames.shape == (1, 3, 3, 8, 8)
     with pytest.raises(UserError, match="no image tower"):
         blind.vary((torch.rand(4, 16, 16, 3) * 255).byte().numpy(), **options)
 

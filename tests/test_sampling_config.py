@@ -7,10 +7,12 @@ from dataclasses import fields
 import pytest
 import torch
 
+from conftest import tiny_super_resolution
 from makeavideo.errors import UserError
 from makeavideo.included import default_model
-from makeavideo.inflation import add_motion
+from makeavideo.inflation import add_motion, inflate
 from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.sampling import make_scheduler
 from makeavideo.sampling_config import KINDS, SamplingConfig
 
 IMPOSSIBLE = [
@@ -78,7 +80,22 @@ def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:
 def test_every_number_has_limits_and_a_change_that_is_tried():
     names = {field.name for field in fields(SamplingConfig)}
     numbers = names - {"any_shape"}  # true or false: tests/test_shapes.py
-    assert set(KINDS) == numbers == {name for _, changed in CHANGES for name in changed}
+    tried = {name for _, changed in CHANGES for name in changed}
+    assert set(KINDS) == numbers == tried | {"super_resolution_steps"}  # which is tried where SR_l diffuses, below
+
+
+@torch.no_grad()
+def test_steps_of_super_resolution_that_diffuses(pipe):
+    network = inflate(tiny_super_resolution(), space_to_depth=8)
+    own = {**pipe.components, "super_resolution_low": network, "super_resolution_low_scheduler": make_scheduler()}
+    seen, small = [], torch.zeros(1, 1, 3, 16, 16)
+    network.register_forward_hook(lambda *_: seen.append(1))
+    for steps, wanted in ((0, 4), (2, 2)):
+        other = MakeAVideoPipeline(**own, sampling={"super_resolution_steps": steps})
+        other.set_progress_bar_config(disable=True)
+        seen.clear()
+        next(other.upscale_low(iter([small]), 8, 4, None))
+        assert len(seen) == wanted
 
 
 @pytest.mark.parametrize("options, changed", CHANGES, ids=lambda x: next(iter(x)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from makeavideo.media.reader import read_recipe
+from makeavideo.media.reader import probe, read_recipe
 from makeavideo.web.uploads import (
     MAX_BYTES,
 )
@@ -80,6 +80,18 @@ def test_settings_of_a_wrong_type_get_one_sentence(quick_site):
     for place, value in wrong:
         said = call(url, "generate", *right[:place], value, *right[place + 1 :])
         assert "event: error" in said and re.search(r"is .*: give (a|true)", said), (place, value, said)
+
+
+@quick
+def test_a_video_of_another_shape(quick_site):
+    url, folder = quick_site
+    before = set(folder.glob("*.mp4"))
+    made = call(url, "generate", "a cat", 1, 3, 8, "24x16", False, 1.0, 1, "", None)
+    assert "event: complete" in made, made
+    (file,) = set(folder.glob("*.mp4")) - before
+    assert (probe(file).width, probe(file).height, read_recipe(file)["size"]) == (24, 16, "24x16")
+    refused = call(url, "generate", "a cat", 1, 3, 8, "25x16", False, 1.0, 1, "", None)
+    assert "event: error" in refused and "--size 25x16 is not possible" in refused
 
 
 @quick

@@ -39,7 +39,7 @@ SMALL = {"steps": 2, "gradient_accumulation": 1, "sample_every": 2, "mixed_preci
 
 def adopt_recipe(folder, name, **changes):
     values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
-    for key in ("output", "init_from", "image_encoder", "codec"):
+    for key in {"output", "init_from", "image_encoder", "codec"} & values.keys():
         values[key] = str(folder / values[key])
     values["data"] |= {"roots": [str(folder / "my" / "clips")], "size": 16, "num_frames": 4, "num_workers": 0}
     values["optim"] |= {"kind": "adamw", "learning_rate": 1e-2, "warmup_steps": 0}

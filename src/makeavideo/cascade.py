@@ -28,6 +28,7 @@ from .sampling_config import SamplingConfig
 from .shapes import Shape, Shapes, shapes_from
 from .super_resolution import SuperResolver
 from .timeline import spans
+from .unclip_enlarger import UnclipEnlarger
 from .wordings import WordingTable
 
 
@@ -46,7 +47,8 @@ class Cascade(Meaning, CheckedPipeline):
         wordings: known wordings and their pictures; where there are some, P looks up in place of diffusing.
         decoder: D_t, frames from an image embedding.
         interpolator: F-up, of either kind: `filling`. None: no more frames than D_t makes.
-        super_resolution_low: SR_l_t, x4, all frames together; in one step (`SuperResolver`) or by diffusion.
+        super_resolution_low: SR_l_t, x4, all frames together; in one step (`SuperResolver`) or by diffusion. With an
+            UnCLIPScheduler it is run as in diffusers' UnCLIPPipeline, its last step by `super_resolution_low_last`.
         super_resolution_high: SR_h, x3, each frame by itself; likewise. None of either: no size beyond.
         *_scheduler: flow-matching schedulers of diffusers.
         sampling: fields of `SamplingConfig`, in the saved config; what is not named is as usual.
@@ -66,12 +68,14 @@ class Cascade(Meaning, CheckedPipeline):
         "interpolator_scheduler",
         "super_resolution_low",
         "super_resolution_low_scheduler",
+        "super_resolution_low_last",
         "super_resolution_high",
         "super_resolution_high_scheduler",
     ]
     _exclude_from_cpu_offload = ["prior", "wordings"]  # noqa: RUF012  (they are used outside of their forward, too)
     model_cpu_offload_seq: Any = (
-        "text_encoder->prior->decoder->interpolator->codec->super_resolution_low->super_resolution_high"
+        "text_encoder->prior->decoder->interpolator->codec->super_resolution_low->super_resolution_low_last"
+        "->super_resolution_high"
     )
 
     def __init__(
@@ -92,6 +96,7 @@ class Cascade(Meaning, CheckedPipeline):
         super_resolution_high_scheduler=None,
         wordings: WordingTable | None = None,
         codec=None,
+        super_resolution_low_last: VideoUNet | None = None,
         sampling: dict[str, Any] | None = None,
     ):
         super().__init__()
@@ -112,6 +117,7 @@ class Cascade(Meaning, CheckedPipeline):
             super_resolution_high_scheduler=super_resolution_high_scheduler,
             wordings=wordings,
             codec=codec,
+            super_resolution_low_last=super_resolution_low_last,
         )
         check_codec(codec)
         if interpolator is not None:
@@ -119,8 +125,10 @@ class Cascade(Meaning, CheckedPipeline):
             if interpolator.out_channels != decoder.out_channels:
                 channels = f"{interpolator.out_channels} channels and the decoder {decoder.out_channels}"
                 raise UserError(f"The F-up network makes frames of {channels}: take one trained for this decoder.")
+        names_noise = getattr(super_resolution_low, "parametrization", None) is not None
         for name, component in self.components.items():
-            unclip = name == "prior_scheduler" and is_unclip(component)
+            draws = name == "prior_scheduler" or (name == "super_resolution_low_scheduler" and names_noise)
+            unclip = draws and is_unclip(component)
             if name.endswith("_scheduler") and component is not None and not unclip:
                 check_scheduler(component)
         self.register_to_config(sampling=SamplingConfig.of(sampling).as_dict())
@@ -342,14 +350,18 @@ class Cascade(Meaning, CheckedPipeline):
             steps: where SR_l_t diffuses.
         """
         network, scheduler = self.super_resolution_low, self.super_resolution_low_scheduler
-        enlarge = Enlarger(network, scheduler, SR_LOW_FACTOR, steps, generator)
+        how = self.sampling
+        steps = how.super_resolution_steps or steps
+        enlarge: Enlarger | UnclipEnlarger = Enlarger(network, scheduler, SR_LOW_FACTOR, steps, generator)
+        if is_unclip(scheduler):
+            last = self.super_resolution_low_last
+            enlarge = UnclipEnlarger(network, last, scheduler, SR_LOW_FACTOR, steps, generator)
 
         def enlarge_stretch(low: Tensor) -> Tensor:
             rates = torch.full((len(low),), float(fps), device=low.device)
             with self.steps_shown("super_resolution_low", enlarge.steps) as on_step:
                 return enlarge(low, rates, on_step)
 
-        how = self.sampling
         return enlarge_stretches(chunks, enlarge_stretch, how.super_resolution_frames, how.super_resolution_overlap)
 
     def upscale_high(

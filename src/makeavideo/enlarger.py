@@ -1,8 +1,10 @@
 """A super-resolution network at work, of either kind: one step, or diffusion as in the paper (section 3.2)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .chunks import in_stretches
@@ -50,16 +52,47 @@ class Enlarger:
             made = self.network(small.to(self.network.dtype)).float().clamp(-1, 1)
             changed = on_step(0, torch.zeros((), device=made.device), made, made)
             return made if changed is None else changed
-        up = upsample(small, [side * self.factor for side in small.shape[-2:]])
+        network: Any = self.network
+        up = upsampled(network, small, [side * self.factor for side in small.shape[-2:]])
         if self.noise is None:
             self.noise = frame_noise((len(up), 1, *up.shape[2:]), self.generator).to(up.device)
         level = torch.zeros(len(up), device=up.device)  # in training the small frames are noised; these are not
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            x = torch.cat([x_t, up], 2).to(self.network.dtype)
-            return up + self.network(x, t * TIMESTEPS, fps=fps, class_labels=level).sample.float()
+            return network.bounded(enlarged(network, x_t, t, up, level, fps))
 
-        return sample(predict, self.noise.expand_as(up), self.scheduler, self.steps, on_step).clamp(-1, 1)
+        noise = self.noise.expand_as(up)
+        levels = network.levels(self.steps)
+        return sample(predict, noise, self.scheduler, self.steps, on_step, levels=levels).clamp(-1, 1)
+
+
+def upsampled(network: VideoUNet, small: Tensor, size: Sequence[int]) -> Tensor:
+    """The small frames (b, f, 3, h, w) as large as the others, as a network is shown them beside x_t.
+
+    Bilinear, where it is to say what has to be added to them; those of noise, Karlo's, have learnt from bicubic ones.
+    """
+    if network.config.prediction == "sample":
+        return upsample(small, size)
+    up = F.interpolate(small.flatten(0, 1), tuple(size), mode="bicubic", antialias=True, align_corners=False)
+    return up.unflatten(0, small.shape[:2])
+
+
+def told_level(network: VideoUNet) -> bool:
+    """Whether a network is told how much noise has been added to the small frames."""
+    return network.config.unet_config.get("class_embed_type") is not None
+
+
+def enlarged(
+    network: VideoUNet, x_t: Tensor, t: Tensor, up: Tensor, level: Tensor, fps: Tensor | None, called: Any = None
+) -> Tensor:
+    """The clean large frames, float32, from noisy ones at t and small ones, up-sampled, that were noised to `level`.
+
+    called: the network as it is to be called, where it is compiled or divided.
+    """
+    labels = {"class_labels": level * TIMESTEPS} if told_level(network) else {}
+    seen = torch.cat([x_t, up], 2)
+    made = (called or network)(seen, t * TIMESTEPS, fps=fps, **labels).sample.float()
+    return up + made if network.config.prediction == "sample" else made
 
 
 def enlarge_stretches(

@@ -168,6 +168,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         fps: Tensor | None = None,
         motion: Tensor | None = None,
         return_dict: bool = True,
+        own: bool = False,
         **conditions: Any,
     ) -> VideoUNetOutput | tuple[Tensor]:
         """Denoises a clip: gives the clean one.
@@ -177,6 +178,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
             timestep: t * TIMESTEPS, one for all clips, (b,), or one for each frame, (b, f).
             fps: frames per second of each clip, (b,); 0 where it is not known.
             motion: strength of each clip's motion, (b,), 1 the usual one; below 0 where it is not known.
+            own: sample and timestep are of the 2-D network's own schedule, and so is what it gives: noise, or velocity.
             conditions: what the 2-D network takes; tensors with leading size b are repeated for every frame.
         """
         batch, frames = sample.shape[:2]
@@ -188,7 +190,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         timestep = (timestep if timestep.ndim == 2 else timestep.expand(batch)[:, None]).expand(batch, frames)
         if self.config.conditioning is not None:
             conditions = self.conditioner(conditions)
-        if self.parametrization is not None:
+        if self.parametrization is not None and not own:
             return self._of_other_kind(sample, timestep, return_dict, conditions)
         result = self._predict(sample, timestep.flatten(), conditions)
         return VideoUNetOutput(sample=result) if return_dict else (result,)

@@ -30,7 +30,7 @@ NETWORKS = (
     "super_resolution_high",
 )
 SCHEDULERS = tuple(f"{name}_scheduler" for name in NETWORKS[2:])
-EXTRAS = ("tokenizer", "text_encoder", "wordings", "codec")
+EXTRAS = ("tokenizer", "text_encoder", "wordings", "codec", "super_resolution_low_last")
 """Without the first two there are no prompts."""
 PAIRS = (("tokenizer", "text_encoder"), *((name, f"{name}_scheduler") for name in NETWORKS[4:]))
 """May lack, but only both together: F-up and super-resolution, as the text encoder."""
@@ -99,7 +99,7 @@ def read_index(file: Path) -> Index:
     if not isinstance(values.get("sampling", {}), dict | None):
         damaged(file, "`sampling` is no table of names and numbers")
     index: Index = {}
-    optional = {"wordings", "codec", *chain(*PAIRS)}
+    optional = {*EXTRAS[2:], *chain(*PAIRS)}
     for name in (*NETWORKS, *SCHEDULERS, *EXTRAS):
         entry = values.get(name)
         if entry is None or entry == [None, None]:
@@ -162,7 +162,7 @@ def numbers_in(values: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
 
 def check_fit(folder: Path, index: Index) -> None:
     """What one network gives the next one takes: parts of several models do not. Raises UserError."""
-    parts = [name for name in (*NETWORKS, "text_encoder", "wordings") if index[name] is not None]
+    parts = [name for name in (*NETWORKS, *EXTRAS[1:3], EXTRAS[4]) if index[name] is not None]
     configs = {name: read_config(folder / name / "config.json") for name in parts}
     text, picture = ("text_encoder", "hidden_size"), ("image_encoder", "projection_dim")
     pixels = {name: 3 for name in NETWORKS}

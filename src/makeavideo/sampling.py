@@ -216,7 +216,7 @@ def space(scheduler: Any, levels: Sequence[float]) -> None:
 
 
 def is_unclip(scheduler: Any) -> bool:
-    """Whether a prior with this scheduler is one of those: Karlo's, Kandinsky 2's, Stable unCLIP's."""
+    """Whether a network with this scheduler is run as in unCLIP's pipelines: a prior, or Karlo's super-resolution."""
     return type(scheduler).__name__ == "UnCLIPScheduler"
 
 

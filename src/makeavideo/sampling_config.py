@@ -17,6 +17,7 @@ from .figures import KEY_FRAMES
 LIMITS = {
     "candidates": (1, 1024),
     "steps": (1, 1000),
+    "some steps": (0, 1000),
     "scale": (0.0, 100.0),
     "power": (0.0, 4.0),
     "strength": (0.0, 1.0),
@@ -39,6 +40,7 @@ KINDS = {
     "refine_strength": "strength",
     "context": "context",
     "transition": "transition",
+    "super_resolution_steps": "some steps",
     "super_resolution_frames": "frames",
     "super_resolution_overlap": "frames",
 }
@@ -61,6 +63,7 @@ class SamplingConfig:
     context: key frames that a window sees of what exists when it continues a video.
     transition: key frames that are made anew where one segment passes into the next, or a loop closes; and over which
         F-up's frames pass into D_t's.
+    super_resolution_steps: of SR_l_t, where it diffuses; 0: a quarter of D_t's.
     super_resolution_frames: frames that SR_l_t enlarges together, beside those that it shares with the stretch before.
     super_resolution_overlap: frames that two stretches share; there one passes into the other.
     any_shape: whether D_t is asked for frames of any shape. False where it knows things at one scale: then it makes
@@ -83,6 +86,7 @@ class SamplingConfig:
     refine_strength: float = 0.75
     context: int = 6
     transition: int = 4
+    super_resolution_steps: int = 0
     super_resolution_frames: int = 16
     super_resolution_overlap: int = 4
     any_shape: bool = True

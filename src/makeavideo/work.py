@@ -145,7 +145,7 @@ def amount_of_work(use: str, s: Settings, model: Cascade, parts: int = 1) -> flo
         work += stretches * KEY_FRAMES * cost("interpolator", s, model)
     if s.stage > 0:
         low = "super_resolution_low"
-        steps = 1 if low in model.at_once else s.super_resolution_steps[0]
+        steps = 1 if low in model.at_once else how.super_resolution_steps or s.super_resolution_steps[0]
         shared = how.super_resolution_overlap / how.super_resolution_frames
         work += (1 + shared) * s.num_frames * steps * cost(low, s, model)
     if s.stage > 1:

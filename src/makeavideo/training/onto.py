@@ -10,7 +10,7 @@ from ..adoption.card import retold
 from ..errors import UserError
 from ..loading import on_disk
 from ..pipeline import MakeAVideoPipeline
-from ..sampling import make_scheduler
+from ..sampling import is_unclip, make_scheduler
 from .assemble import PIXEL_NETWORKS
 from .networks import left_additions, load_network, put_additions, written_whole
 from .recipe import load_recipe
@@ -48,7 +48,8 @@ def assemble_onto(model: str | Path, runs: Sequence[Path], folder: Path) -> Path
         whole[component] = run
         load: Any = super_resolution.load_super_resolution if stage.startswith("sr-") else load_network
         parts[component] = load(final / component, f"{stage} network").half()
-        parts[f"{component}_scheduler"] = make_scheduler(shift)
+        if not is_unclip(parts[f"{component}_scheduler"]):  # of such a network it belongs to what it has learnt
+            parts[f"{component}_scheduler"] = make_scheduler(shift)
     made: Any = MakeAVideoPipeline(**parts, sampling=pipe.config.sampling)
     with written_whole(folder, "free some space and assemble again") as partial:
         made.save_pretrained(partial, safe_serialization=True)

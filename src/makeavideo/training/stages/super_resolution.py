@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...figures import TIMESTEPS
+from ...enlarger import enlarged, told_level, upsampled
 from ...inflation import VideoUNet
-from ...sampling import add_noise, frame_noise, make_scheduler, sample, upsample
+from ...sampling import add_noise, frame_noise, make_scheduler, sample
 from ...super_resolution import SuperResolver
 from ..datasets import captioned_images, unlabelled_clips
 from ..losses import diffuse, weighted_loss
@@ -65,10 +65,11 @@ def load_super_resolution(folder: str | Path, what: str) -> VideoUNet | SuperRes
 
 
 class DiffusionStage:
-    """Small frames -> large frames, a residual over bilinear up-sampling, by diffusion.
+    """Small frames -> large frames, a residual over bilinear up-sampling, by diffusion; Karlo's names noise.
 
     It sees noisy large frames beside the small ones, up-sampled; those are noised too (noise-conditioning
-    augmentation), and it is told how much. It says the clean large frames, and is off by the velocity's squared error.
+    augmentation), where it is told how much. It says the clean large frames, and is off by the velocity's squared
+    error, or by that of what it names.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device, dataset: Any, component: str, factor: int):
@@ -88,7 +89,8 @@ class DiffusionStage:
         fps = batch["fps"] if self.recipe.video else None
         fps = drop_rates(fps, self.recipe.condition_dropout, generator, self.device)
         x_t, t = diffuse(x, noise, generator)
-        return weighted_loss(predict(network, x_t, t, up, level, fps), x, t, noise.weight_floor)
+        made = enlarged(self.network, x_t, t, up, level, fps, called=network)
+        return weighted_loss(made, x, t, noise.weight_floor, prediction=self.network.config.prediction)
 
     def degrade(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(low-resolution frames up-sampled again, augmentation level (batch,))."""
@@ -96,9 +98,9 @@ class DiffusionStage:
         low = F.interpolate(x.flatten(0, 1), scale_factor=1 / self.factor, mode="bilinear", antialias=True)
         low = low.unflatten(0, x.shape[:2])
         level = torch.rand(len(x), generator=generator, device=generator.device).to(x.device)
-        level = level.square() * noise.low_res_max
+        level = level.square() * noise.low_res_max * told_level(self.network)
         low = add_noise(low, frame_noise(low.shape, generator, noise.shared).to(x.device), level)
-        return upsample(low, size), level
+        return upsampled(self.network, low, size), level
 
     def contact_sheet(self, network):
         """A row a sample, of its first frame: real, small, made."""
@@ -109,17 +111,11 @@ class DiffusionStage:
         up, level = self.degrade(x, sheet.generator)
 
         def at(x_t, t):
-            return predict(network, x_t, t.expand(len(x_t)), up, level, sheet.rates)
+            return network.bounded(enlarged(network, x_t, t.expand(len(x_t)), up, level, sheet.rates))
 
         noise = frame_noise(x.shape, sheet.generator, shared=True).to(self.device)
-        made = sample(at, noise, make_scheduler(SHIFT), SHEET_STEPS)
+        made = sample(at, noise, make_scheduler(SHIFT), SHEET_STEPS, levels=network.levels(SHEET_STEPS))
         return contact_sheet(sheet.rows(torch.cat([x[:, :1], up[:, :1], made[:, :1]], 1)), columns=3)
 
     def export(self, folder) -> None:
         save_network(self.network, self.component, SHIFT, folder)
-
-
-def predict(network, x_t: Tensor, t: Tensor, up: Tensor, level: Tensor, fps: Tensor | None) -> Tensor:
-    """The clean large frames, float32, from noisy ones and up-sampled small ones of augmentation `level` (batch,)."""
-    net = network(torch.cat([x_t, up], 2), t * TIMESTEPS, fps=fps, class_labels=level * TIMESTEPS)
-    return up + net.sample.float()
