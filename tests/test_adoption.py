@@ -181,6 +181,10 @@ def test_karlo_saved_and_without_a_tower(karlo, tmp_path):
     assert (
         videos[0].shape == (1, 3, 3, 32, 32) and (videos[0] - videos[1]).abs().max() < 0.01
     )  # rounding, at high noise
+    half = MakeAVideoPipeline.load(tmp_path / "model", dtype="bfloat16", device="cpu")
+    short = half(PROMPT, num_frames=2, num_inference_steps=2, output_type="pt").frames
+    assert half.super_resolution_low_last.dtype == torch.bfloat16 and short.shape == (1, 2, 3, 32, 32)
+    assert short.isfinite().all()
     MakeAVideoPipeline(**{**ours.components, "image_encoder": None}).save_pretrained(tmp_path / "blind")
     blind = MakeAVideoPipeline.load(tmp_path / "blind", dtype=torch.float32)
     assert blind(PROMPT, size=8, **options).frames.shape == (1, 3, 3, 8, 8)
