@@ -32,7 +32,7 @@ from .any_shape import take_any_shape
 from .conditioning import Conditioning, conditioning_of
 from .errors import UserError
 from .figures import TIMESTEPS
-from .parametrization import Parametrization, Prediction
+from .parametrization import Parametrization, Prediction, mean_alone
 from .pixel_path import PixelPath
 from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d, set_to_zero
 
@@ -335,14 +335,6 @@ def inflate(
     if unexpected or not all(map(is_temporal, missing)):
         raise UserError(f"the weights do not fit {config['unet_class']}'s configuration: {unexpected or missing}")
     return video.train(unet.training)
-
-
-def mean_alone(config: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without those of a learned variance (Improved DDPM), which follows the mean in the last channels."""
-    if config.out_channels != 2 * config.in_channels:
-        return weights
-    halves = {name: weights[name][: config.in_channels] for name in ("conv_out.weight", "conv_out.bias")}
-    return {**weights, **halves}
 
 
 def add_conditioning(video_unet: VideoUNet, conditioning: Conditioning) -> VideoUNet:

@@ -106,3 +106,11 @@ def own_weight(prediction: Prediction, t: Tensor) -> Tensor:
     if prediction == "epsilon":
         return (1 - t).square()
     return spread(t).square() if prediction == "v_prediction" else torch.ones_like(t)
+
+
+def mean_alone(config: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without those of a learned variance (Improved DDPM), which follows the mean in the last channels."""
+    if config.out_channels != 2 * config.in_channels:
+        return weights
+    halves = {name: weights[name][: config.in_channels] for name in ("conv_out.weight", "conv_out.bias")}
+    return {**weights, **halves}
