@@ -96,20 +96,14 @@ def batch(
     more, ending = Additions.read(motion_module, motion_module_scale, lora), f".{kind.removeprefix('.')}"
     plan = planned(prompts, cascade, given, ending, seed, more)
     with Batch(plan, folder) as work, stoppable(work):
-        missing = say_failures(work)
+        missing = work.missing()
+        for told in work.manifest.failed:  # what of the list cannot be made
+            say_failure(told["line"], told["error"])
         if missing and cluster is None:
             make_here(work, missing, cascade, how, quiet)
         elif missing and cluster is not None:
             make_there(work, missing, cascade, how, cluster, quiet)
     finish(work, quiet)
-
-
-def say_failures(work: Batch) -> list[Job]:
-    """What is missing; a line for what of the list cannot be made."""
-    missing = work.missing()
-    for told in work.manifest.failed:
-        say_failure(told["line"], told["error"])
-    return missing
 
 
 def planned(prompts: Path, cascade: Path, given: dict[str, Any], ending: str, seed: int, more: Additions) -> Plan:

@@ -20,6 +20,8 @@ from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, as_seen, open_image
 # Of all frames: an animation can only be decoded from its start, and two kilobytes can hold a hundred large frames.
 MAX_ANIMATION_PIXELS = 2_000_000_000
 
+_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # those of EXIF at which width and height change places
+
 
 class Animation:
     """One file of Pillow's, which tells a frame's delay only when it is decoded."""
@@ -82,10 +84,16 @@ class Animation:
     def fps(self, count: int, span: float) -> float:
         return _rate_of_delays(self._delays[:count], 10 if self._kind == "gif" else 1)
 
+    def shape(self) -> tuple[int, int]:
+        with within(MAX_SECONDS):
+            turned = self._image.getexif().get(_ORIENTATION, 1) in _LYING and getattr(self._image, "n_frames", 1) == 1
+        return self._image.size if turned else self._image.size[::-1]
+
     def info(self) -> VideoInfo:
+        height, width = self.shape()
         clock = self.clock()
         count = len(clock.times)
-        return VideoInfo(*self._image.size, count, self.fps(count, 0.0), clock.duration, self._kind, self.recipe())
+        return VideoInfo(width, height, count, self.fps(count, 0.0), clock.duration, self._kind, self.recipe())
 
     def recipe(self) -> dict[str, Any] | None:
         if self._kind == "png":
@@ -124,7 +132,8 @@ class Folder:
             return
         with open(self._pictures[0], "rb") as file, open_image(file) as image:
             image.load()
-            self._size, text = image.size, getattr(image, "text", {})
+            text = getattr(image, "text", {})
+            self._size = ImageOps.exif_transpose(image).size
         self._comment = text.get("Comment")
         with contextlib.suppress(ValueError, ZeroDivisionError):
             self._fps = float(Fraction(text.get("fps", "24"))) or 24.0
@@ -150,6 +159,9 @@ class Folder:
 
     def fps(self, count: int, span: float) -> float:
         return self._fps
+
+    def shape(self) -> tuple[int, int]:
+        return self._size[::-1]
 
     def info(self) -> VideoInfo:
         return VideoInfo(*self._size, len(self), self._fps, len(self) / self._fps, "png", self.recipe())
