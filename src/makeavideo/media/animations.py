@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..errors import UserError
 from .clip import Clock, Colour, VideoInfo, parse_recipe
 from .patience import MAX_SECONDS, interrupt, within
 from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, as_seen, open_image, to_rgb, to_srgb
@@ -146,8 +148,12 @@ class Folder:
 
     def _picture(self, index: int, background: Colour) -> np.ndarray:
         interrupt.get()()
-        with open(self._pictures[index], "rb") as file, open_image(file) as image:
-            return np.asarray(as_seen(image, background))
+        path = self._pictures[index]
+        try:
+            with open(path, "rb") as file, open_image(file) as image:
+                return np.asarray(as_seen(image, background))
+        except (OSError, SyntaxError, EOFError, ValueError, struct.error) as error:  # whatever Pillow says of damage
+            raise UserError(f"{path} is damaged, or no picture: get a whole copy of it, or take it out.") from error
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         for index in range(len(self)):

@@ -19,7 +19,7 @@ from .fields import whole_frames
 from .patience import interrupt
 from .pictures import MAX_PIXELS, TooManyPixels, Unreadable, to_rgb
 from .shown import as_shown, shown_width
-from .upright import turn_of
+from .upright import Turn, turn_of
 
 # Only these demuxers: a playlist that calls itself .mp4 must not make FFmpeg open other files or the network. Those of
 # sound are there so that sound can be called by its name.
@@ -41,6 +41,7 @@ class Container:
         self._unit = self._stream.time_base or Fraction(1)
         self._indexed = self._container.format.name.startswith(_INDEXED)
         self._clock: Clock | None = None
+        self._turns: dict[int, Turn] = {}
 
     def close(self) -> None:
         self._container.close()
@@ -203,7 +204,14 @@ class Container:
         picture = as_shown(frame, self._stream.sample_aspect_ratio, "rgba" if alpha else "rgb24").to_ndarray()
         if alpha:
             picture = np.asarray(to_rgb(Image.fromarray(picture), background))
-        return turn_of(frame).of(picture)
+        return self._turn(frame).of(picture)
+
+    def _turn(self, frame: av.VideoFrame) -> Turn:
+        """Looked up once for a rotation: a frame whose side data was looked at holds itself, and would stay."""
+        rotation = frame.rotation
+        if rotation not in self._turns:
+            self._turns[rotation] = turn_of(frame)
+        return self._turns[rotation]
 
     def fps(self, count: int, span: float) -> float:
         rate = float(self._stream.average_rate or 0)
@@ -216,7 +224,7 @@ class Container:
         self._rewind()
         for frame in self._stored():  # only decoding tells how it is turned
             width = shown_width(frame.width, frame.height, self._stream.sample_aspect_ratio)
-            return (width, frame.height) if turn_of(frame).transposed else (frame.height, width)
+            return (width, frame.height) if self._turn(frame).transposed else (frame.height, width)
         raise Unreadable("no frames")
 
     def info(self) -> VideoInfo:

@@ -39,7 +39,7 @@ def _graph(frame: av.VideoFrame, unit: Fraction) -> av.filter.Graph | None:
     """None for frames that are too small for the filter."""
     graph = av.filter.Graph()
     graph.threads = 1  # as many as decode: see `data.decode`
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name, time_base=unit)
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=unit)
     graph.link_nodes(source, graph.add(_FILTER, _HOW), graph.add("buffersink"))
     try:
         graph.configure()

@@ -83,7 +83,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     Reading can be ended as `patience` says.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
+        warnings.simplefilter("ignore")  # of bombs, for which our own limit is stricter, and of what is damaged
         try:
             image = Image.open(cast(BinaryIO, Watched(file)))
         except Image.DecompressionBombError as error:
