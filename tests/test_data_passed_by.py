@@ -1,7 +1,9 @@
 """Nothing is passed over in silence: what can be used is used, the rest is named."""
 
 import os
+import re
 import tarfile
+from pathlib import Path
 
 import av
 import pytest
@@ -11,8 +13,9 @@ from makeavideo import UserError
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.curriculum import FrameRateCurriculum
 from makeavideo.data.images import CaptionedImages
-from makeavideo.data.index import CLIPS, PICTURES, SAME_STEM, list_items
+from makeavideo.data.index import CLIPS, HEIC, PICTURES, SAME_STEM, list_items
 from makeavideo.data.report import SkipReport
+from makeavideo.evaluation.videos import ENDINGS
 from tiny_clips import picture, write_animation, write_video
 
 
@@ -60,6 +63,15 @@ def test_clips_of_every_kind_that_is_taken_can_be_read(tmp_path, name):
     write_video(tmp_path / name, 25, 25, codec, size=size)
     sample = UnlabelledClips(tmp_path, 16, num_frames=8, fps=25.0)[0, 0]
     assert sample["pixels"].shape == (8, 3, 16, 16) and not sample["skipped"]
+
+
+def test_the_page_names_every_ending():
+    page = (Path(__file__).parents[1] / "docs" / "own-data.md").read_text()
+    pictures, clips = (page[page.index(f"- **{kind}**") :].split("Endings: ")[1] for kind in ("Pictures", "Clips"))
+    assert set(re.findall(r"\w+", pictures.split(".")[0])) == PICTURES
+    assert set(re.findall(r"\w+", clips.split(".")[0])) - {"and", "animated"} == CLIPS
+    assert all(ending in page for ending in HEIC)
+    assert {ending[1:] for ending in ENDINGS} == CLIPS  # what is measured
 
 
 def test_captions_without_a_picture_and_names_twice_in_a_shard(tmp_path):

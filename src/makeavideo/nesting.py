@@ -1,7 +1,12 @@
 """How deep something goes that somebody else wrote as JSON: looked at level by level, where recursion could end."""
 
+import reprlib
 from collections.abc import Iterator
 from typing import Any
+
+SHORT = reprlib.Repr()
+"""For sentences that show what somebody wrote, which may be a megabyte."""
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 80, 80, 40
 
 
 def levels(value: Any) -> Iterator[list]:

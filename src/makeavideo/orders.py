@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .errors import UserError
+from .nesting import SHORT
 from .settings import Settings
 from .shapes import Shapes, Size
 
@@ -271,11 +272,13 @@ def read_story(path: Path) -> Story:
     Raises:
         UserError: no such file, not YAML, or not such a list.
     """
-    import yaml
+    from .yaml_text import NotYaml, parse_yaml
 
     try:
-        parts = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        parts = parse_yaml(path.read_text())
+    except NotYaml as error:
+        raise UserError(f"The story {path} cannot be read, {error}: mend that.") from None
+    except (OSError, ValueError):
         raise UserError(f"The story {path} cannot be read: give a YAML file.") from None
     shape = f"The story {path} is not a list of parts: write `- {{prompt: a rocket, seconds: 3}}`, a line a part."
     if not isinstance(parts, list) or not parts:
@@ -288,6 +291,8 @@ def read_story(path: Path) -> Story:
         if not isinstance(prompt, str) or not prompt.strip():
             raise UserError(f"A prompt of the story {path} is empty: say in a few words what to show.")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
-            raise UserError(f"The story {path} gives {prompt!r} {seconds!r} seconds: use a number above 0.")
+            raise UserError(
+                f"The story {path} gives {SHORT.repr(prompt)} {SHORT.repr(seconds)} seconds: use a number above 0."
+            )
         story.append((prompt, float(seconds)))
     return story

@@ -59,6 +59,10 @@ class VideoOptions(TypedDict, total=False):
     callback_on_step_end_tensor_inputs: Sequence[str]
 
 
+DAY = 24 * 3600
+"""Seconds: a longer video is a mistake of typing, and what is kept of each frame would not fit into memory."""
+
+
 @dataclass
 class Settings:
     """`VideoOptions` with their defaults, once `settle` has found them possible."""
@@ -206,7 +210,9 @@ def length_of(options: VideoOptions, usual: int = MAX_FRAMES) -> int:
     if not 1 <= fps <= 60:
         raise UserError(f"--fps {fps:g} is not possible: choose from 1 to 60 frames a second.")
     if num_frames is None:
-        return usual if seconds is None else max(1, round(seconds * fps))
+        num_frames = usual if seconds is None else max(1, round(seconds * fps))
     if num_frames < 1:
         raise UserError(f"--num-frames {num_frames} is not possible: choose 1 or more.")
+    if num_frames > DAY * fps:
+        raise UserError(f"{num_frames:.3g} frames are longer than a day: choose fewer, and extend the video by others.")
     return num_frames

@@ -38,7 +38,7 @@ class Manifest:
         for line in text.split("\n"):
             with contextlib.suppress(ValueError, RecursionError):
                 told = json.loads(line)
-                if isinstance(told, dict) and told.get("status") == "made" and isinstance(told.get("file"), str):
+                if is_made(told):
                     self.made[told["file"]] = told
         self.failed: list[dict[str, Any]] = []
 
@@ -81,6 +81,16 @@ class Manifest:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"Cannot write {self.path}: {reason(error)}.") from error
+
+
+def is_made(told: Any) -> bool:
+    """Whether a line of a manifest tells of a video, by its types: others may have written it."""
+    kinds = {"file": str, "line": int}
+    return (
+        isinstance(told, dict)
+        and told.get("status") == "made"
+        and all(isinstance(told.get(name), kind) for name, kind in kinds.items())
+    )
 
 
 def _line(told: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import UserError
+from ..nesting import SHORT
 from ..shapes import read_size
 
 ENDINGS = (".csv", ".txt", ".jsonl")
@@ -93,7 +94,7 @@ def read_list(path: Path, defaults: dict[str, Any]) -> list[Line]:
     except (OSError, UnicodeDecodeError):
         raise UserError(f"The list {path} cannot be read: give a {kind} file in UTF-8.") from None
     reader = {".csv": _read_csv, ".txt": _read_text, ".jsonl": _read_jsonl}[kind]
-    found = [(number, _plain_names(said), error) for number, said, error in reader(text, path)]
+    found = reader(text, path)
     if not found:
         raise UserError(f"The list {path} is empty: write a prompt a line.")
     for number, said, _ in found:
@@ -108,10 +109,10 @@ Found = list[tuple[int, dict[str, Any], str | None]]
 
 
 def _read_csv(text: str, path: Path) -> Found:
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     found: Found = []
     try:
-        head = [name.strip() for name in next(reader, [])]
+        head = [_plain_name(name) for name in next(reader, [])]
         if text.strip() and not {"prompt", "prompts"} & set(head):
             raise UserError(f"The list {path} has no column prompt: begin it with a line of column names.")
         if twice := {name for name in head if head.count(name) > 1}:
@@ -141,7 +142,10 @@ def _read_jsonl(text: str, path: Path) -> Found:
         if not line.strip():
             continue
         try:
-            said = json.loads(line)
+            said = json.loads(line, object_pairs_hook=_once)
+        except _Twice as error:
+            found.append((number, {}, str(error)))
+            continue
         except (ValueError, RecursionError):
             found.append((number, {}, "it is not JSON"))
             continue
@@ -152,9 +156,23 @@ def _read_jsonl(text: str, path: Path) -> Found:
     return found
 
 
-def _plain_names(said: dict[str, Any]) -> dict[str, Any]:
+class _Twice(ValueError):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON line; of a key that stands there twice, neither value is taken for what is meant."""
+    said: dict[str, Any] = {}
+    for name, value in pairs:
+        if (name := _plain_name(name)) in said:
+            raise _Twice(f"it has the key {name[:80]!r} twice")
+        said[name] = value
+    return said
+
+
+def _plain_name(name: str) -> str:
     """Columns as the command line writes them, such as num-frames, are meant too."""
-    return {name.strip().replace("-", "_"): value for name, value in said.items()}
+    return name.strip().replace("-", "_")
 
 
 def _checked(number: int, said: dict[str, Any], error: str | None, defaults: dict[str, Any]) -> Line:
@@ -167,7 +185,7 @@ def _checked(number: int, said: dict[str, Any], error: str | None, defaults: dic
     except ValidationError as wrong:
         first = wrong.errors()[0]
         name, value = first["loc"][0], first["input"]
-        return Line(number, said, None, f"{name} {value!r} is not possible: {first['msg']}.")
+        return Line(number, said, None, f"{name} {SHORT.repr(value)} is not possible: {first['msg']}.")
     if row.prompts is not None and len(_LENGTHS & said.keys()) + bool(row.prompt) > 1:
         return Line(
             number, said, None, "A story has its own prompts and length: leave out prompt, num_frames and seconds."

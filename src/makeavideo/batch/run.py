@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..media.disk import write_whole
+from ..media.disk import reason, write_whole
 from .jobs import Job, Plan
 from .making import Made
 from .manifest import Manifest
@@ -51,11 +51,8 @@ class Batch:
 
         self.plan, self.folder = plan, folder
         self.counts = Counts(wanted=len(plan.jobs), broken=len(plan.broken), twice=plan.twice)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / LOCK, blocking=False)
-        except OSError as error:
-            raise UserError(f"The folder {folder} cannot be made: choose another one.") from error
+        make_folder(folder)
+        self._lock = FileLock(folder / LOCK, blocking=False)
 
     def __enter__(self) -> Batch:
         from filelock import Timeout
@@ -125,6 +122,14 @@ class Batch:
             write_whole(self.folder / made.job.name, made.data)
         self.manifest.add(line_of(made))
         self.counts.made += 1
+
+
+def make_folder(folder: Path) -> None:
+    """Raises UserError where a folder of videos cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made ({reason(error)}): choose another one.") from error
 
 
 def read_recipe_of(path: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..included import default_model
 from ..orders import Abilities, Additions, Machine, Model
 from .options import (
+    LARGEST_SEED,
     Device,
     Dtype,
     Fast,
@@ -52,7 +53,8 @@ def batch(
     model: ModelOption = None,
     negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of lines without one; of such that say the same, the next ones.")
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Of lines without one; where they say the same, and so on."),
     ] = 0,
     num_frames: NumFrames = None,
     seconds: Seconds = None,
@@ -94,9 +96,11 @@ def batch(
     given |= {"fps": fps, "guidance": guidance, "motion": motion, "loop": loop, "fast": fast, "quality": quality}
     how, cascade = Machine(dtype, device, offload), model or default_model()
     more, ending = Additions.read(motion_module, motion_module_scale, lora), f".{kind.removeprefix('.')}"
-    plan = planned(prompts, cascade, given, ending, seed, more)
+    plan = planned(prompts, folder, cascade, given, ending, seed, more)
     with Batch(plan, folder) as work, stoppable(work):
-        missing = say_failures(work)
+        missing = work.missing()
+        for told in work.manifest.failed:  # what of the list cannot be made
+            say_failure(told["line"], told["error"])
         if missing and cluster is None:
             make_here(work, missing, cascade, how, quiet)
         elif missing and cluster is not None:
@@ -104,22 +108,18 @@ def batch(
     finish(work, quiet)
 
 
-def say_failures(work: Batch) -> list[Job]:
-    """What is missing; a line for what of the list cannot be made."""
-    missing = work.missing()
-    for told in work.manifest.failed:
-        say_failure(told["line"], told["error"])
-    return missing
-
-
-def planned(prompts: Path, cascade: Path, given: dict[str, Any], ending: str, seed: int, more: Additions) -> Plan:
+def planned(
+    prompts: Path, folder: Path, cascade: Path, given: dict[str, Any], ending: str, seed: int, more: Additions
+) -> Plan:
     """The jobs of the list, with what the command says of all lines."""
     from ..batch.jobs import Plan, check_defaults
     from ..batch.rows import Row, read_list
+    from ..batch.run import make_folder
 
     lines = read_list(prompts, given)
     abilities = Abilities.of(cascade)
     check_defaults(Row(prompt="a line", **given), abilities, ending)
+    make_folder(folder)
     from ..loading import weights_hash  # torch takes seconds: after what is refused quickly
 
     plan = Plan(cascade, abilities, weights_hash(cascade), prompts.parent, ending, seed, more)

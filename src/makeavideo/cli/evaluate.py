@@ -1,7 +1,9 @@
 """`make-a-video evaluate`: the measures over folders of videos, and the paper's zero-shot protocols."""
 
 import functools
+import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +12,9 @@ import typer
 
 from ..errors import UserError
 from ..evaluation.trust import check_trusted
+from ..media.disk import write_whole
 from ..orders import Additions
-from .options import Lora, Model, MotionModule, MotionModuleScale, console
+from .options import LARGEST_SEED, Lora, Model, MotionModule, MotionModuleScale, console
 from .progress import bars
 
 app = typer.Typer(no_args_is_help=True, help="Measure folders of videos (docs/evaluation.md).")
@@ -25,7 +28,7 @@ Captions = Annotated[
 ]
 FrameCount = Annotated[int, typer.Option("--frames", min=1, help="Frames of each video, evenly spread.")]
 Limit = Annotated[int | None, typer.Option("--max-videos", min=2, help="At most so many of each set, drawn by seed.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn, and of the bootstrap.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of what is drawn, and of the bootstrap.")]
 Draws = Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples for the intervals; 0: none.")]
 Trust = Annotated[bool, typer.Option("--trust", help="A network that is a file, TorchScript, may run its code.")]
 Output = Annotated[Path | None, typer.Option("--json", "--output", "-o", help="Write the result to this file too.")]
@@ -33,10 +36,15 @@ Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Clips or frames
 
 
 def checked(command: Callable) -> Callable:
-    """Turn a package that is not installed into one sentence."""
+    """Refuse folders that are not there before torch is imported; a package that is not installed is one sentence."""
+
+    folders = [name for name, one in inspect.signature(command).parameters.items() if one.annotation in (Made, Real)]
 
     @functools.wraps(command)
     def run(*args, **kwargs):
+        for name in folders:
+            if not os.path.isdir(kwargs[name]):
+                raise UserError(f"There is no folder {kwargs[name]}: give a folder of videos.")
         try:
             return command(*args, **kwargs)
         except ModuleNotFoundError as error:
@@ -51,10 +59,9 @@ def give(results: list, output: Path | None) -> None:
     """Print the results as JSON; one is an object, several are a list."""
     found = [result.as_dict() for result in results]
     text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False)
+    print(text, flush=True)  # first: it may have taken hours
     if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text + "\n", encoding="utf-8")
-    print(text)
+        write_whole(output, (text + "\n").encode())
 
 
 @app.command()

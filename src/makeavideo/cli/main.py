@@ -5,6 +5,7 @@ needs torch, PyAV or Gradio is imported inside the command.
 """
 
 import atexit
+import io
 import signal
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ app = typer.Typer(
 )
 
 
+LONGEST = 1200
+"""Characters of a sentence."""
 INTERRUPTED = 130
 """Typer's exit code of Ctrl-C, where no command had begun what it says itself that it is stopped."""
 
@@ -93,15 +96,30 @@ app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(votes.app, name="compare")
 
 
+def complain(sentence: str) -> None:
+    """What is wrong, and the end; a text of a megabyte that it quotes is not shown whole."""
+    if len(sentence) > LONGEST:
+        sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
+    print(f"make-a-video: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Entry point: a `UserError` becomes one line and exit code 2; Ctrl-C is never silent."""
     # from then on Python has no handler any more, and all that is left is freeing memory
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):  # names and recipes of others hold what a terminal may not know
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="make-a-video")  # for `python -m` too: the shell's completion knows it by this name
     except UserError as error:
-        print(f"make-a-video: {error}", file=sys.stderr)
-        sys.exit(2)
+        complain(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # a name that is too long, a loop of links, a folder that may not be looked into: of whatever file
+        complain(f"{error.filename} cannot be used: {error.strerror}.")
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("make-a-video: Stopped before anything was made.", file=sys.stderr)

@@ -10,7 +10,9 @@ console = Console(stderr=True)
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; its ending names the format.")]
 Model = Annotated[Path | None, typer.Option(help="Folder of the cascade; default: the emoji cascade.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same machine: same video.")]
+LARGEST_SEED = 2**62
+"""Generators take a little more, and files of votes too."""
+Seed = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same machine: same video.")]
 NumFrames = Annotated[int | None, typer.Option(help="Frames to make; default 76. Any number: memory does not grow.")]
 Seconds = Annotated[float | None, typer.Option(help="Length to make, in seconds, instead of --num-frames.")]
 Fps = Annotated[float, typer.Option(help="Frames a second, 1 to 60; the lower, the more moves from frame to frame.")]

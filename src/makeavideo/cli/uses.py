@@ -48,7 +48,9 @@ def generate(
         Path | None, typer.Option(help="A story: YAML list of {prompt, seconds}; one passes into the next.")
     ] = None,
     seed: Seed = None,
-    count: Annotated[int, typer.Option(min=1, help="Videos of this prompt, each with a seed of its own.")] = 1,
+    count: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Videos of this prompt, each with a seed of its own.")
+    ] = 1,
     num_frames: NumFrames = None,
     seconds: Seconds = None,
     fps: Fps = 24.0,

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import UserError
-from .options import AllowHost
+from .options import LARGEST_SEED, AllowHost
 
 
 class _ServeByDefault(TyperGroup):
@@ -34,8 +34,8 @@ def serve(
     db: Annotated[Path, typer.Option(help="File of the votes; an existing one is continued.")] = Path("votes.sqlite"),
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 7860,
-    raters: Annotated[int, typer.Option(help="People who see each pair; odd.")] = 5,
-    seed: Annotated[int, typer.Option(help="Decides which video is on the left.")] = 0,
+    raters: Annotated[int, typer.Option(min=1, max=1_000_000, help="People who see each pair; odd.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides which video is on the left.")] = 0,
     prompts: Annotated[Path | None, typer.Option(help="CSV with columns id (the files' stem) and prompt.")] = None,
     allow_host: AllowHost = None,
 ) -> None:

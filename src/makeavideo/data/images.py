@@ -21,8 +21,8 @@ class CaptionedImages(ItemReader, Dataset):
     """Pictures with one or more captions each.
 
     root: a folder, a .tar shard or a list of them, or an index (`make-a-video data index`). In folders (searched
-        recursively) a picture (jpg, png, webp, bmp,
-        tif) belongs with the .txt (one caption a line) or .json (keys: `wordings.read_wordings`) of the same name;
+        recursively) a picture (its endings: `index.PICTURES`) belongs with the .txt (one caption a line) or .json
+        (keys: `wordings.read_wordings`) of the same name;
         shards are those of webdataset, as img2dataset writes them.
     size: (height, width) in pixels, or one number for a square; other pictures are scaled until they cover it, and
         cropped at their centre.

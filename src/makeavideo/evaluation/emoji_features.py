@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..training.recipe import Strict
+from ..yaml_text import parse_yaml
 
 WEIGHTS = "model.safetensors"
 CHANGE_GAIN = 4.0
@@ -143,8 +143,8 @@ class FeatureRecipe(Strict):
 def load_feature_recipe(path: str | Path) -> FeatureRecipe:
     """Raises UserError: no such file, not YAML, or a wrong key."""
     try:
-        return FeatureRecipe.model_validate(yaml.safe_load(Path(path).read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        return FeatureRecipe.model_validate(parse_yaml(Path(path).read_text()))
+    except (OSError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"The recipe {path} cannot be used ({reason}): see recipes/evaluation.") from None
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..data.index import CLIPS
 from ..errors import UserError
 from ..media.reader import Video, read_recipe, read_video
 
-ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".webp", ".apng"})
+ENDINGS = frozenset(f".{ending}" for ending in CLIPS)
 
 Folder = str | Path | list[Path]
 """A set of videos: a folder, or a list of files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -13,12 +14,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..errors import UserError
 from .clip import Clock, Colour, VideoInfo, parse_recipe
 from .patience import MAX_SECONDS, interrupt, within
 from .pictures import EXIF_IFD, USER_COMMENT, TooManyPixels, as_seen, open_image, to_rgb, to_srgb
 
 # Of all frames: an animation can only be decoded from its start, and two kilobytes can hold a hundred large frames.
 MAX_ANIMATION_PIXELS = 2_000_000_000
+
+_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # those of EXIF at which width and height change places
 
 
 class Animation:
@@ -82,10 +86,16 @@ class Animation:
     def fps(self, count: int, span: float) -> float:
         return _rate_of_delays(self._delays[:count], 10 if self._kind == "gif" else 1)
 
+    def shape(self) -> tuple[int, int]:
+        with within(MAX_SECONDS):
+            turned = self._image.getexif().get(_ORIENTATION, 1) in _LYING and getattr(self._image, "n_frames", 1) == 1
+        return self._image.size if turned else self._image.size[::-1]
+
     def info(self) -> VideoInfo:
+        height, width = self.shape()
         clock = self.clock()
         count = len(clock.times)
-        return VideoInfo(*self._image.size, count, self.fps(count, 0.0), clock.duration, self._kind, self.recipe())
+        return VideoInfo(width, height, count, self.fps(count, 0.0), clock.duration, self._kind, self.recipe())
 
     def recipe(self) -> dict[str, Any] | None:
         if self._kind == "png":
@@ -124,7 +134,8 @@ class Folder:
             return
         with open(self._pictures[0], "rb") as file, open_image(file) as image:
             image.load()
-            self._size, text = image.size, getattr(image, "text", {})
+            text = getattr(image, "text", {})
+            self._size = ImageOps.exif_transpose(image).size
         self._comment = text.get("Comment")
         with contextlib.suppress(ValueError, ZeroDivisionError):
             self._fps = float(Fraction(text.get("fps", "24"))) or 24.0
@@ -137,8 +148,12 @@ class Folder:
 
     def _picture(self, index: int, background: Colour) -> np.ndarray:
         interrupt.get()()
-        with open(self._pictures[index], "rb") as file, open_image(file) as image:
-            return np.asarray(as_seen(image, background))
+        path = self._pictures[index]
+        try:
+            with open(path, "rb") as file, open_image(file) as image:
+                return np.asarray(as_seen(image, background))
+        except (OSError, SyntaxError, EOFError, ValueError, struct.error) as error:  # whatever Pillow says of damage
+            raise UserError(f"{path} is damaged, or no picture: get a whole copy of it, or take it out.") from error
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         for index in range(len(self)):
@@ -150,6 +165,9 @@ class Folder:
 
     def fps(self, count: int, span: float) -> float:
         return self._fps
+
+    def shape(self) -> tuple[int, int]:
+        return self._size[::-1]
 
     def info(self) -> VideoInfo:
         return VideoInfo(*self._size, len(self), self._fps, len(self) / self._fps, "png", self.recipe())

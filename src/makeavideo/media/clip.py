@@ -24,7 +24,7 @@ MAX_RECIPE, MAX_DEPTH = 2**20, 32
 
 
 class VideoInfo(NamedTuple):
-    """What `reader.probe` finds out about a file; width and height in pixels as stored, before any turning."""
+    """What `reader.probe` finds out about a file; width and height in pixels as it is shown."""
 
     width: int
     height: int
@@ -82,6 +82,10 @@ class Clip(Protocol):
 
     def fps(self, count: int, span: float) -> float:
         """Frames a second, where `count` frames were read whose first and last times are `span` seconds apart."""
+        ...
+
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the frames as they are shown; at most the first one is decoded."""
         ...
 
     def info(self) -> VideoInfo: ...

@@ -15,14 +15,17 @@ from av.error import FFmpegError
 from PIL import Image
 
 from .clip import Clock, Colour, VideoInfo, parse_recipe
+from .fields import whole_frames
 from .patience import interrupt
 from .pictures import MAX_PIXELS, TooManyPixels, Unreadable, to_rgb
-from .shown import as_shown
+from .shown import as_shown, shown_width
+from .upright import Turn, turn_of
 
 # Only these demuxers: a playlist that calls itself .mp4 must not make FFmpeg open other files or the network. Those of
 # sound are there so that sound can be called by its name.
 _DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,nut,ivf,yuv4mpegpipe,mp3,wav,flac,aac"
 _INDEXED = ("mov", "matroska", "avi")  # in these a seek lands where it should, and a track says how long it is
+_PROGRESSIVE = (0, 1)  # or not known
 _WORTH_A_LEAP = 16  # frames that need not be decoded
 
 
@@ -38,6 +41,7 @@ class Container:
         self._unit = self._stream.time_base or Fraction(1)
         self._indexed = self._container.format.name.startswith(_INDEXED)
         self._clock: Clock | None = None
+        self._turns: dict[int, Turn] = {}
 
     def close(self) -> None:
         self._container.close()
@@ -79,7 +83,10 @@ class Container:
             yield packet
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        """Frames in the order they are shown, from where the file stands."""
+        """Frames in the order they are shown, from where the file stands; interlaced ones are whole."""
+        return whole_frames(self._stored(), self._unit)
+
+    def _stored(self) -> Iterator[av.VideoFrame]:
         context = self._stream.codec_context
         with contextlib.suppress(RuntimeError):  # after a leap it is open already
             context.thread_type, context.thread_count = "AUTO", self._threads
@@ -159,8 +166,10 @@ class Container:
         frame: av.VideoFrame | None = None
         place, pts = 0, np.arange(len(clock.times)) if clock.pts is None else clock.pts
         done, leaps = 0, self._indexed and clock.pts is not None
+        interlaced = self._stream.codec_context.field_order not in _PROGRESSIVE
         for index in wanted:
-            leap = _key_before(clock, done, index) if leaps else None
+            # The frame before an interlaced one says what is between its lines
+            leap = _key_before(clock, done, max(index - interlaced, 0)) if leaps else None
             if leap is not None:
                 self._container.seek(leap, stream=self._stream, backward=True)
                 frames, before, frame = self._timed(clock), None, None
@@ -195,8 +204,14 @@ class Container:
         picture = as_shown(frame, self._stream.sample_aspect_ratio, "rgba" if alpha else "rgb24").to_ndarray()
         if alpha:
             picture = np.asarray(to_rgb(Image.fromarray(picture), background))
-        turn = round(getattr(frame, "rotation", 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(picture, turn)) if turn else picture
+        return self._turn(frame).of(picture)
+
+    def _turn(self, frame: av.VideoFrame) -> Turn:
+        """Looked up once for a rotation: a frame whose side data was looked at holds itself, and would stay."""
+        rotation = frame.rotation
+        if rotation not in self._turns:
+            self._turns[rotation] = turn_of(frame)
+        return self._turns[rotation]
 
     def fps(self, count: int, span: float) -> float:
         rate = float(self._stream.average_rate or 0)
@@ -205,11 +220,18 @@ class Container:
             return (count - 1) / span
         return rate
 
+    def shape(self) -> tuple[int, int]:
+        self._rewind()
+        for frame in self._stored():  # only decoding tells how it is turned
+            width = shown_width(frame.width, frame.height, self._stream.sample_aspect_ratio)
+            return (width, frame.height) if self._turn(frame).transposed else (frame.height, width)
+        raise Unreadable("no frames")
+
     def info(self) -> VideoInfo:
-        clock, context = self.clock(), self._stream.codec_context
-        fps = self.fps(len(clock.times), float(clock.times[-1]))
+        clock, (height, width) = self.clock(), self.shape()
         count = len(clock.times)
-        return VideoInfo(context.width, context.height, count, fps, clock.duration, context.name, self.recipe())
+        fps = self.fps(count, float(clock.times[-1]))
+        return VideoInfo(width, height, count, fps, clock.duration, self._stream.codec_context.name, self.recipe())
 
     def recipe(self) -> dict[str, Any] | None:
         tags = {key.lower(): value for key, value in self._container.metadata.items()}

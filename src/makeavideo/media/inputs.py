@@ -102,9 +102,7 @@ def shape_of_video(video: Video) -> tuple[int, int]:
         height, width = clip_of(video).shape[1:3]
         return height, width
     with open_clip(video) as clip:
-        for frame, _ in clip.frames((255, 255, 255)):  # the header knows them as they are stored
-            return frame.shape[0], frame.shape[1]
-    raise UserError(f"{os.fspath(video)} holds no frames")
+        return clip.shape()
 
 
 def _picture_problem(text: str, reason: str) -> str:

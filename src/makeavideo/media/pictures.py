@@ -8,9 +8,10 @@ import warnings
 from typing import BinaryIO, Literal, cast
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from ..errors import UserError
+from .code_points import HDR, CodePoints, code_points, mapped
 from .patience import MAX_SECONDS, TooSlow, Watched, within
 
 __all__ = [
@@ -33,6 +34,7 @@ MAX_PIXELS = 64_000_000  # of one picture or frame to be read: larger ones are d
 # swscale's bicubic | full chroma | accurate rounding: the default truncates and makes everything half a level darker.
 SCALER = 0x4 | 0x2000 | 0x40000
 
+_PHOTOMETRIC, _YCBCR = 262, 6  # of tiff
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 
 COLOURED = ("RGB", "RGBA", "CMYK", "L", "LA", "P", "PA")
@@ -81,7 +83,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     Reading can be ended as `patience` says.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
+        warnings.simplefilter("ignore")  # of bombs, for which our own limit is stricter, and of what is damaged
         try:
             image = Image.open(cast(BinaryIO, Watched(file)))
         except Image.DecompressionBombError as error:
@@ -89,7 +91,20 @@ def open_image(file: BinaryIO) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise TooManyPixels
+    image.info["code_points"] = code_points(file, image.format)
+    if image.format == "TIFF":
+        _by_libtiff(image)
     return image
+
+
+def _by_libtiff(image: Image.Image) -> None:
+    """Have a tiff of luma and chroma that is not compressed read as the compressed ones are: Pillow itself cannot."""
+    tiff = cast(TiffImagePlugin.TiffImageFile, image)
+    if tiff.tag_v2.get(_PHOTOMETRIC) == _YCBCR and tiff.tile and tiff.tile[0].codec_name == "raw":
+        tiff.use_load_libtiff = True
+        tiff.tile = [
+            ImageFile._Tile("libtiff", (0, 0, *tiff._tile_size), 0, ("RGBX", "raw", False, tiff.tag_v2.offset))
+        ]
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
@@ -137,7 +152,13 @@ def as_seen(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """A picture with a profile or a gamma of its own (telephones: Display P3; print: CMYK) in the usual colours."""
+    """A picture with a profile or a gamma of its own (telephones: Display P3; print: CMYK) in the usual colours.
+
+    High dynamic range and wide colours without a profile are mapped as those of videos are.
+    """
+    points: CodePoints | None = image.info.get("code_points")
+    if points is not None and not points.usual and (points.transfer in HDR or "icc_profile" not in image.info):
+        return _mapped(image, points)
     if (profile := image.info.get("icc_profile")) is None:
         return with_usual_gamma(image)
     if image.mode not in COLOURED:
@@ -152,6 +173,19 @@ def to_srgb(image: Image.Image) -> Image.Image:
                 converted.putalpha(alpha)
             return converted
     return image
+
+
+def _mapped(image: Image.Image, points: CodePoints) -> Image.Image:
+    if image.mode not in COLOURED:  # grey of sixteen bits
+        image = to_rgb(image, (0, 0, 0))
+    colours, alpha = colours_of(image, "RGB")
+    try:
+        shown = mapped(colours, points)
+    except ImportError:
+        raise Unreadable("high dynamic range or wide colours, which need PyAV: pip install av") from None
+    if alpha is not None:
+        shown.putalpha(alpha)
+    return shown
 
 
 def with_usual_gamma(image: Image.Image) -> Image.Image:

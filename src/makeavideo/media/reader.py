@@ -66,7 +66,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Size, length, codec and recipe of a clip, without decoding a video's frames. Raises as `read_video` does."""
+    """Size, length, codec and recipe of a clip; of a video one frame is decoded. Raises as `read_video` does."""
     with open_clip(path) as clip:
         return clip.info()
 

@@ -9,11 +9,10 @@ from fractions import Fraction
 import av
 from av.video.reformatter import VideoReformatter
 
+from .code_points import CodePoints
 from .pictures import MAX_PIXELS, SCALER
 
-BT709, BT601, UNSPECIFIED = 1, 5, 2
-_WIDE_PRIMARIES = (9, 11, 12)  # BT.2020, DCI-P3, Display P3
-_HDR = (16, 18)  # PQ, HLG
+BT709, BT601, UNSPECIFIED, SRGB = 1, 5, 2, 13
 _STRANGEST = 8  # times as wide as high: beyond this a pixel's shape is damage, not intent
 _KEPT = 4
 _local = threading.local()
@@ -27,20 +26,24 @@ def as_shown(frame: av.VideoFrame, pixel_shape: Fraction | None, layout: str) ->
     Where the file does not say which matrix its colours are in, it is BT.709 from 577 lines or 1,280 columns on, and
     BT.601 below, as mpv has it. PQ and HLG are mapped to standard range, and wide colours to BT.709's, by libswscale.
     """
-    width = frame.width
-    if pixel_shape and Fraction(1, _STRANGEST) <= pixel_shape <= _STRANGEST:
-        width = max(1, round(width * pixel_shape))
-    if width * frame.height > MAX_PIXELS:
-        width = frame.width
-    height = frame.height
-    if frame.color_trc in _HDR or frame.color_primaries in _WIDE_PRIMARIES:
+    width, height = shown_width(frame.width, frame.height, pixel_shape), frame.height
+    if not CodePoints(frame.color_primaries, frame.color_trc).usual:
         key = (frame.width, frame.height, frame.format.name, width, layout, frame.color_trc, frame.color_primaries)
-        aim = {"dst_colorspace": BT709, "dst_color_primaries": BT709, "dst_color_trc": BT709}
+        curve = SRGB if frame.color_trc == SRGB else BT709  # sRGB's stays
+        aim = {"dst_colorspace": BT709, "dst_color_primaries": BT709, "dst_color_trc": curve}
         return _reformatter(key).reformat(frame, width, height, layout, interpolation=SCALER, **aim)
     matrix = None
     if frame.colorspace == UNSPECIFIED:
         matrix = BT709 if frame.width >= 1280 or frame.height > 576 else BT601
     return frame.reformat(width, height, layout, src_colorspace=matrix, interpolation=SCALER)
+
+
+def shown_width(width: int, height: int, pixel_shape: Fraction | None) -> int:
+    """How many square pixels wide a stored frame is shown; a shape that must be damage is passed over."""
+    if not pixel_shape or not Fraction(1, _STRANGEST) <= pixel_shape <= _STRANGEST:
+        return width
+    shown = max(1, round(width * pixel_shape))
+    return width if shown * height > MAX_PIXELS else shown
 
 
 def _reformatter(key: tuple) -> VideoReformatter:

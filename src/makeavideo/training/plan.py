@@ -15,6 +15,7 @@ It is typed, and refused with one sentence before anything is loaded.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,7 +108,9 @@ def check(path: Path, wishes: Wishes, resume: bool) -> None:
         return
     if replace(wishes, overrides=()) != Wishes():
         raise UserError(f"{path} is one recipe: give the folder of a plan, or only --set and --resume.")
-    check_trainable(load_recipe(path, wishes.overrides))
+    recipe = load_recipe(path, wishes.overrides)
+    check_trainable(recipe)
+    check_data(recipe, recipe.stage)
 
 
 def load_jobs(folder: Path, wishes: Wishes) -> Jobs:
@@ -150,7 +153,7 @@ def load_jobs(folder: Path, wishes: Wishes) -> Jobs:
         for need in sorted(job.needs):
             if not (by_name[need].selected or by_name[need].finished):
                 raise UserError(f"{job.name} starts from {need}, which is not finished: run {need} as well.")
-        check_data(job)
+        check_data(job.recipe, job.name)
         try:
             check_trainable(job.recipe)
         except UserError as error:
@@ -227,12 +230,12 @@ def begun(recipe: Recipe) -> Recipe | None:
     return old
 
 
-def check_data(job: Job) -> None:
+def check_data(recipe: Recipe, name: str) -> None:
     """A plan of hours must not end at its sixth stage for a folder that was never there."""
-    for key, roots in (("data.roots", job.recipe.data.roots), ("data.stills", job.recipe.data.stills)):
+    for key, roots in (("data.roots", recipe.data.roots), ("data.stills", recipe.data.stills)):
         for root in roots:
-            if not Path(root).expanduser().exists():
-                raise UserError(f"{key} of {job.name} is {root}, which does not exist: give an existing folder.")
-    split = job.recipe.data.split
-    if split is not None and not Path(split).expanduser().is_file():
-        raise UserError(f"data.split of {job.name} is {split}, which does not exist: give an existing file.")
+            if not os.path.exists(os.path.expanduser(root)):
+                raise UserError(f"{key} of {name} is {root}, which does not exist: give an existing folder.")
+    split = recipe.data.split
+    if split is not None and not os.path.isfile(os.path.expanduser(split)):
+        raise UserError(f"data.split of {name} is {split}, which does not exist: give an existing file.")

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from ..errors import UserError
 from ..media.pictures import sides
+from ..nesting import SHORT, levels
+from ..yaml_text import NotYaml, parse_yaml
 
 StageName = Literal[
     "clip",
@@ -27,7 +28,7 @@ VIDEO_STAGES = frozenset({"decoder-video", "interpolator", "sr-low-video"})
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -190,7 +191,7 @@ class Recipe(Strict):
     data: DataRecipe
     steps: int = Field(gt=0, description="optimiser steps")
     batch_size: int = Field(gt=0, description="samples a process and forward pass")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**62)
     init_from: str | None = Field(
         default=None, description="folder of the network that this stage starts from; without network"
     )
@@ -296,14 +297,12 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     """The keys of a YAML file; UserError where it cannot be read. `what`: what to call it."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = parse_yaml(path.read_text())
+    except NotYaml as error:
+        raise UserError(f"The {what} {path} cannot be used, {error}: mend that.") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise UserError(f"The {what} {path} cannot be read ({reason}): give the path of a .yaml file.") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" near line {where.line + 1}" if where else ""
-        raise UserError(f"The {what} {path} is not valid YAML{line}: mend its syntax.") from None
     if not isinstance(values, dict):
         raise UserError(f"The {what} {path} is not a list of `key: value` lines: see recipes/ for examples.")
     return values
@@ -322,19 +321,21 @@ def apply_override(values: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {key}: {parent} is not a group of keys.")
     try:
         target[last] = json.loads(value)  # JSON first: 1e-5 is a number there, and a word in YAML
-    except ValueError:
+    except (ValueError, RecursionError):
         target[last] = from_yaml(override, value)
 
 
 def from_yaml(override: str, value: str) -> Any:
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override} has a value that is not valid YAML: put it in quotes.") from None
+        return parse_yaml(value)
+    except NotYaml as error:
+        raise UserError(f"--set {override} has a value that cannot be used, {error}: put it in quotes.") from None
 
 
 def checked(kind: type[Model], values: dict[str, Any], path: str | Path, what: str) -> Model:
     """The values as a `kind`; UserError with one sentence that names the first wrong key."""
+    if any(isinstance(one, str) and "\0" in one for level in levels(values) for one in level):
+        raise UserError(f"The {what} {path} has a text with a zero byte in it: remove that.")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -346,5 +347,5 @@ def checked(kind: type[Model], values: dict[str, Any], path: str | Path, what: s
         elif first["type"] == "missing":
             message = f"The {what} {path} lacks the key {key}: add it."
         else:
-            message = f"The {what} {path} has a wrong value for {key} ({first['input']!r}): {first['msg']}."
+            message = f"The {what} {path} has a wrong value for {key} ({SHORT.repr(first['input'])}): {first['msg']}."
         raise UserError(message) from None
