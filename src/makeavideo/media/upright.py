@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -25,7 +25,7 @@ class Turn(NamedTuple):
 
 def turn_of(frame: av.VideoFrame) -> Turn:
     """To the nearest quarter; x' = a x + c y, y' = b x + d y."""
-    data = frame.side_data.get(cast(str, Type.DISPLAYMATRIX))  # its stub says text
+    data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)  # its stub says text
     if data is None or data.buffer_size < 20:
         return Turn()
     a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
