@@ -99,13 +99,18 @@ def batch(
     plan = planned(prompts, folder, cascade, given, ending, seed, more)
     with Batch(plan, folder) as work, stoppable(work):
         missing = work.missing()
-        for told in work.manifest.failed:  # what of the list cannot be made
-            say_failure(told["line"], told["error"])
+        say_failures(work)
         if missing and cluster is None:
             make_here(work, missing, cascade, how, quiet)
         elif missing and cluster is not None:
             make_there(work, missing, cascade, how, cluster, quiet)
     finish(work, quiet)
+
+
+def say_failures(work: Batch) -> None:
+    """A line for what of the list cannot be made; `work.missing` has found out."""
+    for told in work.manifest.failed:
+        say_failure(told["line"], told["error"])
 
 
 def planned(
