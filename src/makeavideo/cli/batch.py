@@ -53,8 +53,7 @@ def batch(
     model: ModelOption = None,
     negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
     seed: Annotated[
-        int,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of lines without one; where they say the same, and so on."),
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of lines without one; of equal ones, the next ones.")
     ] = 0,
     num_frames: NumFrames = None,
     seconds: Seconds = None,
