@@ -151,7 +151,7 @@ def test_a_damaged_picture_in_a_folder_of_frames_is_named(tmp_path: Path) -> Non
     for index in range(2):
         Image.fromarray(CLIP[index]).save(tmp_path / f"{index}.png")
     (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes()[:100])
-    with pytest.raises(UserError, match=r"2\.png is damaged, or no picture"):
+    with pytest.raises(UserError, match=r"2\.png is cut off, damaged or no picture"):
         read_video(tmp_path)
 
 

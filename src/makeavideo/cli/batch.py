@@ -53,8 +53,7 @@ def batch(
     model: ModelOption = None,
     negative: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
     seed: Annotated[
-        int,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of lines without one; where they say the same, and so on."),
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of lines without one; of equal ones, the next ones.")
     ] = 0,
     num_frames: NumFrames = None,
     seconds: Seconds = None,
@@ -99,13 +98,18 @@ def batch(
     plan = planned(prompts, folder, cascade, given, ending, seed, more)
     with Batch(plan, folder) as work, stoppable(work):
         missing = work.missing()
-        for told in work.manifest.failed:  # what of the list cannot be made
-            say_failure(told["line"], told["error"])
+        say_failures(work)
         if missing and cluster is None:
             make_here(work, missing, cascade, how, quiet)
         elif missing and cluster is not None:
             make_there(work, missing, cascade, how, cluster, quiet)
     finish(work, quiet)
+
+
+def say_failures(work: Batch) -> None:
+    """A line for what of the list cannot be made; `work.missing` has found out."""
+    for told in work.manifest.failed:
+        say_failure(told["line"], told["error"])
 
 
 def planned(

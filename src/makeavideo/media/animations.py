@@ -153,7 +153,9 @@ class Folder:
             with open(path, "rb") as file, open_image(file) as image:
                 return np.asarray(as_seen(image, background))
         except (OSError, SyntaxError, EOFError, ValueError, struct.error) as error:  # whatever Pillow says of damage
-            raise UserError(f"{path} is damaged, or no picture: get a whole copy of it, or take it out.") from error
+            raise UserError(
+                f"{path} is cut off, damaged or no picture: get a whole copy of it, or take it out."
+            ) from error
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         for index in range(len(self)):

@@ -25,8 +25,7 @@ class Turn(NamedTuple):
 
 def turn_of(frame: av.VideoFrame) -> Turn:
     """To the nearest quarter; x' = a x + c y, y' = b x + d y."""
-    # the stub says that it is found by text, and not that it is a buffer
-    data: Any = frame.side_data.get(cast(str, Type.DISPLAYMATRIX))
+    data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)  # its stub says text
     if data is None or data.buffer_size < 20:
         return Turn()
     a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
