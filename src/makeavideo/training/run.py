@@ -92,7 +92,7 @@ class Run:
         if recipe.sample_every:
             self.prompts = None if recipe.prompts is None else PromptClips(recipe, recipe.prompts, accelerator.device)
             clips: Any = stage.dataset
-            self.held_out = HeldOutLoss(recipe, clips.keys, accelerator.device) if recipe.data.held_out else None
+            self.held_out = HeldOutLoss(recipe, clips.keys, stage) if recipe.data.held_out else None
         self.step = 0
         self.report = SkipReport()
         self.report.add(stage.dataset.passed_by)
@@ -176,7 +176,8 @@ class Run:
         orders = getattr(self.stage.dataset, "order", None)
         keys = StepKeys(self.recipe, len(self.stage.dataset), first, rank, world, orders)
         data = self.recipe.data
-        return enumerate(make_loader(self.stage.dataset, keys, data.num_workers, data.prefetch), first)
+        loader = make_loader(self.stage.dataset, keys, data.num_workers, data.prefetch, self.stage.complete)
+        return enumerate(loader, first)
 
     def learn(self, micro_step: int, batch: dict) -> bool:
         """One batch forwards and backwards; whether the weights have moved: a step is done."""

@@ -15,6 +15,7 @@ from ...figures import TIMESTEPS
 from ...inflation import VideoUNet
 from ...sampling import add_noise, frame_noise, make_scheduler, sample, upsample
 from ...super_resolution import SuperResolver
+from ..batches import Complete
 from ..datasets import captioned_images, unlabelled_clips
 from ..losses import diffuse, weighted_loss
 from ..networks import (
@@ -70,6 +71,8 @@ class DiffusionStage:
     It sees noisy large frames beside the small ones, up-sampled; those are noised too (noise-conditioning
     augmentation), and it is told how much. It says the clean large frames, and is off by the velocity's squared error.
     """
+
+    complete: Complete | None = None
 
     def __init__(self, recipe: Recipe, device: torch.device, dataset: Any, component: str, factor: int):
         self.recipe, self.device, self.dataset = recipe, device, dataset
