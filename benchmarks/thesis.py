@@ -37,7 +37,7 @@ from makeavideo.motion_module import load_motion_module
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.pseudo3d import PseudoConv3d
 from makeavideo.sampling import to_uint8
-from makeavideo.training.batches import collate
+from makeavideo.training.batches import Batches, on_device
 from makeavideo.training.networks import load_folder, start_network
 from makeavideo.training.recipe import Recipe, load_recipe
 from makeavideo.training.stages import STAGES
@@ -147,8 +147,8 @@ def cost(recipes: dict[str, Recipe], repetitions: int) -> dict[str, dict[str, fl
         stage.network.to(device).train()
         optimizer = torch.optim.AdamW(stage.parameter_groups(), fused=True)
         trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-        batch = collate([stage.dataset[(i % len(stage.dataset), i, 0.5)] for i in range(recipe.batch_size)])
-        batch = {key: x.to(device) if torch.is_tensor(x) else x for key, x in batch.items()}
+        keys = [(i % len(stage.dataset), i, 0.5) for i in range(recipe.batch_size)]
+        batch = on_device(Batches(stage.dataset, stage.complete)[keys], device)
         steps[name] = stage, optimizer, batch
         found[name] = {"trained parameters, millions": trained / 1e6}
     times: dict[str, list[float]] = {name: [] for name in recipes}

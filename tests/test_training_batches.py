@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from makeavideo import UserError
+from makeavideo.data.reader import to_pixels
 from makeavideo.data.split import load_split
+from makeavideo.filling import FirstGuess, Masked
+from makeavideo.flow import first_guess
 from makeavideo.training.batches import StepKeys, make_loader
 from makeavideo.training.datasets import captioned_images, unlabelled_clips
+from makeavideo.training.stages.decoder import Company
+from makeavideo.training.stages.interpolator import Gaps
 from tiny_training import recipe_of, settings
 
 pytestmark = pytest.mark.xdist_group("stages")  # they share a run of every stage
@@ -54,6 +59,47 @@ def test_a_worker_process_gives_the_same_batches(training_data, tmp_path, video)
     assert len(batches[0]) == 3
     for alone, worker in zip(*batches, strict=True):
         assert torch.equal(alone["pixels"], worker["pixels"]) and alone["key"] == worker["key"]
+
+
+@pytest.mark.parametrize("stage", ["decoder-video", "guess", "mask"])
+def test_what_goes_with_a_batch_is_the_same_whoever_reads_it(training_data, tmp_path, stage):
+    """Stills, masks and optical flow, in workers; two processes draw what one with two batches a step does."""
+    name = "decoder-video" if stage == "decoder-video" else "interpolator"
+    recipe = recipe_of(settings(tmp_path, training_data, name), steps=4)
+    dataset = unlabelled_clips(recipe.data)
+    if stage == "decoder-video":
+        complete = Company(
+            captioned_images(recipe.data.model_copy(update={"roots": recipe.data.stills}), False), 3, 0.5
+        )
+    else:
+        complete = Gaps(FirstGuess if stage == "guess" else Masked, 0.5)
+    complete = pickle.loads(pickle.dumps(complete))  # where processes are spawned
+
+    def batches(workers, start=0, rank=0, world=1, **changes):
+        keys = StepKeys(recipe.model_copy(update=changes), len(dataset), start, rank, world)
+        return list(make_loader(dataset, keys, workers, complete=complete))
+
+    def assert_same(one, other):
+        assert len(one) == len(other) > 0
+        for a, b in zip(one, other, strict=True):
+            assert a.keys() == b.keys()
+            assert all(torch.equal(a[key], b[key]) for key in a if torch.is_tensor(a[key]))
+
+    alone = batches(0)
+    assert_same(batches(2), alone)
+    assert_same(batches(0, start=2), alone[2:])
+    halves = zip(*(batches(0, rank=rank, world=2, steps=2) for rank in range(2)), strict=True)
+    assert_same([batch for pair in halves for batch in pair], batches(0, steps=2, gradient_accumulation=2))
+    drawn = {"decoder-video": {"known", "stills"}, "guess": {"known", "guess"}, "mask": {"known"}}[stage]
+    assert set(alone[0]) == {"pixels", "fps", "key", "index", "skipped"} | drawn
+    assert any(not torch.equal(alone[0]["known"], batch["known"]) for batch in alone[1:])
+    if stage == "guess":
+        guess, unit = first_guess(to_pixels(alone[0]["pixels"]), alone[0]["known"])
+        assert torch.equal(alone[0]["guess"], torch.cat([guess, unit], 2))
+    if stage == "decoder-video":
+        assert len({batch["stills"].numpy().tobytes() for batch in alone}) > 1
+        broken = [path for batch in alone for path, _ in batch["skipped"] if path.endswith("broken.png")]
+        assert broken  # a still that cannot be read is named
 
 
 class Told(StepKeys):

@@ -14,7 +14,7 @@ from makeavideo.inflation import VideoUNet, add_motion, inflate, remove_pixel_pa
 from makeavideo.motion import change, clip_strength, usual_change
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import frame_noise
-from makeavideo.training.batches import collate
+from makeavideo.training.batches import Batches, on_device
 from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.looks import other_looks
 from makeavideo.training.losses import gradient_loss, weighted_loss
@@ -62,7 +62,8 @@ def test_its_settings_are_kept_with_its_weights(trained):
 def test_every_weight_learns_and_the_loss_falls(values):
     stage = stage_of(values, condition_dropout=0.0, guidance=1.0)
     optimizer = make_optimizer(stage.network, stage.parameter_groups(), stage.recipe.optim, fused=False)
-    batch = collate([stage.dataset[(i % len(stage.dataset), i, 0.5)] for i in range(3)])
+    keys = [(i % len(stage.dataset), i, 0.5) for i in range(3)]
+    batch = on_device(Batches(stage.dataset, stage.complete)[keys], torch.device("cpu"))
     losses = []
     for _ in range(6):
         loss = stage.loss(stage.network, dict(batch), torch.Generator().manual_seed(1))
@@ -95,11 +96,12 @@ def test_known_frames_are_clean_and_count_nothing(values):
         seen.update(x=sample, t=timestep)
         return type("Output", (), {"sample": sample + wrong})
 
-    batch = collate([stage.dataset[(1, i, 0.5)] for i in range(3)])
+    batch = on_device(Batches(stage.dataset, stage.complete)[[(1, i, 0.5) for i in range(3)]], torch.device("cpu"))
     x = batch["pixels"]
     wrong = torch.zeros_like(x)
     first = stage.loss(spy, dict(batch), torch.Generator().manual_seed(2))
     known = seen["t"] == 0
+    assert torch.equal(known, batch["known"] == 1)
     assert known.any(1).all() and not known.all(1).any()
     torch.testing.assert_close(seen["x"][known], x[known])
     assert ((seen["x"] - x)[~known].abs().flatten(1).amax(1) > 1e-3).all()

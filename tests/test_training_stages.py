@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from makeavideo.data.wordings import Wordings
 from makeavideo.flow import first_guess
-from makeavideo.training.batches import collate
+from makeavideo.training.batches import Batches, on_device
 from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.recipe import load_recipe
 from makeavideo.training.stages import STAGES
@@ -88,7 +88,8 @@ def test_the_loss_falls_and_every_weight_learns(cascade, training_data, name):
     assert {id(p) for p in ours} == {id(p) for p in stage.network.parameters() if p.requires_grad}
     assert len(ours) == len({id(p) for p in ours})
     optimizer = torch.optim.Adam(ours, lr=1e-2 if recipe.stage == "clip" else 5e-3)
-    batch = collate([stage.dataset[(i % len(stage.dataset), i, 0.5)] for i in range(4)])
+    keys = [(i % len(stage.dataset), i, 0.5) for i in range(4)]
+    batch = on_device(Batches(stage.dataset, stage.complete)[keys], CPU)
     losses = []
     for _ in range(80 if recipe.stage == "clip" else 12):
         loss = stage.loss(stage.network, dict(batch), torch.Generator().manual_seed(1))
@@ -134,8 +135,11 @@ def test_conditions_are_dropped_for_guidance(cascade, training_data):
             seen.update(x=sample, fps=fps, y_e=added_cond_kwargs["image_embeds"])
             return type("Output", (), {"sample": sample[:, :, :3]})
 
-        pixels = torch.rand(4, 6, 3, SIZE, SIZE)
-        stage.loss(spy, {"pixels": pixels, "fps": torch.full((4,), 12.0)}, torch.Generator().manual_seed(0))
+        pixels = torch.randint(256, (4, 6, SIZE, SIZE, 3), dtype=torch.uint8)
+        batch = {"pixels": pixels, "fps": torch.full((4,), 12.0)}
+        batch = on_device(stage.complete(batch, torch.Generator().manual_seed(0)), CPU)
+        stage.loss(spy, batch, torch.Generator().manual_seed(0))
+        pixels = batch["pixels"]
         assert set(seen["fps"].tolist()) == allowed
         assert (seen["y_e"] == 0).all() == (dropout == 1.0)
         x, mask = seen["x"], seen["x"][:, :, 6:7]

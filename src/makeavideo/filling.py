@@ -36,9 +36,10 @@ class FirstGuess:
     """Beside x_t: the guess (3), the mask (1), the unit (1)."""
     at_once = True
 
-    def __init__(self, given: Tensor, mask: Tensor):
+    def __init__(self, given: Tensor, mask: Tensor, guess: tuple[Tensor, Tensor] | None = None):
+        """guess: `flow.first_guess` of them, where it has been made already."""
         self.given, self.mask = given, over_pixels(mask, given)
-        self.guess, self.unit = first_guess(given, mask)
+        self.guess, self.unit = first_guess(given, mask) if guess is None else guess
 
     @staticmethod
     def steps(wanted: int) -> int:

@@ -29,6 +29,7 @@ class Flow:
     def __init__(self, a: np.ndarray, b: np.ndarray):
         import cv2  # here, so that the other stages train without it
 
+        cv2.setNumThreads(torch.get_num_threads())  # of a data loader's many processes each has one
         dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         dis.setFinestScale(0)
         self.pictures = a, b

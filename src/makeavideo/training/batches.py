@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..data.order import Order, ShuffledOrder
 from ..data.reader import to_pixels
@@ -19,6 +19,12 @@ from .recipe import Recipe
 
 Key = tuple[int, int, float]
 """What a sample is asked for with: index, seed, progress of the run (0..1)."""
+
+Complete = Callable[[dict, torch.Generator], dict]
+"""Adds to a batch what takes no network: the processes that read do it, so that the training need not wait.
+
+The batch is as `collate` stacks it, its pictures bytes; the generator is the batch's own. It can be pickled.
+"""
 
 
 def fold_seed(*numbers: int) -> int:
@@ -74,21 +80,48 @@ class StepKeys:
             yield keys
 
 
-def make_loader(dataset: Any, keys: StepKeys, workers: int, prefetch: int = 2) -> DataLoader:
-    """Batches of a data set in this order, read by so many processes beside this one.
+class Batches(Dataset):
+    """A data set's batches, by the keys of their samples: the process that is asked for one makes all of it.
+
+    complete: what a stage adds to a batch, if anything.
+    """
+
+    def __init__(self, dataset: Any, complete: Complete | None = None):
+        self.dataset, self.complete = dataset, complete
+
+    def __getitem__(self, keys: list[Key]) -> dict:
+        read = getattr(self.dataset, "__getitems__", None)
+        batch = collate(read(keys) if read else [self.dataset[key] for key in keys])
+        if self.complete is None:
+            return batch
+        # of the samples' own seeds: the same draws in whichever process, however many there are
+        generator = torch.Generator().manual_seed(fold_seed(*(key[1] for key in keys)))
+        return self.complete(batch, generator)
+
+
+def make_loader(
+    dataset: Any, keys: StepKeys, workers: int, prefetch: int = 2, complete: Complete | None = None
+) -> DataLoader:
+    """Batches of a data set in this order, made by so many processes beside this one.
 
     prefetch: batches that each of them has ready. Where there is a GPU they lie in pinned memory, from which they are
-    copied while it computes.
+    copied while it computes. complete: as of `Batches`.
     """
     return DataLoader(
-        dataset,
-        batch_sampler=keys,
-        collate_fn=collate,
+        Batches(dataset, complete),
+        sampler=keys,
+        batch_size=None,
+        collate_fn=as_it_is,
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=ignore_interrupts,
     )
+
+
+def as_it_is(batch: Any) -> Any:
+    """In place of torch's conversion of whatever is not a tensor."""
+    return batch
 
 
 def ignore_interrupts(worker: int) -> None:

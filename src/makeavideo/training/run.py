@@ -92,7 +92,7 @@ class Run:
         if recipe.sample_every:
             self.prompts = None if recipe.prompts is None else PromptClips(recipe, recipe.prompts, accelerator.device)
             clips: Any = stage.dataset
-            self.held_out = HeldOutLoss(recipe, clips.keys, accelerator.device) if recipe.data.held_out else None
+            self.held_out = HeldOutLoss(recipe, clips.keys, stage) if recipe.data.held_out else None
         self.step = 0
         self.report = SkipReport()
         self.report.add(stage.dataset.passed_by)
@@ -179,7 +179,8 @@ class Run:
         if data.buckets:
             length, orders = dataset.in_batches(self.recipe.batch_size)
         keys = StepKeys(self.recipe, length, first, rank, world, orders)
-        return enumerate(make_loader(self.stage.dataset, keys, data.num_workers, data.prefetch), first)
+        loader = make_loader(dataset, keys, data.num_workers, data.prefetch, self.stage.complete)
+        return enumerate(loader, first)
 
     def learn(self, micro_step: int, batch: dict) -> bool:
         """One batch forwards and backwards; whether the weights have moved: a step is done."""

@@ -10,6 +10,7 @@ from ..codec import decode
 from ..errors import UserError
 from ..figures import KEY_FRAMES
 from ..sampling import to_uint8
+from .batches import Batches, on_device
 from .datasets import unlabelled_clips
 from .processes import Share, place, told_by
 from .recipe import PromptRecipe, Recipe
@@ -68,27 +69,23 @@ class HeldOutLoss:
 
     Args:
         trained_on: keys of the clips that are.
+        stage: whose loss it is.
 
     Raises:
         UserError: the clips cannot be read, or are trained on.
     """
 
-    def __init__(self, recipe: Recipe, trained_on: Iterable[str], device: torch.device):
+    def __init__(self, recipe: Recipe, trained_on: Iterable[str], stage: Any):
         clips = unlabelled_clips(recipe.data.model_copy(update={"roots": recipe.data.held_out, "buckets": []}))
         count = min(len(clips), HELD_OUT_CLIPS)
         parts = [range(start, min(start + recipe.batch_size, count)) for start in range(0, count, recipe.batch_size)]
         self.share = Share(len(parts))
-        mine = [[clips[(p * len(clips) // count, p, p / count)] for p in parts[row]] for row in self.share.rows]
-        if {sample["key"] for part in mine for sample in part} & set(trained_on):
+        batches = Batches(clips, stage.complete)
+        mine = [batches[[(p * len(clips) // count, p, p / count) for p in parts[row]]] for row in self.share.rows]
+        if {key for batch in mine for key in batch["key"]} & set(trained_on):
             raise UserError("data.held_out names clips that are trained on too: take them out of data.roots.")
-        self.batches = [
-            {
-                "pixels": torch.stack([sample["pixels"] for sample in part]).to(device),
-                "fps": torch.tensor([float(sample["fps"]) for sample in part], device=device),
-            }
-            for part in mine
-        ]
-        self.device, self.seed = device, recipe.seed + place()[0]
+        self.batches = [on_device(batch, stage.device) for batch in mine]
+        self.device, self.seed = stage.device, recipe.seed + place()[0]
 
     @torch.no_grad()
     def __call__(self, stage: Any, network: Any) -> float:

@@ -13,6 +13,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from ..batches import Complete
+
 
 class KeyedData(Sized, Protocol):
     """Samples by key (index, seed, progress 0..1); a sample depends on nothing else, and names what was "skipped".
@@ -45,11 +47,13 @@ class Stage(Protocol):
     Attributes:
         network: what the optimiser changes.
         companions: what else belongs into a checkpoint.
+        complete: what its loss sees of a batch beside the samples; None: nothing.
         skipped: (path, reason) of unreadable files that did not come with a batch; the trainer empties it.
     """
 
     network: Any
     companions: list[Companion]
+    complete: Complete | None
     skipped: list[tuple[str, str]]
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...encoders import TextProjection
 from ...errors import UserError
 from ..alike import Said, right_captions, same_thing
+from ..batches import Complete
 from ..datasets import captioned_images
 from ..networks import all_parameters, load_folder
 from ..processes import gathered, gathered_objects
@@ -61,6 +62,8 @@ class ClipStage:
     It sees two views of each picture and a caption, says where they lie in one space, and is off by the cross-entropy
     of telling which belong together, among all pictures and captions that the processes have in this step.
     """
+
+    complete: Complete | None = None
 
     def __init__(self, recipe: Recipe, device: torch.device):
         self.recipe, self.device = recipe, device

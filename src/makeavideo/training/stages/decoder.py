@@ -1,9 +1,9 @@
 """D on pictures and D_t on clips: from an image embedding to frames (sections 3.1 and 3.2 of the paper)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from ...errors import UserError
 from ...inflation import VideoUNet, add_motion, add_pixel_path
 from ...motion import change, usual_change
 from ...sampling import Generators, frame_noise, guide, make_scheduler, sample
+from ..batches import Complete, collate
 from ..datasets import captioned_images, unlabelled_clips
 from ..looks import other_looks
 from ..losses import denoising_loss, diffuse
@@ -40,6 +41,34 @@ MEASURED_CLIPS = 96
 SHEET_PICTURES, SHEET_STEPS, SHEET_GUIDANCE = 64, 16, 2.0
 
 
+@dataclass(frozen=True)
+class Company:
+    """What a batch of clips has beside it: pictures that it is learnt with, and which frames D_t is shown as they are.
+
+    Attributes:
+        images, count: pictures, and how many go with a batch: "stills", uint8 (count, 1, h, w, 3).
+        known_frames: share of the clips of which D_t is shown some: "known" (batch, frames), 1 where it is.
+    """
+
+    images: CaptionedImages | None
+    count: int
+    known_frames: float
+
+    def __call__(self, batch: dict, generator: torch.Generator) -> dict:
+        clips, frames = batch["pixels"].shape[:2]
+        if self.known_frames and frames > 1:
+            shown = torch.rand(clips, generator=generator) < self.known_frames
+            batch["known"] = draw_masks(clips, frames, generator) * shown[:, None]
+        if self.images is not None:
+            chosen = torch.randint(len(self.images), (self.count,), generator=generator).tolist()
+            if self.images.buckets is not None:
+                chosen = self.images.buckets.alike(chosen)
+            stills = collate(self.images.__getitems__([(index, 0) for index in chosen]))
+            batch["stills"] = stills["pixels"]
+            batch["skipped"] += stills["skipped"]
+        return batch
+
+
 class DecoderStage:
     """The image embedding of one frame -> all frames, by diffusion.
 
@@ -61,11 +90,11 @@ class DecoderStage:
             raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
         self.codec = load_codec(recipe, self.network, device)
         self.conditioner = Conditioner(recipe, device, self.network.config.motion if recipe.motion else None)
-        self.stills: CaptionedImages | None = None
+        stills: CaptionedImages | None = None
         if recipe.video and recipe.data.stills:
-            stills = recipe.data.model_copy(update={"roots": recipe.data.stills})
-            self.stills = captioned_images(stills, captions=False)
-            self.skipped += self.stills.passed_by
+            stills = captioned_images(recipe.data.model_copy(update={"roots": recipe.data.stills}), captions=False)
+            self.skipped += stills.passed_by
+        self.complete: Complete | None = Company(stills, recipe.data.stills_per_step, recipe.data.known_frames)
 
     def parameter_groups(self) -> list[dict]:
         return (temporal_and_spatial if self.recipe.video else all_parameters)(self.network, self.recipe)
@@ -76,18 +105,23 @@ class DecoderStage:
         if self.recipe.video and data.still_clips:
             draws = torch.rand(len(x), generator=generator, device=generator.device).to(self.device)
             x = torch.where((draws < data.still_clips)[:, None, None, None, None], x[:, :1], x)
-        loss = self.clip_loss(network, x, fps, generator)
-        if self.stills is None:
+        loss = self.clip_loss(network, x, fps, generator, batch.get("known"))
+        if "stills" not in batch:
             return loss
-        stills = self.draw_stills(self.stills, generator)
+        stills = to_pixels(batch["stills"])
         of_stills = self.clip_loss(network, stills, torch.zeros(len(stills), device=self.device), generator)
         return torch.lerp(loss, of_stills, len(stills) / (len(stills) + x.shape[:2].numel()))
 
-    def clip_loss(self, network, x: Tensor, fps: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Of clips (batch, frames, 3, h, w) at these frame rates (batch,), None of pictures."""
+    def clip_loss(
+        self, network, x: Tensor, fps: Tensor | None, generator: torch.Generator, known: Tensor | None = None
+    ) -> Tensor:
+        """Of clips (batch, frames, 3, h, w) at these frame rates (batch,), None of pictures.
+
+        known: (batch, frames), 1 where D_t is shown a frame as it is.
+        """
         wanted, seen = None, x
-        if self.recipe.data.known_frames and x.shape[1] > 1:
-            wanted = 1 - self.known_frames(x.shape[0], x.shape[1], generator)
+        if known is not None:
+            wanted = 1 - known
             if self.recipe.data.other_looks:
                 x, seen = self.other_looks(x, wanted, generator)
         conditions = self.conditioner.some(seen, fps, generator)
@@ -100,11 +134,6 @@ class DecoderStage:
         x_hat = told(network, x_t, t, conditions)
         target = x if self.recipe.guidance == 1 else self.guided(network, x, x_hat.detach(), x_t, t, conditions)
         return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
-
-    def known_frames(self, batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
-        """(batch, frames), 1 where D_t is shown a frame as it is."""
-        shown = torch.rand(batch, generator=generator, device=generator.device) < self.recipe.data.known_frames
-        return (draw_masks(batch, num_frames, generator) * shown.cpu()[:, None]).to(self.device)
 
     def other_looks(self, x: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The clips, some of those with known frames changed, and the clips that y_e is taken from.
@@ -125,16 +154,6 @@ class DecoderStage:
         null = told(network, x_t, t, conditions.without_meaning())
         moved = x + (1 - 1 / self.recipe.guidance) * (x_hat - null)
         return torch.where(conditions.dropped[:, None, None, None, None], x, moved)
-
-    def draw_stills(self, images: CaptionedImages, generator: torch.Generator) -> Tensor:
-        """Pictures as clips of one frame, (stills_per_step, 1, 3, h, w)."""
-        count = self.recipe.data.stills_per_step
-        chosen = torch.randint(len(images), (count,), generator=generator, device=generator.device)
-        indices = chosen.tolist() if images.buckets is None else images.buckets.alike(chosen.tolist())
-        samples = images.__getitems__([(index, 0) for index in indices])
-        self.skipped += [item for sample in samples for item in sample["skipped"]]
-        # bytes travel, and become numbers on the device
-        return to_pixels(torch.from_numpy(np.stack([sample["pixels"] for sample in samples])).to(self.device))
 
     def contact_sheet(self, network):
         count = SHEET_CLIPS if self.recipe.video else SHEET_PICTURES

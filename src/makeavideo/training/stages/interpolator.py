@@ -1,15 +1,19 @@
 """F-up: frames between and after the given ones (section 3.3 of the paper), by a guess to correct or by diffusion."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...data.reader import to_pixels
 from ...errors import UserError
 from ...filling import Filling, FirstGuess, Masked, MaskedLatents
+from ...flow import first_guess
 from ...inflation import add_pixel_path, widen_input
 from ...sampling import make_scheduler, sample
+from ..batches import Complete
 from ..datasets import unlabelled_clips
 from ..losses import denoising_loss, diffuse
 from ..masks import draw_masks
@@ -35,6 +39,24 @@ PIXEL_CHANNELS = 48
 SHEET_STEPS = 16
 
 
+@dataclass(frozen=True)
+class Gaps:
+    """Which frames of a batch of clips F-up is given, "known" (batch, frames), and ours the "guess" from those.
+
+    That is (batch, frames, 4, h, w), the unit of its correction last: optical flow, which runs on the processor.
+    """
+
+    filling: type[Filling]
+    every_fifth: float
+
+    def __call__(self, batch: dict, generator: torch.Generator) -> dict:
+        clips, frames = batch["pixels"].shape[:2]
+        batch["known"] = draw_masks(clips, frames, generator, self.every_fifth)
+        if self.filling is FirstGuess:
+            batch["guess"] = torch.cat(first_guess(to_pixels(batch["pixels"]), batch["known"]), 2)
+        return batch
+
+
 class InterpolatorStage:
     """Some frames of a clip -> the others: D_t with more input channels.
 
@@ -48,6 +70,7 @@ class InterpolatorStage:
         self.companions: list[Companion] = []
         self.skipped: list[tuple[str, str]] = []
         self.filling: type[Filling] = filling_asked(recipe)
+        self.complete: Complete | None = Gaps(self.filling, recipe.data.every_fifth)
         self.noised: Callable = from_nothing if self.filling.at_once else diffuse
         self.dataset = unlabelled_clips(recipe.data)
         self.network: Any = start(recipe, self.filling)
@@ -73,20 +96,23 @@ class InterpolatorStage:
         x = batch["pixels"]
         conditions = self.conditioner.some(x, batch["fps"], generator)
         x = in_latents(self.codec, x)
-        shown = self.shown(x, generator)
+        shown = self.shown(x, batch["known"], batch.get("guess"))
         target = shown.target(x)
         x_t, t = self.noised(target, self.recipe.noise, generator)
         answer = predict(network, shown, x_t, t, conditions)
         return denoising_loss(answer, target, t, self.recipe.noise, prediction=self.network.config.prediction)
 
-    def shown(self, x: Tensor, generator: torch.Generator) -> Filling:
-        """Clips (batch, frames, 3, h, w) of which only some frames are given."""
-        return self.filling(x, draw_masks(x.shape[0], x.shape[1], generator, self.recipe.data.every_fifth).to(x.device))
+    def shown(self, x: Tensor, known: Tensor, guess: Tensor | None = None) -> Filling:
+        """Clips (batch, frames, 3, h, w) of which only some frames are given, as `Gaps` says."""
+        if self.filling is FirstGuess and guess is not None:
+            return FirstGuess(x, known, (guess[:, :, :3], guess[:, :, 3:]))
+        return self.filling(x, known)
 
     def contact_sheet(self, network):
         sheet = Sheet(self.dataset, SHEET_CLIPS, self.device, self.recipe.seed)
         conditions = self.conditioner.all(sheet.pixels, sheet.rates, sheet.generator)
-        shown = self.shown(in_latents(self.codec, sheet.pixels), sheet.generator)
+        known = draw_masks(*sheet.pixels.shape[:2], sheet.generator, self.recipe.data.every_fifth)
+        shown = self.shown(in_latents(self.codec, sheet.pixels), known.to(self.device))
 
         def at(x_t, t):
             return predict(network, shown, x_t, t.expand(len(x_t)), conditions)

@@ -14,6 +14,7 @@ from ...errors import UserError
 from ...sampling import to_uint8, upsample
 from ...super_resolution import SuperResolver, inflate_resolver
 from ..adversary import Adversary
+from ..batches import Complete
 from ..networks import all_parameters, build, load_folder, make_trainable, save_network, temporal_and_spatial
 from ..processes import Share
 from ..recipe import Recipe
@@ -45,6 +46,8 @@ class OneStepStage:
     It sees small frames of the kinds that it will meet (`small_frames`, `before`), says the large ones, sharpened if
     asked for, and is off by the L1 of pixels and edges and by what a discriminator says.
     """
+
+    complete: Complete | None = None
 
     def __init__(self, recipe: Recipe, device: torch.device, reader: Any, component: str, factor: int):
         self.recipe, self.settings, self.device = recipe, recipe.super_resolution, device

@@ -10,6 +10,7 @@ from ...errors import UserError
 from ...figures import TIMESTEPS
 from ...loading import weights_hash
 from ...sampling import add_noise, frame_noise
+from ..batches import Complete
 from ..datasets import captioned_images
 from ..losses import draw_levels, weighted_loss
 from ..networks import all_parameters, build, load_folder
@@ -28,6 +29,8 @@ class PriorStage:
     error. Beside the network it exports the table of all wordings of its data, `wordings`; of a set whose embeddings
     are on disk (`data.embeddings`) there is none, it would be as large as the set.
     """
+
+    complete: Complete | None = None
 
     def __init__(self, recipe: Recipe, device: torch.device):
         self.recipe, self.device = recipe, device

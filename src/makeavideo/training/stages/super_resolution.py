@@ -15,6 +15,7 @@ from ...enlarger import enlarged, told_level, upsampled
 from ...inflation import VideoUNet
 from ...sampling import add_noise, frame_noise, make_scheduler, sample
 from ...super_resolution import SuperResolver
+from ..batches import Complete
 from ..datasets import captioned_images, unlabelled_clips
 from ..losses import diffuse, weighted_loss
 from ..networks import (
@@ -71,6 +72,8 @@ class DiffusionStage:
     augmentation), where it is told how much. It says the clean large frames, and is off by the velocity's squared
     error, or by that of what it names.
     """
+
+    complete: Complete | None = None
 
     def __init__(self, recipe: Recipe, device: torch.device, dataset: Any, component: str, factor: int):
         self.recipe, self.device, self.dataset = recipe, device, dataset
