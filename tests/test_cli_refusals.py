@@ -52,8 +52,10 @@ REFUSED = [
     (["animate", "clip.mp4"], "clip.mp4"),
     (["animate", "picture.png", "--prompt-weight", "-1"], "--prompt-weight -1"),
     (["interpolate", "picture.png", "picture.png", "--num-frames", "99"], "3 to 76 frames"),
-    (["evaluate", "fvd", "real", "made", "--network", "clip.mp4"], "add --trust"),
-    (["evaluate", "is", "made", "--network", "clip.mp4"], "add --trust"),
+    (["evaluate", "fvd", "damaged", "damaged", "--network", "clip.mp4"], "add --trust"),
+    (["evaluate", "is", "damaged", "--network", "clip.mp4"], "add --trust"),
+    (["evaluate", "fvd", "real", "made", "--network", "emoji"], "There is no folder real"),
+    (["evaluate", "fvd", "damaged", "damaged", "--network", "none.pt"], "There is no network none.pt"),
     (["evaluate", "ucf101", "real", "made", "--network", "emoji", "--classifier", "clip.mp4"], "add --trust"),
 ]
 
