@@ -55,6 +55,9 @@ BARS = {
     "bfloat16": Bar(high=1.10),
     "float32": Bar(high=1.25),
     "peer": Bar(low=3.4),
+    "fed": Bar(high=1.1),
+    "long clip": Bar(high=200, unit=" MB"),
+    "prior": Bar(high=10, unit=" s"),
 }
 """Every bar of the page; interpolation is held against the other ways to fill a gap instead, and seconds from start to
 file against what the machine's rate allows (generate.bar_of)."""
@@ -191,6 +194,27 @@ def space_time(record: dict) -> Iterator[tuple[str, float, Bar]]:
             yield f"inflated, operations a second, of the peer's ({precision})", ours / theirs, BARS["peer"]
 
 
+def data_start(record: dict) -> Iterator[tuple[str, float, Bar]]:
+    f = record["figures"]
+    yield "the set is open", f["start"], Bar(high=2, unit=" s")
+    yield "the first batch", f["first batch"], Bar(high=5, unit=" s")
+    yield "going on in the middle of a run: open, and the first batch", f["resume"], Bar(high=3, unit=" s")
+    yield "memory of the largest process", f["memory"], Bar(high=300, unit=" MB")
+
+
+def prior_start(record: dict) -> Iterator[tuple[str, float, Bar]]:
+    yield "a prior's first step", record["figures"]["start"], BARS["prior"]
+
+
+def feeding(record: dict) -> Iterator[tuple[str, float, Bar]]:
+    f = record["figures"]
+    if f["device"] == "cuda":  # elsewhere workers and network share the cores
+        for stage, row in f["stages"].items():
+            yield f"a step of {stage}, as a ratio to the network's alone", row["ratio"], BARS["fed"]
+    most = max(row[place] for row in f["long clips"].values() for place in ("folder", "shard"))
+    yield "memory that a long clip adds, at most", most, BARS["long clip"]
+
+
 CHECKS: dict[str, Callable[[dict], Iterator[tuple[str, float, Bar]]]] = {
     "wording": wording,
     "emoji_bars": emoji_bars,
@@ -202,6 +226,9 @@ CHECKS: dict[str, Callable[[dict], Iterator[tuple[str, float, Bar]]]] = {
     "memory": memory,
     "generate": generate,
     "space_time": space_time,
+    "data_start": data_start,
+    "prior_start": prior_start,
+    "feeding": feeding,
 }
 
 

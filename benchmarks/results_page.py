@@ -52,6 +52,10 @@ MEASURE = {
     "generate": "generate.py",
     "space_time": "space_time.py",
     "floors": "floors.py data/emoji",
+    "data_start": "data_start.py FOLDER",
+    "prior_start": "prior_start.py FOLDER",
+    "feeding": "feeding.py data/emoji",
+    "paper_cost": "paper_cost.py",
     "thesis": "thesis.py data/emoji --seeds 3",
 }
 """What measures each part of the page."""

@@ -44,6 +44,7 @@ RUNS = {
     "data_start": "{out}/set --shards 3 --samples 40 --scan 1 --batch 8 --step 100 --workers 2"
     " --json {out}/figures.json",
     "prior_start": "{out}/set --samples 3000 --dim 8 --json {out}/figures.json",
+    "feeding": "{data} --workers 1 --steps 2 --hours 0.001 --megabytes 0.1 --json {out}/figures.json",
     "paper_cost": "{root}/recipes/tiny/clip.yaml {root}/recipes/tiny/prior.yaml --gpus 8 --json {out}/figures.json",
     "space_time": "--width 32 --side 16 --repetitions 1 --json {out}/figures.json",
     "thesis": "{data} --model {model} --runs {out}/runs --steps 1 --concepts 2 --frames 4 --sampling-steps 1"
@@ -95,7 +96,7 @@ def numbers(value) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-MINUTES = {"batch_ray", "data_start", "generate", "long_video memory", "prior_start", "soak", "thesis"}
+MINUTES = {"batch_ray", "data_start", "feeding", "generate", "long_video memory", "prior_start", "soak", "thesis"}
 """These start whole processes, or train: `make test-slow` runs them."""
 
 

@@ -75,6 +75,24 @@ FIGURES = {
             "made": {"value": 45.0, "interval": None, "note": None},
         }
     },
+    "data_start": {
+        "samples": 10_000_000,
+        "index bytes a sample": 84.0,
+        "samples a second and process looked through": 845.0,
+        "start": 0.01,
+        "first batch": 6.0,
+        "resume": 1.5,
+        "memory": 250.0,
+        "own memory": 31.0,
+        "same order of 1, 2 and 8": 1,
+    },
+    "prior_start": {"start": 0.4, "with imports": 9.0, "memory": 357.0, "samples": 1_000_000},
+    "feeding": {
+        "device": "cuda",
+        "stages": {"decoder-video": {"alone": 0.1, "fed": 0.12, "ratio": 1.2, "made": 0.2, "samples": 20.0}},
+        "long clips": {name: {"megabytes": 100.0, "folder": 20.0, "shard": 250.0} for name in ("hours", "noise")},
+    },
+    "paper_cost": {"clip": {"weights": 8.6e7, "step": 6.7e10, "samples": 1.3e10, "GPU-days": 29.0}},
 }
 MEASURE = {  # what `make-a-video evaluate motion --json` writes
     "measure": "motion",
@@ -110,7 +128,8 @@ def build(folder: Path, figures: dict, extra: dict[str, dict] | None = None) -> 
             "date": "2026-01-02",
             "machine": {"processor": "Abacus", "cores": 2, "threads": 1},
             "weights": "0123456789abcdef",
-            "settings": {"seconds": 60.0, "num_frames": 76, "steps": 16, "videos": 8},
+            "settings": {"seconds": 60.0, "num_frames": 76, "steps": 16, "videos": 8}
+            | {"hours": 2.0, "workers": 2, "peak": 989.0, "utilisation": 0.35},
             "figures": found,
         }
         (folder / "evaluation" / "results" / f"{name}.json").write_text(json.dumps(record))

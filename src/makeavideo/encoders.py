@@ -18,6 +18,9 @@ from .errors import UserError
 from .included import default_model
 from .quiet import quiet_libraries
 
+MOST_TOKENS = 128
+"""Of a text; what is longer is cut off."""
+
 
 class TextProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Linear map from the text encoder's space to the image tower's, trained contrastively."""
@@ -85,7 +88,7 @@ def embed_text(
     device = next(text_encoder.parameters()).device if device is None else device
     if type(text_encoder).__name__ == "CLIPTextModelWithProjection":
         return embed_words(tokenizer, text_encoder, texts, device)
-    tokens = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt").to(device)
+    tokens = tokenizer(texts, padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt").to(device)
     hidden = text_encoder(**tokens).last_hidden_state.float()
     mask = tokens["attention_mask"].unsqueeze(-1).float()
     return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)

@@ -43,7 +43,8 @@ def train(
     check(path, wishes, resume)
     from ..training.train_plan import train_path
 
-    console.print(train_path(path, wishes, resume), highlight=False, markup=False)
+    if said := train_path(path, wishes, resume):
+        console.print(said, highlight=False, markup=False)
 
 
 def assemble(

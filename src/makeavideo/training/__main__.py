@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
         check(path, wishes, resume)
         from .train_plan import train_path
 
-        print(train_path(path, wishes, resume))
+        if said := train_path(path, wishes, resume):
+            print(said)
     except UserError as error:
         print(f"make-a-video: {error}", file=sys.stderr)
         sys.exit(2)

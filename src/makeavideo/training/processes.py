@@ -61,13 +61,13 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
         parts = mine.new_empty(len(mine) * place()[1], *mine.shape[1:])
-        dist.all_gather_into_tensor(parts, mine.contiguous())
+        dist.all_gather(list(parts.chunk(place()[1])), mine.contiguous())
         return parts
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         mine = gradient.new_empty(len(gradient) // place()[1], *gradient.shape[1:])
-        dist.reduce_scatter_tensor(mine, gradient.contiguous())
+        dist.reduce_scatter(mine, list(gradient.contiguous().chunk(place()[1])))
         return mine
 
 

@@ -68,7 +68,7 @@ def train_path(path: Path, wishes: Wishes, resume: bool = False) -> str:
     """Train one recipe (a file) or a plan (its folder, or the plan.yaml in it).
 
     Returns:
-        A sentence about what was made.
+        A sentence about what was made; of several processes the first one's, and "" of the others.
 
     Raises:
         UserError: as `trainer.train` and `plan.check`.
@@ -78,8 +78,9 @@ def train_path(path: Path, wishes: Wishes, resume: bool = False) -> str:
         said = train_plan(load_jobs(path, wishes))
     else:
         said = f"trained: {train(load_recipe(path, wishes.overrides), resume)}"
+    first = PartialState().is_main_process
     PartialState().destroy_process_group()  # NCCL complains of one that is left
-    return said
+    return said if first else ""
 
 
 def train_plan(jobs: Jobs) -> str:
