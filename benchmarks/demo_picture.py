@@ -2,7 +2,10 @@
 
     python benchmarks/demo_picture.py docs/demo.webp [PROMPT ...] [--count 8] [--seed 0]
 
-Without prompts, they are sentences of evaluation/sentences.tsv, drawn by seed and not picked by their looks.
+Without prompts, they are sentences of evaluation/sentences.tsv, drawn by seed and not picked by their looks. A still of
+each of the 200, twenty a row:
+
+    python benchmarks/demo_picture.py docs/sentences.webp --count 200 --num-frames 1 --columns 20 --pixels 96
 """
 
 import argparse
@@ -16,6 +19,12 @@ from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import to_uint8
 from wording import SENTENCES, read_sentences
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    """So many drawn by seed; all of them, in the file's order, if there are no more."""
+    known = read_sentences(SENTENCES)
+    return known.words if count >= len(known.words) else known.some(count, seed).words
 
 
 def main() -> None:
@@ -32,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    prompts = arguments.prompts or read_sentences(SENTENCES).some(arguments.count, arguments.seed).words
+    prompts = arguments.prompts or sentences(arguments.count, arguments.seed)
     print("\n".join(prompts))
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)

@@ -67,7 +67,7 @@ COLUMNS = {  # of the table: heading -> key of the figures
 def flat(video: VideoUNet) -> VideoUNet:
     """A 2-D network from D_t: of a clip of one frame a temporal convolution sees only its middle tap, which can be
     multiplied into the spatial one; temporal attention is left out."""
-    network = VideoUNet(**{**public(video.config), "temporal": "none"})
+    network = VideoUNet(**{**public(video.config), "temporal": "none", "motion": None})
     network.load_state_dict({name: x for name, x in video.state_dict().items() if not is_temporal(name)})
     spatial = dict(network.named_modules())
     with torch.no_grad():

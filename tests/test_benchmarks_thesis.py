@@ -9,7 +9,7 @@ import yaml
 
 from conftest import tiny_decoder
 from makeavideo import UserError
-from makeavideo.inflation import inflate
+from makeavideo.inflation import add_motion, inflate
 from makeavideo.training.recipe import load_recipe
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -32,7 +32,7 @@ def test_a_flattened_decoder_makes_the_same_stills(thesis):
         if ".temporal." in name and "attentions" not in name:
             torch.nn.init.normal_(parameter, std=0.1)
     still, y_e = torch.randn(2, 1, 3, 16, 16), {"added_cond_kwargs": {"image_embeds": torch.randn(2, 8)}}
-    flat = thesis.flat(video).eval()
+    flat = thesis.flat(add_motion(video, (1.0, 0.5))).eval()  # as trained: it knows motion too
     assert flat.config.temporal == "none"
     with torch.no_grad():
         assert torch.allclose(video(still, 500, **y_e).sample, flat(still, 500, **y_e).sample, atol=1e-4)

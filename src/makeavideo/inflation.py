@@ -133,6 +133,8 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
             raise UserError(f"cannot inflate a {unet_class}: use one of {', '.join(UNET_CLASSES)}")
         if temporal not in ("pseudo3d", "attention", "none"):
             raise UserError(f"temporal is {temporal!r}: use 'pseudo3d', 'attention' or 'none'")
+        if temporal == "none" and motion is not None:
+            raise UserError("a network that sees every frame by itself knows nothing of motion: leave motion out")
         unet = UNET_CLASSES[unet_class].from_config(unet_config)
         # The 2-D network and this one share their children: names of weights stay those of the 2-D network.
         object.__setattr__(self, "unet", unet)

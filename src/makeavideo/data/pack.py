@@ -32,7 +32,7 @@ from .report import RENAMED, SkipReport
 
 QUALITY = 80
 SHARD_BYTES = 32 * 2**20
-MANIFEST = ".packed.json"  # hidden: the readers pass it by
+MANIFEST = ".packed"  # hidden, and of no ending that readers know: they pass it by without a word
 SHORTEST = 11
 """Milliseconds: a shorter frame is shown for a tenth of a second, by browsers and by our reader."""
 

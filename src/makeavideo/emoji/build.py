@@ -37,7 +37,7 @@ from .words import Concept, held_out_keywords, hold_out, read_concepts
 
 VECTOR_SIZE = 768
 FORMAT = {"images": 3, "noto": 3}  # part of a manifest, 1 if not named: raise it when the contents of the folder change
-MANIFEST = ".manifest.json"  # hidden: readers of picture folders must not take it for a caption file
+MANIFEST = ".manifest"  # hidden, and of no ending that readers know: they pass it by without a word
 
 
 class _Folder:
