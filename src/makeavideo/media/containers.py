@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from .disk import FULL, Output, Target
-from .pictures import SCALER
+from .pictures import SCALER, SCALER_THREADS
 from .reader import probe
 
 # x264's bytes depend on its number of threads, so that is fixed. Without macroblock tree: its AVX-512 code gives
@@ -73,7 +73,9 @@ class ContainerSink:
 
     def add(self, frame: np.ndarray) -> None:
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=1, interpolation=SCALER)
+        picture = picture.reformat(
+            format="yuv420p", dst_colorspace=BT709, dst_color_range=1, interpolation=SCALER, threads=SCALER_THREADS
+        )
         picture.color_primaries = picture.color_trc = BT709
         picture.pts, picture.time_base = self._count, 1 / self._target.rate
         self._count += 1

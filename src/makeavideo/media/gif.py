@@ -18,6 +18,7 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 
 from .disk import TEMPORARY, Output, Target
+from .pictures import SCALER_THREADS
 
 
 class GifSink:
@@ -50,7 +51,7 @@ class GifSink:
         if output is None or output.tell() > limit:
             self._close_store()
             output = self._open_store()
-        picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0", threads=SCALER_THREADS)
         picture.pts, picture.time_base = self._time(self._count), Fraction(1, 100)
         self._store.mux(self._stream.encode(picture))
         output.mark()

@@ -33,6 +33,8 @@ MAX_PIXELS = 64_000_000  # of one picture or frame to be read: larger ones are d
 
 # swscale's bicubic | full chroma | accurate rounding: the default truncates and makes everything half a level darker.
 SCALER = 0x4 | 0x2000 | 0x40000
+SCALER_THREADS = 1
+"""A process that was forked waits for ever for more to end: it has the scaler, and not its threads."""
 
 _PHOTOMETRIC, _YCBCR = 262, 6  # of tiff
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286

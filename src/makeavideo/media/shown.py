@@ -10,7 +10,7 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from .code_points import CodePoints
-from .pictures import MAX_PIXELS, SCALER
+from .pictures import MAX_PIXELS, SCALER, SCALER_THREADS
 
 BT709, BT601, UNSPECIFIED, SRGB = 1, 5, 2, 13
 _STRANGEST = 8  # times as wide as high: beyond this a pixel's shape is damage, not intent
@@ -31,11 +31,13 @@ def as_shown(frame: av.VideoFrame, pixel_shape: Fraction | None, layout: str) ->
         key = (frame.width, frame.height, frame.format.name, width, layout, frame.color_trc, frame.color_primaries)
         curve = SRGB if frame.color_trc == SRGB else BT709  # sRGB's stays
         aim = {"dst_colorspace": BT709, "dst_color_primaries": BT709, "dst_color_trc": curve}
-        return _reformatter(key).reformat(frame, width, height, layout, interpolation=SCALER, **aim)
+        return _reformatter(key).reformat(
+            frame, width, height, layout, interpolation=SCALER, threads=SCALER_THREADS, **aim
+        )
     matrix = None
     if frame.colorspace == UNSPECIFIED:
         matrix = BT709 if frame.width >= 1280 or frame.height > 576 else BT601
-    return frame.reformat(width, height, layout, src_colorspace=matrix, interpolation=SCALER)
+    return frame.reformat(width, height, layout, src_colorspace=matrix, interpolation=SCALER, threads=SCALER_THREADS)
 
 
 def shown_width(width: int, height: int, pixel_shape: Fraction | None) -> int:
