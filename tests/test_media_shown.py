@@ -1,5 +1,6 @@
 """Frames come out as players show them: compared with FFmpeg's own filters, and with what standards say."""
 
+import multiprocessing
 from fractions import Fraction
 
 import av
@@ -148,3 +149,13 @@ def test_mapping_is_prepared_once(tmp_path):
         as_shown(coded([level, 512, 512], (66, 50), "yuv420p10le", 9, 9, 18), None, "rgb24")
         spent.append(time.process_time() - start)
     assert max(spent[1:]) < spent[0] / 4
+
+
+def test_a_forked_process_lets_go_of_a_scaler():
+    """With threads of its own it would wait for those that the fork does not have, as a data reader did."""
+    kept = [av.VideoFrame(640, 480, "yuv420p")]
+    as_shown(kept[0], Fraction(4, 3), "rgb24")
+    process = multiprocessing.get_context("fork").Process(target=kept.clear)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
