@@ -12,7 +12,6 @@ import typer
 
 from ..errors import UserError
 from ..evaluation.trust import check_trusted
-from ..media.disk import write_whole
 from ..orders import Additions
 from .options import LARGEST_SEED, Lora, Model, MotionModule, MotionModuleScale, console
 from .progress import bars
@@ -61,6 +60,8 @@ def give(results: list, output: Path | None) -> None:
     text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False)
     print(text, flush=True)  # first: it may have taken hours
     if output:
+        from ..media.disk import write_whole
+
         write_whole(output, (text + "\n").encode())
 
 
