@@ -253,8 +253,8 @@ def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
 def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One component. Raises UserError, and whatever its library raises."""
     if issubclass(component, SchedulerMixin):
-        scheduler = component.from_pretrained(folder)
-        try_out(component.from_config(scheduler.config))
+        scheduler: Any = component.from_pretrained(folder)
+        try_out(type(scheduler).from_config(scheduler.config))
         if not is_unclip(scheduler):
             with naming(folder / "scheduler_config.json"):
                 check_scheduler(scheduler)

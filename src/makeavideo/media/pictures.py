@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -166,7 +166,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if image.mode not in COLOURED:
         return image
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):  # a damaged profile: as if there were none
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))  # the stubs of its parts are wrong
         if image.mode == "CMYK" or not ImageCms.getProfileDescription(source).strip().lower().startswith("srgb"):
             colours, alpha = colours_of(image, "L" if source.profile.xcolor_space == "GRAY" else "RGB")
             converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
