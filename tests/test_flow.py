@@ -1,5 +1,8 @@
 """F-up's first guess: along the optical flow where two given frames are near, a cross-fade elsewhere."""
 
+import multiprocessing
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -110,3 +113,21 @@ def test_each_clip_of_a_batch_has_its_own_gaps():
 def test_half_precision_frames():
     guess, unit = first_guess(sliding(6, 0.5).to(torch.bfloat16), every_fifth(6))
     assert guess.dtype == unit.dtype == torch.bfloat16
+
+
+def in_a_reader(clip, mask):
+    torch.set_num_threads(1)  # as a data loader's processes do
+    first_guess(clip, mask)
+
+
+def test_a_forked_process_finds_flow_after_its_parent():
+    """With OpenCV's own threads it would wait for those that the fork does not have."""
+    clip, mask = torch.nn.functional.interpolate(sliding(6, 0.5)[0], scale_factor=8)[None], every_fifth(6)
+    first_guess(clip, mask)
+    time.sleep(0.5)  # until threads, if there are any, sleep
+    process = multiprocessing.get_context("fork").Process(target=in_a_reader, args=(clip, mask))
+    process.start()
+    process.join(60)
+    stuck = process.is_alive()
+    process.kill()
+    assert not stuck and process.exitcode == 0

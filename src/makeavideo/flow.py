@@ -27,9 +27,8 @@ class Flow:
     """Dense optical flow (DIS) between two pictures (h, w, 3), float32 in [-1, 1], in both directions."""
 
     def __init__(self, a: np.ndarray, b: np.ndarray):
-        import cv2  # here, so that the other stages train without it
+        from .opencv import cv2  # here, so that the other stages train without it
 
-        cv2.setNumThreads(torch.get_num_threads())  # of a data loader's many processes each has one
         dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         dis.setFinestScale(0)
         self.pictures = a, b
@@ -46,7 +45,7 @@ class Flow:
 
     def warped(self, s: float) -> tuple[np.ndarray, np.ndarray]:
         """Both pictures moved to `s` of the way from the first to the second (Super SloMo, section 3.2)."""
-        import cv2
+        from .opencv import cv2
 
         to_a = s * s * self.backward - (1 - s) * s * self.forward
         to_b = (1 - s) ** 2 * self.forward - s * (1 - s) * self.backward
@@ -60,7 +59,7 @@ class Flow:
 
     def between(self, s: float) -> np.ndarray:
         """The picture at `s` of the way: warped, and cross-faded where the warps agree less than the pictures do."""
-        import cv2
+        from .opencv import cv2
 
         (a, b), (c, d) = self.pictures, self.warped(s)
         still, moved = (cv2.blur(np.abs(x - y).mean(-1), (5, 5)) ** 2 + 6e-5 for x, y in ((a, b), (c, d)))
@@ -70,7 +69,7 @@ class Flow:
 
     def unit(self) -> np.ndarray:
         """(h, w), the unit of F-up's correction: about a quarter of the change around a pixel."""
-        import cv2
+        from .opencv import cv2
 
         a, b = self.pictures
         change = cv2.blur(np.square(a - b).mean(-1), (9, 9))

@@ -14,10 +14,10 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..errors import UserError
+from ..opencv import cv2
 
 SMALL = 64
 """Pixels of the short side at which frames are compared: what a camera's noise changes is averaged away."""

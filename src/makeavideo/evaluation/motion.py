@@ -3,11 +3,11 @@
 from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..errors import UserError
 from ..media.reader import read_video
+from ..opencv import cv2
 from .results import Result, Value, bootstrap_settings, mean_value
 from .videos import Folder, Tell, chosen_videos, shown
 
