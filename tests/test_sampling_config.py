@@ -18,6 +18,7 @@ from makeavideo.sampling_config import KINDS, SamplingConfig
 IMPOSSIBLE = [
     {"still_candidates": 0},
     {"any_shape": 1},
+    {"sink": "yes"},
     {"still_candidates": 2.0},
     {"prior_candidates": True},
     {"prior_steps": "16"},
@@ -79,9 +80,9 @@ def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:
 
 def test_every_number_has_limits_and_a_change_that_is_tried():
     names = {field.name for field in fields(SamplingConfig)}
-    numbers = names - {"any_shape"}  # true or false: tests/test_shapes.py
     tried = {name for _, changed in CHANGES for name in changed}
-    assert set(KINDS) == numbers == tried | {"super_resolution_steps"}  # which is tried where SR_l diffuses, below
+    # steps of SR_l where it diffuses and sink are tried below, any_shape in tests/test_shapes.py
+    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps"}
 
 
 @torch.no_grad()
@@ -107,6 +108,20 @@ def test_a_changed_number_changes_the_video(pipe, usual_videos, options, changed
         pipe.register_to_config(sampling=SamplingConfig().as_dict())
     assert video.shape == usual_videos[id(options)].shape
     assert not torch.equal(video, usual_videos[id(options)])
+
+
+def test_a_sink_is_seen_by_a_decoder_that_sees_known_frames(pipe):
+    videos = []
+    pipe.decoder.register_to_config(known_frames=True)
+    try:
+        for sink in (False, True):
+            pipe.register_to_config(sampling=SamplingConfig(sink=sink).as_dict())
+            videos.append(make(pipe, LONG_LOOP | {"loop": False, "num_frames": 24}))
+    finally:
+        pipe.decoder.register_to_config(known_frames=False)
+        pipe.register_to_config(sampling=SamplingConfig().as_dict())
+    one, other = videos
+    assert torch.equal(one[:, :16], other[:, :16]) and not torch.equal(one, other)
 
 
 def test_the_usual_strength_of_growing():
@@ -137,7 +152,7 @@ def test_a_model_that_names_none_has_the_usual_ones(tiny_model, tmp_path):
 
 def test_the_included_model_names_all_of_them():
     index = json.loads((default_model() / "model_index.json").read_text())
-    assert index["sampling"] == SamplingConfig(any_shape=False).as_dict()
+    assert index["sampling"] == SamplingConfig(any_shape=False, sink=True).as_dict()
 
 
 @pytest.mark.parametrize("values", IMPOSSIBLE, ids=str)

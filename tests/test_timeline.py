@@ -91,6 +91,28 @@ def test_any_length_window_after_window(start, count):
         assert known <= CONTEXT and len(window) <= KEY_FRAMES and window == [1] * known + [0] * (len(window) - known)
 
 
+@pytest.mark.parametrize("context", [1, 6])
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_sink_stays_in_sight_and_is_begun_with(context, loop):
+    shown = []
+
+    def fill(given, mask, y_e):
+        shown.append((given.flatten().tolist(), int(mask.sum())))
+        return torch.where(mask[:, :, None, None, None] > 0.5, given, given + 1000)
+
+    segment = Segment(lambda: counting(7, 16), torch.ones(1, 4), 40)
+    made = values(key_frames([segment], loop, Windows(fill, context, TRANSITION, sink=True)))
+    assert made[:16] == list(range(7, 23)) and len(made) == 40 + loop
+    for window, known in shown[: len(shown) - loop]:
+        assert window[0] == 7 or context == 1
+        # from the latest frame evenly to the first one
+        steps = torch.tensor(window[known - 1 :]).diff()
+        assert window[-1] == 7 and torch.allclose(steps, steps[:1])
+    if loop:
+        window, known = shown[-1]
+        assert window[0] == (7 if context > 1 else 1007) and window[-1] == 7
+
+
 @pytest.mark.parametrize("count", [5, 15, 16, 17, 18, 25, 33, 100])
 def test_a_loop_closes_smoothly(count):
     fill = Fill()

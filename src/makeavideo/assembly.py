@@ -91,9 +91,11 @@ class Assembly(Cascade):
     def windows(self, s: Settings, skip: int) -> Windows:
         """How key frames, `skip` frames apart, follow from others."""
         how, model = self.decoding(s, skip), self.sampling
-        return Windows(
-            lambda given, mask, y_e: self.extrapolate(given, mask, y_e, how), model.context, model.transition
-        )
+
+        def fill(given: Tensor, mask: Tensor, y_e: Tensor) -> Tensor:
+            return self.extrapolate(given, mask, y_e, how)
+
+        return Windows(fill, model.context, model.transition, model.sink)
 
     def decoding(self, s: Settings, skip: int) -> Decoding:
         """How D_t makes key frames, `skip` frames apart."""

@@ -23,7 +23,7 @@ from .filling import filling_of
 from .inflation import VideoUNet
 from .loading import CheckedPipeline
 from .meaning import Meaning
-from .sampling import Generators, check_scheduler, cross_fade, frame_noise, guide, is_unclip
+from .sampling import Generators, check_scheduler, frame_noise, guide, is_unclip
 from .sampling_config import SamplingConfig
 from .shapes import Shape, Shapes, shapes_from
 from .super_resolution import SuperResolver
@@ -273,13 +273,13 @@ class Cascade(Meaning, CheckedPipeline):
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.
 
-        It begins with a blend of the given frames, noised, as a clip begins with its picture. Otherwise by F-up
-        (section 3.3); D_t then mends what it made, so that faults do not add up over windows. Next to a given frame
-        F-up's own frames stay, and pass into D_t's over a few. Arguments as those of `fill`.
+        It begins with what stands at the other places of `given`, noised, as a clip begins with its picture. Otherwise
+        by F-up (section 3.3); D_t then mends what it made, so that faults do not add up over windows. Next to a given
+        frame F-up's own frames stay, and pass into D_t's over a few. Arguments as those of `fill`.
         """
         count = given.shape[1]
         if self.decoder.config.known_frames:
-            return self.decode(y_e, count, *self.growing(how, cross_fade(given, mask), mask), "extrapolate")
+            return self.decode(y_e, count, *self.growing(how, given, mask), "extrapolate")
         if self.interpolator is None:
             raise UserError("This model has no F-up network, which goes on from given frames: train or load one.")
         filled = self.fill(given, mask, y_e, how)

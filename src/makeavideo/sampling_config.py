@@ -61,6 +61,8 @@ class SamplingConfig:
         picture that is begun with holds motion back, and D_t answers to more with less than as much.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
+    sink: whether it sees the first frame of what it continues too, and goes back towards it, so that a subject that
+        stays does not drift; not for scenes that change.
     transition: key frames that are made anew where one segment passes into the next, or a loop closes; and over which
         F-up's frames pass into D_t's.
     super_resolution_steps: of SR_l_t, where it diffuses; 0: a quarter of D_t's.
@@ -85,6 +87,7 @@ class SamplingConfig:
     grow_motion_power: float = 1.7
     refine_strength: float = 0.75
     context: int = 6
+    sink: bool = False
     transition: int = 4
     super_resolution_steps: int = 0
     super_resolution_frames: int = 16
@@ -94,8 +97,9 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name, kind in KINDS.items():
             check(name, getattr(self, name), *LIMITS[kind])
-        if not isinstance(self.any_shape, bool):
-            raise UserError(f"sampling.any_shape {self.any_shape!r} is not possible: choose true or false.")
+        for name in ("sink", "any_shape"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"sampling.{name} {getattr(self, name)!r} is not possible: choose true or false.")
         if self.context + self.transition > KEY_FRAMES:
             raise UserError(
                 f"sampling.context {self.context} and sampling.transition {self.transition} are not possible: together "

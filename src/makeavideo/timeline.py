@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .figures import FRAME_SKIP, KEY_FRAMES
+from .sampling import cross_fade
 
 
 def frame_skip(num_frames: int, fps: float) -> int:
@@ -49,14 +50,18 @@ Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Windows:
     """How key frames follow from others, window after window.
 
-    fill: makes the frames of a window that are not given.
+    fill: makes the frames of a window that are not given; at their places is what they may begin with.
     context: frames that a window sees of what exists when it continues a video.
     transition: key frames that are made anew where one segment passes into the next, or a loop closes.
+    sink: whether a segment's first frame stays in the sight of every window, before the latest ones, and is what its
+        frames more and more begin with: faults of what was made would else add up (the word is StreamingLLM's,
+        2309.17453).
     """
 
     fill: Fill
     context: int
     transition: int
+    sink: bool = False
 
 
 def key_frames(segments: list[Segment], loop: bool, windows: Windows) -> Iterator[tuple[Tensor, Tensor]]:
@@ -107,15 +112,18 @@ def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, windows: Windo
         if closing and new < total - done <= new + transition:
             new = total - done - transition  # so that the last window has frames enough to reach the end smoothly
         last = closing and done + new == total
-        given = torch.cat(
-            [recent, recent[:, -1:].expand(-1, new, -1, -1, -1), *([end] if end is not None and last else [])], 1
-        )
+        seen, begin = recent, recent[:, -1:].expand(-1, new, -1, -1, -1)
+        if windows.sink:
+            share = torch.linspace(0, 1, new + 1, device=start.device)[1:, None, None, None].to(start)
+            begin = torch.lerp(begin, start[:, :1], share)
+            seen = torch.cat([start[:, :1], recent[:, 1:]], 1) if known > 1 else recent
+        given = torch.cat([seen, begin], 1)
         mask = given.new_zeros(given.shape[:2])
         mask[:, :known] = 1
-        first = done - known
-        y_window = y_e[:, first : done + new]
-        if last:
-            mask[:, -1] = 1
+        y_window = y_e[:, done - known : done + new]
+        if end is not None and last:
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            given = cross_fade(torch.cat([given, end], 1), mask)
             y_window = torch.cat([y_window, y_window[:, -1:]], 1)
         made = windows.fill(given, mask, y_window)[:, known : known + new]
         yield made, y_e[:, done : done + new]
