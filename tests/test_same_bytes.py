@@ -76,7 +76,7 @@ USES = {
 
 
 def loaded(folder: Path) -> MakeAVideoPipeline:
-    pipe = MakeAVideoPipeline.load(folder)
+    pipe = MakeAVideoPipeline.load(folder, dtype="float32")  # whatever the machine is fast in
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
