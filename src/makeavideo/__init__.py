@@ -3,6 +3,7 @@
 What most programs need can be had from here, and is loaded when it is first used: `import makeavideo` stays quick.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from .inflation import VideoUNet, inflate
     from .media.writer import write_video
     from .pipeline import MakeAVideoPipeline
+
+# diffusers imports bitsandbytes, which on processors with bf16 warns of kernels for four bits that nothing here uses
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
 __all__ = ["MakeAVideoPipeline", "UserError", "VideoUNet", "inflate", "write_video"]

@@ -89,7 +89,8 @@ class Animation:
     def shape(self) -> tuple[int, int]:
         with within(MAX_SECONDS):
             turned = self._image.getexif().get(_ORIENTATION, 1) in _LYING and getattr(self._image, "n_frames", 1) == 1
-        return self._image.size if turned else self._image.size[::-1]
+        width, height = self._image.size
+        return (width, height) if turned else (height, width)
 
     def info(self) -> VideoInfo:
         height, width = self.shape()
@@ -169,7 +170,8 @@ class Folder:
         return self._fps
 
     def shape(self) -> tuple[int, int]:
-        return self._size[::-1]
+        width, height = self._size
+        return height, width
 
     def info(self) -> VideoInfo:
         return VideoInfo(*self._size, len(self), self._fps, len(self) / self._fps, "png", self.recipe())

@@ -111,7 +111,8 @@ class InterpolatorStage:
     def contact_sheet(self, network):
         sheet = Sheet(self.dataset, SHEET_CLIPS, self.device, self.recipe.seed)
         conditions = self.conditioner.all(sheet.pixels, sheet.rates, sheet.generator)
-        known = draw_masks(*sheet.pixels.shape[:2], sheet.generator, self.recipe.data.every_fifth)
+        clips, frames = sheet.pixels.shape[:2]
+        known = draw_masks(clips, frames, sheet.generator, self.recipe.data.every_fifth)
         shown = self.shown(in_latents(self.codec, sheet.pixels), known.to(self.device))
 
         def at(x_t, t):
