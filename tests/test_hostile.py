@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +15,8 @@ from makeavideo.batch.rows import read_list
 from makeavideo.cli.main import LONGEST, main
 from makeavideo.evaluation.trust import check_trusted
 from makeavideo.media.reader import read_video
+from makeavideo.media.writer import write_video
+from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.settings import length_of
 from makeavideo.training.plan import Wishes, check
 from makeavideo.training.recipe import load_recipe
@@ -165,3 +168,16 @@ def test_a_network_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no network"):
         check_trusted(tmp_path / "none.pt", True)
     check_trusted("emoji", False)
+
+
+def test_what_programs_give_to_the_writer_and_to_load(tmp_path: Path) -> None:
+    for frames, recipe, sentence in (
+        (np.zeros((0, 8, 8, 3), np.uint8), None, "there are no frames to write"),
+        (np.zeros((2, 0, 8, 3), np.uint8), None, "has the shape"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {"a": object()}, "cannot be written as JSON"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            write_video(tmp_path / "a.mp4", frames, 8, recipe)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="The model None is no folder's name"):
+        MakeAVideoPipeline.load(None)  # type: ignore[arg-type]

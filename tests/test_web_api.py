@@ -83,6 +83,25 @@ def test_settings_of_a_wrong_type_get_one_sentence(quick_site):
 
 
 @quick
+def test_what_no_page_sends_is_one_sentence(quick_site):
+    url, _ = quick_site
+    right = ["a cat", 1, 2, 8, 16, False, 1.0, 1, "", None]
+    for place, value, sentence in (
+        (0, "a \ud800 cat", "The prompt is no text, its letter 3 is none in UTF-8"),
+        (8, "\ud800", "is no text, its letter 1"),
+        (4, "9" * 200_000, "--size 9999"),
+    ):
+        said = call(url, "generate", *right[:place], value, *right[place + 1 :])
+        assert "event: error" in said and sentence in said and len(said) < 400, said[:400]
+    headers = {"Content-Type": "application/json", **token_header(url)}
+    status, said = get(f"{url}gradio_api/call/nothing", data=b'{"data": []}', headers=headers)
+    assert status == 404 and b"There is no such endpoint" in said
+    headers["Content-Type"] = "multipart/form-data; boundary=" + "b" * 5000
+    status, said = get(f"{url}gradio_api/upload", data=b"x", headers=headers)
+    assert status == 400 and b"no multipart form" in said
+
+
+@quick
 def test_a_video_of_another_shape(quick_site):
     url, folder = quick_site
     before = set(folder.glob("*.mp4"))

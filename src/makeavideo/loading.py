@@ -166,6 +166,8 @@ def usable_device(device: torch.device | str | None, offload: str | None) -> tor
 
 def on_disk(name: str | PathLike[str], files: Sequence[str] = MODEL_FILES) -> Path:
     """The folder, or these files of what the hub has under this id. Raises UserError where there is neither."""
+    if not isinstance(name, str | PathLike):
+        raise UserError(f"The model {name!r} is no folder's name: give one, such as models/emoji.")
     folder = Path(name)
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         return folder

@@ -11,6 +11,7 @@ from .encoders import embed_images, embed_text
 from .errors import UserError
 from .figures import TIMESTEPS
 from .prior import ask, draw
+from .prompts import check_text
 from .sampling import Generators, frame_noise, guide, is_unclip
 from .sampling_config import SamplingConfig
 from .steps import SteppedPipeline
@@ -54,8 +55,10 @@ class Meaning(SteppedPipeline):
         """C_x: text embeddings (b, *text_shape).
 
         Raises:
-            UserError: there is no text encoder.
+            UserError: there is no text encoder, or a prompt is no text.
         """
+        for prompt in prompts:
+            check_text(prompt)
         if self.text_encoder is None or self.tokenizer is None:
             raise UserError("This model has no text encoder: give prompt_embeds or image_embeds in place of a prompt.")
         return embed_text(self.tokenizer, self.text_encoder, prompts, self._execution_device)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .errors import UserError
 from .nesting import SHORT
+from .prompts import check_prompt
 from .settings import Settings
 from .shapes import Shapes, Size
 
@@ -288,8 +289,7 @@ def read_story(path: Path) -> Story:
         if not isinstance(part, dict) or set(part) != {"prompt", "seconds"}:
             raise UserError(shape)
         prompt, seconds = part["prompt"], part["seconds"]
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise UserError(f"A prompt of the story {path} is empty: say in a few words what to show.")
+        check_prompt(prompt, f"A prompt of the story {path}", "say in a few words what to show")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise UserError(
                 f"The story {path} gives {SHORT.repr(prompt)} {SHORT.repr(seconds)} seconds: use a number above 0."

@@ -21,13 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arguments import check_generators, check_tensor, check_vectors, parts_of
 from .assembly import Assembly, MakeAVideoOutput
 from .chunks import take, without_first, without_first_frame
 from .errors import UserError
 from .figures import KEY_FRAMES
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames, shape_of, shape_of_video
 from .media.pictures import Fit
-from .sampling import Anchor, Generators, is_unclip
+from .prompts import check_prompt
+from .sampling import Anchor, is_unclip
 from .settings import Settings, VideoOptions, check_interpolation, check_prompt_weight, keep_shape, takes_options
 from .timeline import Segment, frame_skip, key_frames
 
@@ -125,6 +127,7 @@ class MakeAVideoPipeline(Assembly):
             return self.deliver(s, self.story(s, y_e, negative, seconds))
         keys = self.key_count(s)
         wanted = (len(y_e), min(keys, KEY_FRAMES), *self.worked_on(s.small))
+        check_tensor("latents", latents)
         if latents is not None and latents.shape != wanted:
             raise UserError(f"latents have the shape {tuple(latents.shape)}: these videos begin with {wanted}.")
         return self.deliver(s, [self.decoded(s, y_e, keys, negative, latents)])
@@ -144,13 +147,13 @@ class MakeAVideoPipeline(Assembly):
         prompt_embeds = negative_prompt_embeds = None
         if prompt is not None:
             prompt = [prompt] if isinstance(prompt, str) else prompt
-            if not prompt or not all(isinstance(text, str) and text.strip() for text in prompt):
-                raise UserError("The prompt is empty: say in a few words what the video should show.")
+            for text in prompt or [""]:
+                check_prompt(text)
             prompt_embeds = self.read_prompts(prompt)
         if negative_prompt:
             negatives = [negative_prompt] if isinstance(negative_prompt, str) else negative_prompt
-            if not all(isinstance(text, str) and text.strip() for text in negatives):
-                raise UserError("A negative prompt is empty: say what to steer away from, or give none at all.")
+            for text in negatives:
+                check_prompt(text, "A negative prompt", "say what to steer away from, or give none at all")
             negative_prompt_embeds = self.read_prompts(negatives)
         return prompt_embeds, negative_prompt_embeds
 
@@ -307,7 +310,7 @@ class MakeAVideoPipeline(Assembly):
             if vectors is not None:
                 check_vectors(name, vectors, *self.text_shape)
         check_vectors("image_embeds", y_e, self.prior.config.embedding_dim)
-        if repeats < 1:
+        if not isinstance(repeats, int) or repeats < 1:
             raise UserError(f"num_videos_per_prompt {repeats} is not possible: choose 1 or more.")
         given = texts if y_e is None else y_e
         assert given is not None
@@ -360,29 +363,3 @@ class MakeAVideoPipeline(Assembly):
 setattr(
     diffusers, MakeAVideoPipeline.__name__, MakeAVideoPipeline
 )  # where DiffusionPipeline looks for a folder's class
-
-
-def check_vectors(name: str, vectors: Tensor | None, *shape: int) -> None:
-    """Embeddings are (b, *shape)."""
-    if vectors is not None and (tuple(vectors.shape[1:]) != shape or not len(vectors)):
-        wanted = ", ".join(map(str, shape))
-        raise UserError(f"{name} has the shape {tuple(vectors.shape)}: this model's are (batch, {wanted}).")
-
-
-def check_generators(generator: Generators, count: int) -> None:
-    """Of several there has to be one for each of `count` videos."""
-    if isinstance(generator, Sequence) and len(generator) != count:
-        raise UserError(f"{len(generator)} generators are given for {count} videos: give one, or one for each.")
-
-
-def parts_of(prompt: str | list[str] | Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:
-    """The texts of a prompt and, if it is a story, the seconds of each part; no seconds if it is none."""
-    if isinstance(prompt, str):
-        return [prompt], []
-    plain = [part for part in prompt if isinstance(part, str)]
-    story = [part for part in prompt if not isinstance(part, str)]
-    if not story:
-        return plain, []
-    if plain or any(len(part) != 2 or not part[1] > 0 for part in story):
-        raise UserError("Every part of a story is a pair (prompt, seconds), with more than 0 seconds.")
-    return [text for text, _ in story], [seconds for _, seconds in story]

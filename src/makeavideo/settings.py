@@ -7,10 +7,12 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import UserError
 from .figures import CALLBACK_TENSORS, KEY_FRAMES, MAX_FRAMES, TIMESTEPS
+from .nesting import SHORT
 from .shapes import FACTORS, Shape, Shapes, Size, read_size
 
 if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at once
@@ -18,6 +20,17 @@ if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at o
     from .sampling import Generators
 
 OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "num_frames": (is_whole := lambda x: isinstance(x, Integral) and not isinstance(x, bool), "a whole number"),
+    "num_inference_steps": (is_whole, "a whole number"),
+    **dict.fromkeys(
+        ("seconds", "fps", "guidance_scale", "motion"),
+        (lambda x: isinstance(x, Real) and not isinstance(x, bool), "a number"),
+    ),
+    "callback_on_step_end": (callable, "a function"),
+}
+"""Of options: what tells whether something is of their kind, and what that is called."""
+MAY_BE_NONE = ("num_frames", "seconds", "motion", "callback_on_step_end")
 
 
 class VideoOptions(TypedDict, total=False):
@@ -133,6 +146,7 @@ def settle(options: VideoOptions, shapes: Shapes, knows_motion: bool, fills: boo
     Raises:
         UserError: an impossible number.
     """
+    check_kinds(options)
     rest: Any = {name: value for name, value in options.items() if name not in ("num_frames", "seconds", "size")}
     length = length_of(options, MAX_FRAMES if fills else KEY_FRAMES)
     shape, stage = shapes.settle(options.get("size"))
@@ -157,6 +171,14 @@ def settle(options: VideoOptions, shapes: Shapes, knows_motion: bool, fills: boo
         known = ", ".join(CALLBACK_TENSORS)
         raise UserError(f"A callback cannot be given {', '.join(sorted(unknown))}: choose from {known}.")
     return s
+
+
+def check_kinds(options: VideoOptions) -> None:
+    """Raises UserError where an option is of another type than it should be."""
+    for name, (is_one, what) in KINDS.items():
+        given: Any = options.get(name)
+        if not is_one(given) and name in options and not (given is None and name in MAY_BE_NONE):
+            raise UserError(f"{name} {SHORT.repr(given)} is not possible: give {what}.")
 
 
 def keep_shape(options: VideoOptions, fit: Fit, shapes: Shapes, given: Callable[[], tuple[int, int]]) -> Fit:

@@ -57,7 +57,7 @@ def read_size(size: Any) -> int | Shape:
     numbers: list[Any] = list(size) if isinstance(size, tuple | list) else [size]
     whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
     if not whole or len(numbers) > 2 or not numbers:
-        raise UserError(f"--size {size} is not possible: write 256, or 256x144, width x height.")
+        raise UserError(f"--size {str(size)[:40]} is not possible: write 256, or 256x144, width x height.")
     return Shape(*numbers) if len(numbers) == 2 else numbers[0]
 
 

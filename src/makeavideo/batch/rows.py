@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ..errors import UserError
 from ..nesting import SHORT
+from ..prompts import check_prompt, check_text
 from ..shapes import read_size
 
 ENDINGS = (".csv", ".txt", ".jsonl")
@@ -190,6 +191,10 @@ def _checked(number: int, said: dict[str, Any], error: str | None, defaults: dic
         return Line(
             number, said, None, "A story has its own prompts and length: leave out prompt, num_frames and seconds."
         )
-    if row.prompts is None and not (row.prompt or "").strip():
-        return Line(number, said, None, "The prompt is empty: say in a few words what the video should show.")
+    try:
+        if row.prompts is None:
+            check_prompt(row.prompt)
+        check_text(row.negative, "The negative prompt")
+    except UserError as refused:
+        return Line(number, said, None, str(refused))
     return Line(number, said, row)

@@ -10,6 +10,7 @@ import typer
 from ..errors import UserError
 from ..orders import Additions, Machine, asked, read_story
 from ..orders import generate as from_words
+from ..prompts import check_prompt, check_text
 from .making import Command
 from .options import (
     Background,
@@ -73,8 +74,9 @@ def generate(
     if prompts is not None and (prompt or num_frames or seconds):
         raise UserError("--prompts has its own prompts and length: leave out PROMPT, --num-frames and --seconds.")
     story = read_story(prompts) if prompts is not None else None
-    if story is None and not (prompt or "").strip():
-        raise UserError("The prompt is empty: say in a few words what the video should show.")
+    if story is None:
+        check_prompt(prompt)
+    check_text(negative, "The negative prompt")
     if story:
         seconds = sum(length for _, length in story)
     how = Machine(dtype, device, offload)
@@ -115,6 +117,7 @@ def animate(
     from ..settings import check_prompt_weight
 
     check_prompt_weight(prompt_weight)
+    check_text(prompt)
     fit, keep = settled_fit(fit, picture)
     read_picture_early(picture, fit, background)
     how = Machine(dtype, device, offload)
@@ -246,6 +249,7 @@ def extend(
     from ..settings import check_prompt_weight
 
     check_prompt_weight(prompt_weight)
+    check_text(prompt)
     fit, keep = settled_fit(fit, video, moving=True)
     found = open_video_early(video, fit, background)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))

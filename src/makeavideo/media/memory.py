@@ -33,7 +33,7 @@ def array_of(picture: Any, background: str = "#ffffff") -> np.ndarray:
     shape = pixels.shape
     if hasattr(picture, "detach"):
         pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise UserError(
             f"a picture in memory has the shape {shape}: give (height, width, 3), or a tensor (3, height, width)"
         )
@@ -61,7 +61,7 @@ def clip_of(video: Any, background: str = "#ffffff") -> np.ndarray:
         pixels = pixels[0]
     if hasattr(video, "detach"):
         pixels = np.moveaxis(pixels, 1, -1) if pixels.ndim == 4 else pixels
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or not len(pixels):
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or not pixels.size:
         raise UserError(
             f"a video in memory has the shape {shape}: give (frames, height, width, 3), or a tensor (frames, 3, "
             "height, width)"

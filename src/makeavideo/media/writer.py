@@ -130,7 +130,12 @@ class VideoWriter:
         self._shown = os.fspath(path)
         self._ending = ending_of(self._shown)
         # ASCII, so that no format's idea of text encoding matters.
-        self._recipe = None if recipe is None else json.dumps(recipe)
+        try:
+            self._recipe = None if recipe is None else json.dumps(recipe)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"the recipe for {self._shown} cannot be written as JSON ({error}): leave that out"
+            ) from None
         self._size: tuple[int, int] | None = None
         self._sink: _Sink | None = None
         self._temporary: Path | None = None
@@ -233,7 +238,7 @@ class VideoWriter:
 
     def _finish(self) -> None:
         if self._sink is None or self._temporary is None:
-            raise ValueError(f"no frames to write to {self._shown}")
+            raise UserError(f"there are no frames to write to {self._shown}: give at least one")
         made, full = self.num_frames, self._reserve.full
         try:
             self.num_frames = self._sink.finish()

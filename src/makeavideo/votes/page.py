@@ -18,7 +18,17 @@ from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
 from ..media.reader import read_video
 from ..media.writer import write_video
-from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, escape, guard_files, listen, run_app
+from ..serving import (
+    FONTS,
+    PLAIN_PAGE,
+    address,
+    bound_sessions,
+    escape,
+    guard_files,
+    listen,
+    run_app,
+    say_what_is_wrong,
+)
 from .pairs import Pair
 from .store import QUESTIONS, Store
 
@@ -190,6 +200,7 @@ def make_app(store: Store, pairs: list[Pair], site: Site) -> Any:
         **PLAIN_PAGE,
     )
     bound_sessions(blocks)
+    say_what_is_wrong(mounted)
     return mounted
 
 

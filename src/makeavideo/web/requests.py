@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.inputs import shape_of, shape_of_video
+from ..prompts import check_prompt, check_text
 from ..settings import keep_shape
 from ..shapes import Shapes, read_size
 from .uploads import Kind, Source, Uploads
@@ -108,9 +109,10 @@ class Request:
             UserError: one sentence about what is not.
         """
         prompts = [self.prompt] if isinstance(self.prompt, str) else [text for text, _ in self.prompt]
-        if self.use == "generate" and not all(text.strip() for text in prompts):
-            raise UserError("The prompt is empty: say in a few words what the video should show.")
+        for text in prompts if self.use == "generate" else ():
+            check_prompt(text)
         for text in (*prompts, self.negative_prompt):
+            check_text(text)
             if len(text) > MAX_PROMPT:
                 raise UserError(f"The prompt has {len(text)} characters: use at most {MAX_PROMPT}.")
         if len(prompts) > MAX_PARTS:

@@ -11,7 +11,7 @@ from typing import Any
 from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
 from ..orders import Additions
-from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, guard_files, listen, run_app
+from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, guard_files, listen, run_app, say_what_is_wrong
 from .gallery import DOWNLOADS
 from .studio import QUEUE, Studio
 from .uploads import MAX_BYTES
@@ -122,6 +122,7 @@ def make_app(studio: Studio, site: Site) -> Any:
         show_error=True,
     )
     bound_sessions(page)
+    say_what_is_wrong(mounted)
     return mounted
 
 
