@@ -22,10 +22,11 @@ def test_the_stages_make_a_pipeline_that_makes_clips(cascade, training_data, tmp
     from makeavideo.pipeline import MakeAVideoPipeline
 
     runs, _ = cascade
-    folder = assemble(runs, tmp_path / "model", str(training_data / "text"))
+    folder = assemble(runs, tmp_path / "model", str(training_data / "text"), sampling={"sink": True})
     assert folder == tmp_path / "model" and [p.name for p in tmp_path.iterdir()] == ["model"]
     pipe = MakeAVideoPipeline.load(folder)
     pipe.set_progress_bar_config(disable=True)
+    assert pipe.sampling.sink and pipe.sampling.any_shape
     # the tower is the one that the prior was trained on, not the run that it was continued from
     tower = load_file(runs / "clip-finish" / "final" / "text_projection" / "diffusion_pytorch_model.safetensors")
     assert torch.allclose(pipe.text_projection.linear.weight, tower["linear.weight"].float())

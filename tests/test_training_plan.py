@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from conftest import interruptible, tiny_text_encoder
 from makeavideo import UserError
 from makeavideo.data.pack import pack
+from makeavideo.sampling_config import SamplingConfig
 from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.plan import Wishes, load_jobs
 from makeavideo.training.recipe import StageName, load_recipe
@@ -284,6 +285,22 @@ def test_a_recipe_that_starts_from_a_run_that_the_plan_does_not_name(tmp_path):
         UserError, match=r"has image_encoder: runs/tiny/clip/final/image_encoder: say in .* under `from`"
     ):
         load_jobs(folder, Wishes())
+
+
+@pytest.mark.parametrize(
+    "sampling, sentence",
+    [({"sinks": True}, "sampling.sinks is unknown"), ({"context": 0}, "sampling.context 0 is not possible")],
+)
+def test_how_a_plan_s_model_is_run(tmp_path, sampling, sentence):
+    folder = write(tmp_path / "plan", [CLIP], sampling=sampling)
+    with pytest.raises(UserError, match=rf"The plan .*plan\.yaml: {sentence}"):
+        load_jobs(folder, Wishes())
+
+
+def test_the_emoji_plan_runs_its_model_as_the_included_one():
+    plan = yaml.safe_load((RECIPES / "emoji" / "plan.yaml").read_text())
+    index = json.loads((RECIPES.parent / "models" / "emoji" / "model_index.json").read_text())
+    assert SamplingConfig(**plan["sampling"]).as_dict() == index["sampling"]
 
 
 def test_a_run_of_other_pictures_is_not_gone_on_with(data, tmp_path):

@@ -35,10 +35,20 @@ def newest(runs: Path, stage: str, last: dict[str, str] | None = None) -> Path:
     return next((folder for folder in later if folder.is_dir()), runs / stage / "final")
 
 
-def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: dict[str, str] | None = None) -> Path:
+def assemble(
+    runs: Path,
+    folder: Path,
+    text_encoder: str | None = None,
+    last: dict[str, str] | None = None,
+    sampling: dict[str, Any] | None = None,
+) -> Path:
     """Join the networks that the stages left in `runs/<stage>/final` as a pipeline in `folder`, half precision.
 
-    Written under a temporary name and renamed when whole. `last`: the run of each stage to take, where a plan says so.
+    Written under a temporary name and renamed when whole.
+
+    Args:
+        last: the run of each stage to take, where a plan says so.
+        sampling: fields of `SamplingConfig`.
 
     Raises:
         UserError: a stage has not been trained yet, or the pipeline cannot be written.
@@ -66,7 +76,7 @@ def assemble(runs: Path, folder: Path, text_encoder: str | None = None, last: di
         if isinstance(module, torch.nn.Module):
             module.half()
     tokenizer, text = load_text_encoder(text_encoder)
-    pipe: Any = MakeAVideoPipeline(tokenizer, text.half(), **modules)
+    pipe: Any = MakeAVideoPipeline(tokenizer, text.half(), **modules, sampling=sampling)
     with written_whole(folder, "free some space and assemble again") as partial:
         pipe.save_pretrained(partial, safe_serialization=True)
     return folder

@@ -4,6 +4,7 @@
 
     runs: runs/emoji              # a folder for each run
     model: runs/emoji-model       # the pipeline that they make
+    sampling: {sink: true}        # how it is run, where not as usual
     stages:
       - recipe: clip              # clip.yaml beside the plan
         minutes: 5                # its share of --hours; without --hours the recipe's steps count
@@ -19,10 +20,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from ..errors import UserError
+from ..sampling_config import SamplingConfig
 from .recipe import Recipe, Strict, checked, load_recipe, read_yaml
 from .refusals import check_trainable
 
@@ -42,6 +45,7 @@ class PlanStage(Strict):
 class Plan(Strict):
     runs: str = Field(description="folder of the runs, each under its recipe's name")
     model: str = Field(description="folder of the pipeline that the runs make")
+    sampling: dict[str, Any] = Field({}, description="how the pipeline is run, fields of SamplingConfig")
     stages: list[PlanStage] = Field(min_length=1)
 
 
@@ -87,12 +91,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Jobs:
-    """A whole plan, checked: `stages` in order, the folder of the runs and that of the pipeline."""
+    """A whole plan, checked: `stages` in order, the folder of the runs and that of the pipeline, and how it is run."""
 
     stages: list[Job]
     runs: Path
     model: Path
     hours: float | None
+    sampling: dict[str, Any]
 
 
 def is_plan(path: Path) -> bool:
@@ -122,6 +127,10 @@ def load_jobs(folder: Path, wishes: Wishes) -> Jobs:
     """
     path = folder / PLAN_FILE if folder.is_dir() else folder
     plan = checked(Plan, read_yaml(path, "plan"), path, "plan")
+    try:
+        SamplingConfig.of(plan.sampling)
+    except UserError as error:
+        raise UserError(f"The plan {path}: {error}") from None
     runs, model = Path(plan.runs), Path(plan.model)
     if wishes.output is not None:
         model = Path(wishes.output) if Path(wishes.output).name else Path(wishes.output).absolute()  # "." has no name
@@ -158,7 +167,7 @@ def load_jobs(folder: Path, wishes: Wishes) -> Jobs:
             check_trainable(job.recipe)
         except UserError as error:
             raise UserError(f"{job.name}: {error}") from None
-    return Jobs(jobs, runs, model, wishes.hours)
+    return Jobs(jobs, runs, model, wishes.hours, plan.sampling)
 
 
 def select(names: list[str], wishes: Wishes, path: Path) -> set[str]:

@@ -127,7 +127,7 @@ def finish(jobs: Jobs, state: PartialState) -> str:
     if state.is_main_process:
         last: dict[str, str] = {job.recipe.stage: job.name for job in jobs.stages}
         clip = next(job.recipe for job in jobs.stages if job.name == last["clip"])
-        assemble(jobs.runs, jobs.model, clip.text_encoder, last)
+        assemble(jobs.runs, jobs.model, clip.text_encoder, last, jobs.sampling)
     state.wait_for_everyone()
     return f'trained: {jobs.model}; try it: make-a-video generate "..." --model {jobs.model}'
 
