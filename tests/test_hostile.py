@@ -171,13 +171,9 @@ def test_a_network_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_programs_give_to_the_writer_and_to_load(tmp_path: Path) -> None:
-    for frames, recipe, sentence in (
-        (np.zeros((0, 8, 8, 3), np.uint8), None, "there are no frames to write"),
-        (np.zeros((2, 0, 8, 3), np.uint8), None, "has the shape"),
-        (np.zeros((2, 8, 8, 3), np.uint8), {"a": object()}, "cannot be written as JSON"),
-    ):
+    for shape, sentence in (((0, 8, 8, 3), "there are no frames to write"), ((2, 0, 8, 3), "has the shape")):
         with pytest.raises(UserError, match=sentence):
-            write_video(tmp_path / "a.mp4", frames, 8, recipe)
+            write_video(tmp_path / "a.mp4", np.zeros(shape, np.uint8), 8)
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="The model None is no folder's name"):
         MakeAVideoPipeline.load(None)  # type: ignore[arg-type]

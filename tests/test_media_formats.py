@@ -173,7 +173,7 @@ def test_no_recipe(tmp_path: Path) -> None:
 
 
 def test_a_recipe_json_cannot_hold_is_refused_before_writing(tmp_path: Path) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(UserError, match="cannot be written as JSON"):
         write_video(tmp_path / "clip.mp4", CLIP, 24, {"prompt": object()})
     assert names(tmp_path) == []
 
