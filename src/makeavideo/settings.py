@@ -20,13 +20,19 @@ if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at o
     from .sampling import Generators
 
 OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "num_frames": (is_whole := lambda x: isinstance(x, Integral) and not isinstance(x, bool), "a whole number"),
-    "num_inference_steps": (is_whole, "a whole number"),
-    **dict.fromkeys(
-        ("seconds", "fps", "guidance_scale", "motion"),
-        (lambda x: isinstance(x, Real) and not isinstance(x, bool), "a number"),
-    ),
+    **dict.fromkeys(("num_frames", "num_inference_steps"), (is_whole, "a whole number")),
+    **dict.fromkeys(("seconds", "fps", "guidance_scale", "motion"), (is_number, "a number")),
     "callback_on_step_end": (callable, "a function"),
 }
 """Of options: what tells whether something is of their kind, and what that is called."""
