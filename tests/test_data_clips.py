@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from makeavideo import UserError
+from makeavideo.data import decode as decoding
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.curriculum import FrameRateCurriculum
 from makeavideo.data.decode import decode
@@ -220,3 +221,14 @@ def test_a_sample_of_a_long_clip_decodes_no_more_than_of_a_short_one(tmp_path, m
             clips[0, seed]
             costs[seconds].append(len(decoded))
     assert max(costs[20] + costs[120]) <= 250 + 8  # x264's longest way between key frames, and the sample
+
+
+def test_an_animation_is_decoded_once_for_its_clock_and_its_frames(tmp_path, monkeypatch):
+    write_animation(tmp_path / "a.gif", count=40)
+    opened, really = [], decoding.open_by_content
+    monkeypatch.setattr(decoding, "open_by_content", lambda *a, **k: opened.append(1) or really(*a, **k))
+    clips = UnlabelledClips(tmp_path, 32, num_frames=8, fps=25, cache_bytes=0)
+    first = clips[0, 3]
+    assert len(opened) == 1
+    torch.testing.assert_close(clips[0, 3]["pixels"], first["pixels"])  # its clock is known: only what it needs
+    assert len(opened) == 2

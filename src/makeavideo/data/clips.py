@@ -81,9 +81,10 @@ class UnlabelledClips(ItemReader, Dataset):
     def read(self, index: int, rng: random.Random, progress: float, size: tuple[int, int]) -> dict:
         fps = self.fps.sample(rng, progress) / rng.randint(*self.frame_skip)
         start = rng.random()
-        clock = self._clock(index, size)
+        clock, decoded = self._clock(index, size)
         chosen = self._choose(clock, fps, start)
-        frames = self.cut(self._frames(index, chosen, clock, size), rng)
+        frames = decoded.frames[chosen] if decoded else self._frames(index, chosen, clock, size)
+        frames = self.cut(frames, rng)
         return {"pixels": frames, "fps": float(fps)}
 
     def _choose(self, clock: Clock, fps: float, start: float) -> np.ndarray:
@@ -99,14 +100,16 @@ class UnlabelledClips(ItemReader, Dataset):
             raise Unfit(f"too short for {self.num_frames} frames at {fastest:g} a second")
         return clock.nearest((start * clock.duration + steps) % clock.duration, wrap=True)
 
-    def _clock(self, index: int, size: tuple[int, int]) -> Clock:
-        clock = self._clocks.get(index)
+    def _clock(self, index: int, size: tuple[int, int]) -> tuple[Clock, Decoded | None]:
+        """When its frames are shown, and the frames if they had to be decoded for that."""
+        clock, decoded = self._clocks.get(index), None
         if clock is None:
             source = self.items[index].media
-            animation = source.extension in PILLOW_CLIPS  # which is decoded for its clock: so the frames are kept
-            clock = self._decoded(index, size).clock if animation else clip_clock(source)
+            if source.extension in PILLOW_CLIPS:
+                decoded = self._decoded(index, size)
+            clock = decoded.clock if decoded else clip_clock(source)
             self._clocks.put(index, clock, OBJECT + 3 * clock.times.nbytes)
-        return clock
+        return clock, decoded
 
     def _decoded(self, index: int, size: tuple[int, int]) -> Decoded:
         decoded = self.cache.get((index, size))
