@@ -1,11 +1,13 @@
 """How good the emoji cascade is: is it the right thing, does it move, does its background stand still?
 
-    python benchmarks/emoji_bars.py DATA [--prompts 64] [--embedding own] [--sheet docs/contact-sheet.png] [--json FILE]
+    python benchmarks/emoji_bars.py DATA [--prompts 64] [--size 256] [--embedding own] [--sheet docs/contact-sheet.png]
+        [--json FILE]
 
 DATA is the folder that `make-a-video data emoji` built. Prompts are labels of training concepts, drawn by seed. The
 judge of likeness has learnt nothing, so it cannot share a fault with the networks: histograms of oriented gradients and
-a colour thumbnail of the middle frame, compared with the stills of all concepts by cosine. With --embedding own the
-decoder is given the very still's image embedding in place of P's of its label: what is then wrong is its own fault.
+a colour thumbnail of the middle frame, compared with the stills of all concepts by cosine. It and motion see the frames
+at the smallest size, background is measured at that of the videos. With --embedding own the decoder is given the very
+still's image embedding in place of P's of its label: what is then wrong is its own fault.
 """
 
 import argparse
@@ -68,14 +70,16 @@ def make_videos(
     guidance: float,
     seed: int,
     motion: float | None = None,
+    size: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """uint8 (frames, h, w, 3) for each prompt, or each image embedding of (videos, dim), at the smallest size."""
+    """uint8 (frames, h, w, 3) for each prompt, or each image embedding of (videos, dim); at the smallest size if none
+    is named."""
     for start in range(0, len(prompts), 8):
         part = prompts[start : start + 8]
         videos = pipe(
             **({"image_embeds": part} if torch.is_tensor(part) else {"prompt": part}),
             num_frames=num_frames,
-            size=pipe.sizes[0],
+            size=size or pipe.sizes[0],
             fps=fps,
             motion=motion,
             num_inference_steps=steps,
@@ -98,6 +102,11 @@ def drawn_clips(clips: UnlabelledClips, count: int, seed: int) -> list[np.ndarra
     return [to_uint8(clips[(int(i), 0)]["pixels"][None])[0] for i in drawn]
 
 
+def shrink(frames: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (frames, h, w, 3) -> (frames, side, side, 3): each pixel the mean of those that it stands for."""
+    return np.stack([np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.BOX)) for frame in frames])
+
+
 def fold(sheet: Image.Image, columns: int) -> Image.Image:
     """A long sheet as several columns side by side."""
     height = -(-sheet.height // columns)
@@ -110,22 +119,23 @@ def fold(sheet: Image.Image, columns: int) -> Image.Image:
 def measured(
     stills: CaptionedImages, clips: UnlabelledClips, chosen: np.ndarray, videos: Iterable[np.ndarray], seed: int
 ) -> tuple[dict[str, float | None], list[np.ndarray]]:
-    """The figures of videos of the chosen stills' concepts, and the videos."""
+    """The figures of videos of the chosen stills' concepts, which have the clips' size; and the videos, small."""
+    side = stills.size[0]
     known = np.stack([describe(to_uint8(stills[(i, 0)]["pixels"][None])[0, 0]) for i in range(len(stills))])
     moving = {key: i for i, key in enumerate(clips.keys)}
     ranks, made_motion, real_motion, flicker, rows = [], [], [], [], []
-    for index, frames in zip(chosen, videos, strict=True):
+    for index, large in zip(chosen, videos, strict=True):
+        flicker += filter(None, [background(large)])
+        rows.append(frames := shrink(large, side))
         likeness = known @ describe(frames[8])
         ranks.append(int((likeness > likeness[index]).sum()))
         made_motion.append(motion(frames))
-        flicker += filter(None, [background(frames)])
         if stills.keys[index] in moving:
             real = to_uint8(clips[(moving[stills.keys[index]], 0)]["pixels"][None])[0]
-            real_motion.append((motion(real), made_motion[-1]))
-        rows.append(frames)
+            real_motion.append((motion(shrink(real, side)), made_motion[-1]))
     ranks = np.array(ranks)
     real_clips = drawn_clips(clips, 100, seed)
-    real_all = np.mean([motion(frames) for frames in real_clips])
+    real_all = np.mean([motion(shrink(frames, side)) for frames in real_clips])
     real_flicker = list(filter(None, map(background, real_clips)))
     animated = np.sum([m for _, m in real_motion]) / np.sum([r for r, _ in real_motion])
     return {
@@ -148,6 +158,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", type=Path, default=default_model())
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--size", type=int, help="of the videos; without it the second of the cascade's")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--fps", type=float, default=8.0)
@@ -159,8 +170,8 @@ def main() -> None:
 
     pipe = MakeAVideoPipeline.load(arguments.model)
     pipe.set_progress_bar_config(disable=True)
-    size = pipe.sizes[0]
-    stills = CaptionedImages(arguments.data / "images", size)
+    size = arguments.size = arguments.size or pipe.sizes[:2][-1]
+    stills = CaptionedImages(arguments.data / "images", pipe.sizes[0])
     chosen = drawn_stills(stills, arguments.prompts, arguments.seed)
     clips = UnlabelledClips(arguments.data / "clips", size, 16, fps=arguments.fps, cache_bytes=0)
     prompts = [stills.captions(int(i))[0] for i in chosen]
@@ -168,7 +179,8 @@ def main() -> None:
     if arguments.embedding == "own":
         with torch.no_grad():
             asked = pipe.embed_pictures(torch.cat([stills[(int(i), 0)]["pixels"] for i in chosen]))
-    videos = make_videos(pipe, asked, 16, arguments.fps, arguments.steps, arguments.guidance, arguments.seed)
+    told = (arguments.fps, arguments.steps, arguments.guidance, arguments.seed)
+    videos = make_videos(pipe, asked, 16, *told, size=size)
     figures, rows = measured(stills, clips, chosen, videos, arguments.seed)
     for name, value in figures.items():
         print(f"{name:38}{value:.3f}" if isinstance(value, float) else f"{name:38}{value}")

@@ -20,6 +20,7 @@ from makeavideo.training.networks import load_folder
 from makeavideo.training.small_frames import PackedCrops, shrink
 from makeavideo.training.stages import STAGES
 from makeavideo.training.stages.before import CleanedByDecoder, EnlargedBySuperResolution
+from makeavideo.training.stages.one_step import as_shown, edge_loss
 from makeavideo.training.stages.super_resolution import load_super_resolution
 from makeavideo.training.trainer import train
 from tiny_training import make_resolver_data
@@ -86,7 +87,7 @@ def test_it_learns_more_than_bicubic_upsampling(data, tmp_path):
         small, real = to_pixels(sample["small"]), to_pixels(sample["pixels"])
         bicubic = F.interpolate(small, scale_factor=4, mode="bicubic", align_corners=False)
         with torch.no_grad():
-            made = network(small[None])[0]
+            made = network(small[None])[0].clamp(-1, 1)
         for kind, frames in enumerate((bicubic, made)):
             errors[kind].append((frames - real).abs().mean().item())
     assert np.mean(errors[1]) < 0.92 * np.mean(errors[0])
@@ -145,3 +146,31 @@ def test_frames_of_super_resolution_are_enlarged_from_those_that_the_decoder_cle
         wanted = [to_uint8(network(from_uint8(one[None])))[0] for one in (small, *cleaned(small, 3))]
     assert len(kinds) == 3 and all(np.array_equal(a, b) for a, b in zip(kinds, wanted, strict=True))
     assert not np.array_equal(kinds[0], kinds[1])
+
+
+def test_white_is_aimed_at_from_above_so_that_noise_on_it_is_cut_off():
+    """With an L1 of what is shown, white under noise settles where the noise no longer reaches what can be seen."""
+    generator = torch.Generator().manual_seed(0)
+    level = torch.nn.Parameter(torch.tensor([0.9, 0.9, 0.9]))
+    target = torch.tensor([1.0, 0.5, -1.0])
+    optimizer = torch.optim.Adam([level], 0.003)
+    for _ in range(2000):
+        noisy = level + 0.02 * torch.randn(256, 3, generator=generator)
+        loss = F.l1_loss(as_shown(noisy), target.expand(256, 3))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    noisy = level + 0.02 * torch.randn(4096, 3, generator=generator)
+    below = (noisy.clamp(-1, 1) - target).abs().mean(0)
+    assert below[0] < 0.002 and below[2] < 0.002  # 0.016 if white were aimed at as it is
+    assert level[1].item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_edges_are_those_of_space_and_of_time():
+    clip = torch.zeros(1, 3, 3, 4, 4)
+    flickers, shifted = clip.clone(), clip.clone()
+    flickers[:, 1] += 0.5
+    shifted += 0.5
+    assert edge_loss(shifted, clip) == 0
+    assert edge_loss(flickers, clip) == pytest.approx(0.5)
+    assert edge_loss(flickers[:, 1:2], clip[:, :1]) == 0  # pictures have no neighbours in time

@@ -23,21 +23,33 @@ from .base import Companion
 from .before import network_before
 
 SHEET_ROWS = 12
+BEYOND = 0.05
+"""Weight of what lies beyond black and white."""
 DATA_KEYS = {"roots", "size", "crop", "background", "split", "num_frames", "short"}
 DATA_KEYS |= {"fps_low", "fps_high", "fps_beta_start", "fps_beta_end"}
 SMALL_FRAME_KEYS = {"crops", "decoder", "super_resolution_low", "cleaned_variants", "cleaned_levels"}
 """The keys of a recipe that decide what the crops are."""
 
 
-def differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences of neighbours (n, 3, h, w), to the right and downwards."""
-    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+def differences(x: Tensor) -> list[Tensor]:
+    """Differences of neighbours (batch, frames, 3, h, w): to the right, downwards, and of a clip in time."""
+    return [torch.diff(x, dim=dim) for dim in (-1, -2, 1) if x.shape[dim] > 1]
 
 
 def edge_loss(made: Tensor, real: Tensor) -> Tensor:
-    """L1 of the differences of neighbours: the cheapest sharpener."""
-    across, along = (F.l1_loss(a, b) for a, b in zip(differences(made), differences(real), strict=True))
-    return across + along
+    """L1 of the differences of neighbours: the cheapest sharpener, and in time what keeps still things still."""
+    pairs = zip(differences(made), differences(real), strict=True)
+    return torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
+
+
+def as_shown(made: Tensor) -> Tensor:
+    """Pixels with what lies beyond black and white counted for little: it is cut off where a picture is shown.
+
+    So white may be aimed at from above, and the noise on a white background is cut off too. Not wholly: a pixel that
+    should be darker must find its way back.
+    """
+    shown = made.clamp(-1, 1)
+    return shown + BEYOND * (made - shown)
 
 
 class OneStepStage:
@@ -90,10 +102,11 @@ class OneStepStage:
         small = to_pixels(batch["small"])
         small = degrade(batch["pixels"], small, batch["cleaned"], s.blur, s.noise, generator)
         real = sharpen(batch["pixels"], s.sharpen) if s.sharpen else batch["pixels"]
-        made, real = network(small).float().flatten(0, 1), real.flatten(0, 1)
+        made = as_shown(network(small).float())
         loss = F.l1_loss(made, real)
         if s.gradient_weight:
             loss = loss + s.gradient_weight * edge_loss(made, real)
+        made, real = made.flatten(0, 1), real.flatten(0, 1)
         if self.adversary is not None:
             up = upsample(small, real.shape[-2:]).flatten(0, 1)
             adversarial, features = self.adversary.judge(real, made, up)
