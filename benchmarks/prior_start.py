@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from makeavideo.data import indexed
-from makeavideo.data.embeddings import DONE, Embeddings, Shape
+from makeavideo.data.embeddings import DONE, Embeddings, Shape, fingerprint
 from makeavideo.data.indexing import build_index
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
@@ -57,7 +57,10 @@ def make_set(folder: Path, samples: int, dim: int) -> None:
     about |= {"samples": samples, "words": len(words) * samples, "kinds": {"png": samples}}
     (folder / "set.index" / indexed.INDEX).write_text(json.dumps(about))
     (folder / "set.index" / indexed.SHARDS).write_text(json.dumps([[*shards[0][:2], samples]]))
-    stored = Embeddings.begin(folder / "embeddings", Shape(samples, 1, dim, dim, 16, "made up"))
+    stored = Embeddings.begin(
+        folder / "embeddings",
+        Shape(samples, 1, dim, dim, 16, fingerprint(folder / "set.index"), "#ffffff", "made up", "made up"),
+    )
     rng = np.random.default_rng(0)
     for start, end in list(stored.chunks()):
         stored.images[start:end] = rng.standard_normal((end - start, dim), np.float32)

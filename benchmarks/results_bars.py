@@ -58,6 +58,7 @@ BARS = {
     "fed": Bar(high=1.1),
     "long clip": Bar(high=200, unit=" MB"),
     "prior": Bar(high=10, unit=" s"),
+    "workers": Bar(low=1.6),
 }
 """Every bar of the page; interpolation is held against the other ways to fill a gap instead, and seconds from start to
 file against what the machine's rate allows (generate.bar_of)."""
@@ -206,11 +207,16 @@ def prior_start(record: dict) -> Iterator[tuple[str, float, Bar]]:
     yield "a prior's first step", record["figures"]["start"], BARS["prior"]
 
 
+def batch_ray(record: dict) -> Iterator[tuple[str, float, Bar]]:
+    workers = record["settings"]["workers"]
+    yield f"videos of {workers} workers, as a ratio to those of one", record["figures"]["ratio"], BARS["workers"]
+
+
 def feeding(record: dict) -> Iterator[tuple[str, float, Bar]]:
     f = record["figures"]
-    if f["device"] == "cuda":  # elsewhere workers and network share the cores
-        for stage, row in f["stages"].items():
-            yield f"a step of {stage}, as a ratio to the network's alone", row["ratio"], BARS["fed"]
+    costs = "alone" if f["device"] == "cuda" else "alone, one that costs nothing"
+    for stage, row in f["stages"].items():
+        yield f"a step of {stage}, as a ratio to the network's {costs}", row["ratio"], BARS["fed"]
     most = max(row[place] for row in f["long clips"].values() for place in ("folder", "shard"))
     yield "memory that a long clip adds, at most", most, BARS["long clip"]
 
@@ -229,6 +235,7 @@ CHECKS: dict[str, Callable[[dict], Iterator[tuple[str, float, Bar]]]] = {
     "data_start": data_start,
     "prior_start": prior_start,
     "feeding": feeding,
+    "batch_ray": batch_ray,
 }
 
 

@@ -55,6 +55,7 @@ MEASURE = {
     "data_start": "data_start.py FOLDER",
     "prior_start": "prior_start.py FOLDER",
     "feeding": "feeding.py data/emoji",
+    "batch_ray": "batch_ray.py",
     "paper_cost": "paper_cost.py",
     "thesis": "thesis.py data/emoji --seeds 3",
 }

@@ -86,6 +86,7 @@ FIGURES = {
         "own memory": 31.0,
         "same order of 1, 2 and 8": 1,
     },
+    "batch_ray": {"ratio": 1.9, "videos a second": {"1": 1.0, "2": 1.9}},
     "prior_start": {"start": 0.4, "with imports": 9.0, "memory": 357.0, "samples": 1_000_000},
     "feeding": {
         "device": "cuda",

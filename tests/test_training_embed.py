@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPVisionModelWithProjection
 
@@ -74,7 +75,7 @@ def test_processes_share_the_work_and_what_is_stopped_goes_on(wanted, tmp_path, 
     monkeypatch.setenv("RANK", "1")
     assert embed(wanted, tmp_path / "shared")[0] == 14  # the second chunk and the fourth, of six
     with pytest.raises(UserError, match="lack 2 chunks"):
-        Embeddings(tmp_path / "shared").check_whole(30)
+        Embeddings(tmp_path / "shared").check_whole()
     monkeypatch.setenv("RANK", "0")
 
     def stop(done, total):
@@ -129,17 +130,53 @@ def test_the_prior_learns_from_them_with_no_network_but_its_own(wanted, cascade,
 
 
 def test_what_does_not_fit_is_refused(wanted, cascade, training_data, tmp_path):
-    embed(wanted, tmp_path / "out")
-    with pytest.raises(UserError, match="embeddings of other captions"):
-        embed(Wanted(**{**vars(wanted), "captions": 1}), tmp_path / "out")
+    out = tmp_path / "out"
+    embed(wanted, out)
+    for changed, sentence in (
+        ({"captions": 1}, "embeddings of other captions"),
+        ({"background": "red"}, "embeddings of other backgrounds"),
+        ({"image_encoder": str(another_tower(wanted.image_encoder, tmp_path))}, "embeddings of other image encoders"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            embed(Wanted(**{**vars(wanted), **changed}), out)
     with pytest.raises(UserError, match="is no index"):
         embed(Wanted(**{**vars(wanted), "index": str(training_data)}), tmp_path / "other")
     values = settings(cascade[0], training_data, "prior")
-    data = {**values["data"], "embeddings": str(tmp_path / "out")}  # other pictures
-    with pytest.raises(UserError, match=r"of 30 samples and the data has"):
+    data = {**values["data"], "embeddings": str(out)}
+    with pytest.raises(UserError, match="belong to an index"):
         STAGES["prior"](recipe_of(values, data=data), torch.device("cpu"))
     with pytest.raises(UserError, match="no embeddings in"):
         STAGES["prior"](recipe_of(values, data={**data, "embeddings": str(tmp_path)}), torch.device("cpu"))
-    (tmp_path / "out" / "images.npy").write_bytes(b"")
+    (out / "images.npy").write_bytes(b"")
     with pytest.raises(UserError, match="no embeddings in"):
-        Embeddings(tmp_path / "out")
+        Embeddings(out)
+
+
+def another_tower(folder, tmp_path):
+    """An image tower of the same shape with other weights."""
+    tower = CLIPVisionModelWithProjection.from_pretrained(folder)
+    torch.nn.init.normal_(tower.visual_projection.weight)
+    tower.save_pretrained(tmp_path / "another tower")
+    return tmp_path / "another tower"
+
+
+def test_embeddings_of_other_pictures_or_of_another_tower_are_never_taken(wanted, cascade, training_data, tmp_path):
+    """As many pictures, of the same size: only what they are tells them apart."""
+    embed(wanted, tmp_path / "out")
+    values = settings(cascade[0], training_data, "prior")
+    known = {**values["data"], "roots": [wanted.index], "embeddings": str(tmp_path / "out")}
+    STAGES["prior"](recipe_of(values, data=known, image_encoder=wanted.image_encoder), torch.device("cpu"))
+    other = str(another_tower(wanted.image_encoder, tmp_path))
+    with pytest.raises(UserError, match="are another image_encoder's"):
+        STAGES["prior"](recipe_of(values, data=known, image_encoder=other), torch.device("cpu"))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for k in range(30):
+        Image.new("RGB", (SIZE, SIZE), (8 * k, 0, 0)).save(pictures / f"{k}.png")
+        (pictures / f"{k}.txt").write_text(f"red, number {k}")
+    build_index([str(pictures)], tmp_path / "other.index", "pictures")
+    with pytest.raises(UserError, match="embeddings of other pictures"):
+        embed(Wanted(**{**vars(wanted), "index": str(tmp_path / "other.index")}), tmp_path / "out")
+    data = {**known, "roots": [str(tmp_path / "other.index")]}
+    with pytest.raises(UserError, match="are of other pictures"):
+        STAGES["prior"](recipe_of(values, data=data, image_encoder=None), torch.device("cpu"))

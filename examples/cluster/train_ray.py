@@ -78,7 +78,11 @@ def main() -> None:
     parser.add_argument("--address", default="auto", help="of the cluster; local: start one on this machine")
     parser.add_argument("--cpu", action="store_true", help="a core each in place of a GPU")
     own, arguments = parser.parse_known_args()
-    ray.init(address=own.address)
+    try:
+        ray.init(address=own.address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        told = f"There is no Ray cluster at {own.address} ({type(error).__name__})"
+        sys.exit(f"{told}: start one by `ray start --head`, or give --address local.")
     kind = "CPU" if own.cpu else "GPU"
     there = int(ray.cluster_resources().get(kind, 0))
     if not 1 <= own.processes <= there:

@@ -7,6 +7,7 @@ processes; a chunk that is whole has a file in `done/`, so that what is stopped 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,17 +19,22 @@ import numpy as np
 
 from ..errors import UserError
 from ..media.disk import temporary_in, write_whole
+from .indexed import SAMPLES, SHARDS, WORDS
 
 ABOUT, IMAGES, TEXTS, DONE = "embeddings.json", "images.npy", "texts.npy", "done"
 CHUNK = 4096
 """Samples that one process embeds before it says so."""
+END = 2**22
+"""Bytes of each end of a file that `fingerprint` reads."""
 
 
 @dataclass(frozen=True)
 class Shape:
     """What the arrays are of, and by which networks: another one may not go on with them.
 
-    networks: hashes of the image tower and the text encoder.
+    data: the `fingerprint` of the index.
+    background: behind pictures with alpha, as #rrggbb.
+    image_encoder, text_encoder: hashes of their weights.
     """
 
     samples: int
@@ -36,7 +42,42 @@ class Shape:
     image_dim: int
     text_dim: int
     size: int
-    networks: str
+    data: str
+    background: str
+    image_encoder: str
+    text_encoder: str
+
+    def differs(self, wanted: Shape) -> str:
+        """The first thing that is other than wanted, in words; the empty string if nothing is."""
+        return next((word for name, word in WORDS_FOR.items() if getattr(self, name) != getattr(wanted, name)), "")
+
+
+WORDS_FOR = {
+    "data": "pictures",
+    "samples": "pictures",
+    "captions": "captions",
+    "size": "sizes",
+    "background": "backgrounds",
+    "image_encoder": "image encoders",
+    "text_encoder": "text encoders",
+    "image_dim": "image encoders",
+    "text_dim": "text encoders",
+}
+
+
+def fingerprint(index: str | Path) -> str:
+    """A hash of what an index holds: its shards with their stamps, and its samples' names and words.
+
+    Of a large index the ends of a file and its length stand for it, so that this takes no time.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name in (SHARDS, SAMPLES, WORDS):
+        with open(Path(index).expanduser() / name, "rb") as file:
+            digest.update(file.read(END))
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - END))
+            digest.update(file.read() + length.to_bytes(8, "little"))
+    return digest.hexdigest()
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> None:
@@ -90,9 +131,7 @@ class Embeddings:
     def _begun(cls, folder: Path, shape: Shape) -> Embeddings:
         if (folder / ABOUT).exists():
             found = cls(folder, write=True)
-            if found.shape != shape:
-                before, now = asdict(found.shape), asdict(shape)
-                what = next(key for key in now if before[key] != now[key])
+            if what := found.shape.differs(shape):
                 raise UserError(f"{folder} holds embeddings of other {what}: choose another folder, or remove them.")
             return found
         (folder / DONE).mkdir(exist_ok=True)
@@ -117,12 +156,14 @@ class Embeddings:
             memory.flush()
         (self.folder / DONE / str(start)).touch()
 
-    def check_whole(self, samples: int) -> None:
-        """Raises UserError where chunks are missing, or these are embeddings of another number of samples."""
-        if samples != self.shape.samples:
-            told = f"The embeddings in {self.folder} are of {self.shape.samples:,} samples and the data has {samples:,}"
-            raise UserError(f"{told}: make them again.")
+    def check_whole(self) -> None:
+        """Raises UserError where chunks are missing."""
         if missing := sum(1 for _ in self.chunks()):
             raise UserError(
                 f"The embeddings in {self.folder} lack {missing:,} chunks: make-a-video data embed goes on."
             )
+
+    def check_of(self, index: str | Path) -> None:
+        """Raises UserError where these are embeddings of something else."""
+        if self.shape.data != fingerprint(index):
+            raise UserError(f"The embeddings in {self.folder} are of other pictures than {index}: make them again.")

@@ -67,10 +67,10 @@ def save_benchmark(
 ) -> None:
     """Write a benchmark's figures as JSON, in the form that benchmarks/results_page.py reads.
 
-    arguments: the command line's; what is no path becomes "settings", and "seed".
+    arguments: the command line's; what is no path, and no list of paths, becomes "settings", and "seed".
     weights: the hash of the cascade's, None where it has no part.
     """
-    settings = {name: value for name, value in vars(arguments).items() if not isinstance(value, Path | None)}
+    settings = {name: value for name, value in vars(arguments).items() if not is_place(value)}
     record = {
         "benchmark": benchmark,
         "command": command_line(),
@@ -137,6 +137,11 @@ class Result:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
+
+
+def is_place(value: Any) -> bool:
+    """Whether a setting is nothing, or says where something lies on this machine."""
+    return isinstance(value, Path | None) or (isinstance(value, list) and any(isinstance(one, Path) for one in value))
 
 
 def plain(value: Any) -> Any:

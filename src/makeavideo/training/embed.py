@@ -3,19 +3,17 @@
 Processes do not speak to each other: each takes every so many-th chunk, as `accelerate launch` numbers them.
 """
 
-import hashlib
 import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..data.embeddings import Embeddings, Shape
+from ..data.embeddings import Embeddings, Shape, fingerprint
 from ..data.images import CaptionedImages
 from ..data.indexed import is_index
 from ..data.reader import to_pixels
@@ -24,7 +22,7 @@ from ..data.shards import ShardCache
 from ..encoders import embed_images, embed_text, load_text_encoder
 from ..errors import UserError
 from .batches import collate, ignore_interrupts
-from .networks import load_folder
+from .networks import load_folder, of_weights
 
 
 @dataclass(frozen=True)
@@ -58,15 +56,6 @@ class Captioned(torch.utils.data.Dataset):
         # one that cannot be read is replaced by another one, which has a place of its own
         return {"pixels": sample["pixels"], "captions": drawn, "here": sample["index"] == index,
                 "skipped": sample["skipped"]}  # fmt: skip
-
-
-def of_weights(*networks: Any) -> str:
-    """A hash of networks' weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for network in networks:
-        for name, weight in sorted(network.state_dict().items()):
-            digest.update(name.encode() + weight.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def this_process() -> tuple[int, int, torch.device]:
@@ -106,8 +95,14 @@ def embed(
         wanted.index, wanted.size, wanted.background, cache_bytes=0, need_captions=False, shards=wanted.shards
     )
     dims = tower.config.projection_dim, text_encoder.config.hidden_size
-    networks = of_weights(tower, text_encoder)
-    stored = Embeddings.begin(out, Shape(len(images), wanted.captions, *dims, wanted.size, networks))
+    shape = Shape(
+        *(len(images), wanted.captions, *dims, wanted.size),
+        data=fingerprint(wanted.index),
+        background="#{:02x}{:02x}{:02x}".format(*images.background),
+        image_encoder=of_weights(tower),
+        text_encoder=of_weights(text_encoder),
+    )
+    stored = Embeddings.begin(out, shape)
     chunks, report = list(stored.chunks(rank, world)), SkipReport()
     total, done = sum(end - start for start, end in chunks), 0
     report.add(images.passed_by)

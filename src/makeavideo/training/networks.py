@@ -1,5 +1,6 @@
 """The networks that stages begin with, which of their weights learn, and how they are kept."""
 
+import hashlib
 import inspect
 import json
 import os
@@ -294,3 +295,11 @@ def without_places(value: Any) -> Any:
         places = [key for key in ("_name_or_path", "name_or_path") if isinstance(value.get(key), str)]
         return {key: without_places(item) for key, item in value.items() if key not in places}
     return [without_places(item) for item in value] if isinstance(value, list) else value
+
+
+def of_weights(network: Any) -> str:
+    """A hash of a network's weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, weight in sorted(network.state_dict().items()):
+        digest.update(name.encode() + weight.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -39,12 +39,15 @@ class PriorStage:
         from diffusers.models.transformers.prior_transformer import PriorTransformer
         from transformers import CLIPVisionModelWithProjection
 
+        tower_at = CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder"
         self.dataset: EmbeddedImages | StoredEmbeddings
         if recipe.data.embeddings is not None:
             self.dataset = StoredEmbeddings(captioned_images(recipe.data, captions=False), recipe.data.embeddings)
+            if recipe.image_encoder is not None:  # not needed, but it says that these are another one's
+                self.dataset.check_made_by(load_folder(*tower_at))
             image_dim, text_dim = self.dataset.stored.shape.image_dim, self.dataset.stored.shape.text_dim
         else:
-            tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder").to(device)
+            tower = load_folder(*tower_at).to(device)
             known = Path(recipe.output), weights_hash(str(recipe.image_encoder))
             self.dataset = EmbeddedImages(captioned_images(recipe.data), tower.eval(), *known)
             self.embed_text = TextCache(recipe.text_encoder, device)

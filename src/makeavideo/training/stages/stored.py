@@ -9,8 +9,10 @@ from torch import Tensor
 
 from ...data.embeddings import Embeddings
 from ...data.images import CaptionedImages
+from ...data.indexed import IndexedItems
 from ...data.order import Order
 from ...errors import UserError
+from ..networks import of_weights
 
 RUNS, RUN = 256, 64
 """Embeddings of a large set from which their mean and spread are taken: so many runs of so many neighbours."""
@@ -27,8 +29,19 @@ class StoredEmbeddings(torch.utils.data.Dataset):
 
     def __init__(self, images: CaptionedImages, folder: str):
         self.images, self.stored = images, Embeddings(folder)
-        self.stored.check_whole(len(images))
+        if not isinstance(images.items, IndexedItems):
+            raise UserError(f"The embeddings in {folder} belong to an index: name it, alone, in data.roots.")
+        self.stored.check_of(images.items.folder)
+        self.stored.check_whole()
         self.passed_by = images.passed_by
+
+    def check_made_by(self, image_encoder: torch.nn.Module) -> None:
+        """Raises UserError where another image tower made them: P would learn to speak to that one."""
+        if self.stored.shape.image_encoder != of_weights(image_encoder):
+            folder = self.stored.folder
+            raise UserError(
+                f"The embeddings in {folder} are another image_encoder's: make them again, or name that one."
+            )
 
     def __len__(self) -> int:
         return len(self.images)
