@@ -14,8 +14,10 @@ from makeavideo.data.clips import UnlabelledClips
 from makeavideo.data.curriculum import FrameRateCurriculum
 from makeavideo.data.images import CaptionedImages
 from makeavideo.data.index import CLIPS, HEIC, PICTURES, SAME_STEM, list_items
+from makeavideo.data.indexing import build_index
 from makeavideo.data.report import SkipReport
 from makeavideo.evaluation.videos import ENDINGS
+from makeavideo.training.alike import Said
 from tiny_clips import picture, write_animation, write_video
 
 
@@ -101,6 +103,27 @@ def test_captions_in_another_encoding_are_read_and_named(tmp_path, encoding, odd
     assert sample["caption"] == "ein grüner Bär"
     assert [odd in reason for _, reason in sample["skipped"]] == ([True] if odd else [])
     assert not images[0, 1]["skipped"]  # told once
+
+
+@pytest.mark.parametrize("key", ["caption", "captions", "keywords", "concept"])
+def test_half_a_letter_of_json_is_mended_and_named(tmp_path, key):
+    """The escape of a lone surrogate, as a text that was cut through an emoji has it: no encoding takes it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    picture(data / "a.png", caption=None)
+    said = '["a \\ud83d cat", "a \\ud83d\\ude00 face"]'
+    (data / "a.json").write_text(f'{{"label": "it", "{key}": {said}}}')
+    build_index([str(data)], tmp_path / "set.index")
+    for images in (CaptionedImages(data, 8), CaptionedImages(tmp_path / "set.index", 8)):
+        told = images.wordings(0)
+        assert "a \ufffd cat" in (*told.all, told.concept)
+        assert key == "concept" or "a \U0001f600 face" in told.all
+        Said.of([told], list(told.all)[:1], [0])
+        report = SkipReport()
+        report.add([*images.passed_by, *images[0, 0]["skipped"]])
+        assert report.text(images.files) == (
+            f"Used 1 file all the same: {data}/a.json (a caption with half a letter, read with a mark in its place)."
+        )
 
 
 def test_short_clips_are_counted(tmp_path):

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Set
 from pathlib import Path
 
 from .index import SAME_STEM
-from .wordings import IN_CP1252, IN_UTF16, IN_UTF32
+from .wordings import HALF, IN_CP1252, IN_UTF16, IN_UTF32
 
 NOT_AT_EVERY_RATE = "too short for some of the rates"
 RENAMED = "a name that its folder has twice, packed with _ behind it"
-USED = {SAME_STEM, IN_UTF16, IN_UTF32, IN_CP1252, NOT_AT_EVERY_RATE, RENAMED}
+USED = {SAME_STEM, IN_UTF16, IN_UTF32, IN_CP1252, HALF, NOT_AT_EVERY_RATE, RENAMED}
 """What is odd about files that are used all the same."""
 LIMIT = 20
 """Files that a sentence names; the others are counted."""

@@ -17,6 +17,7 @@ NAMED, KEYWORD = 0.4, 0.4
 IN_UTF16 = "a caption in UTF-16, read as that"
 IN_UTF32 = "a caption in UTF-32, read as that"
 IN_CP1252 = "a caption that is not UTF-8, read as Windows-1252"
+HALF = "a caption with half a letter, read with a mark in its place"
 KEYS = ("captions", "caption", "label", "phrase", "phrases", "names", "keywords")
 TEMPLATES = ("{}", "{}", "a picture of {}", "an image of {}", "a drawing of {}", "a video of {}", "an animation of {}")
 
@@ -48,7 +49,12 @@ def _texts(data: dict[str, Any], *keys: str) -> list[str]:
     for key in keys:
         value = data.get(key)
         found += value if isinstance(value, list) else [value]
-    return [value for value in found if isinstance(value, str)]
+    return [whole(value) for value in found if isinstance(value, str)]
+
+
+def whole(text: str) -> str:
+    """The text with U+FFFD for each half of a letter (lone surrogate), which JSON can escape and no encoding takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def as_text(data: bytes) -> tuple[str, str | None]:
@@ -76,6 +82,13 @@ def as_text(data: bytes) -> tuple[str, str | None]:
         raise Unreadable("its encoding is not known: save it as UTF-8") from None
 
 
+def has_half_letters(data: dict[str, Any]) -> bool:
+    """Whether `whole` changes what is said under one of the keys that are read."""
+    said = (data.get(key) for key in (*KEYS, "group", "concept"))
+    texts = (text for value in said for text in (value if isinstance(value, list) else [value]))
+    return any(isinstance(text, str) and whole(text) != text for text in texts)
+
+
 def remarks(sources: Sequence[Source]) -> list[tuple[str, str]]:
     """(path, what is odd) of the files beside a picture that are not read, or not as UTF-8."""
     told = []
@@ -92,6 +105,8 @@ def remarks(sources: Sequence[Source]) -> list[tuple[str, str]]:
                     odd = "captions that are no JSON object"
                 elif not _texts(data, *KEYS) and all(one.extension == "json" for one in sources):
                     odd = f"a .json that has none of {', '.join(KEYS)}"
+                elif has_half_letters(data):
+                    odd = HALF
             except (ValueError, RecursionError):
                 odd = "captions that are no JSON"
         told += [(str(source), odd)] if odd else []
