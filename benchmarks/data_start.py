@@ -102,6 +102,7 @@ def repeat(index: Path, paths: list[Path], samples: int) -> None:
     count = len(paths)
     about |= {"samples": samples * count, "words": len(words) * count, "kinds": {"png": samples * count}}
     about["bytes"] = int(records["size"].sum()) * count
+    np.resize(np.fromfile(index / indexed.PATHS, indexed.NUMBER), samples * count).tofile(index / indexed.PATHS)
     (index / indexed.SHARDS).write_text(json.dumps([[str(path), shards[0][1], samples] for path in paths]))
     (index / indexed.INDEX).write_text(json.dumps(about))
 

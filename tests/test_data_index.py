@@ -95,6 +95,17 @@ def test_folders_keep_their_keys_sidecars_and_remarks(tmp_path):
     report = SkipReport()
     report.add([(str(data / "plain.png"), "empty file"), (str(data / "gone.png"), "empty file")])
     assert report.text(images.files, "pictures").startswith("1 of 3 pictures was never used")
+    assert all(path in images.files for path in plain.files) and str(data) not in images.files
+
+
+def test_paths_are_looked_up_without_reading_the_index(shards, tmp_path, monkeypatch):
+    """A report asks for a few of them, of ten million rows."""
+    build_index([str(shards)], tmp_path / "set.index")
+    files = CaptionedImages(tmp_path / "set.index", 8).files
+    assert set(files) == set(CaptionedImages(shards, 8).files) and len(files) == 15
+    names = list(files)
+    monkeypatch.setattr(IndexedItems, "__getitem__", None)
+    assert all(name in files for name in names) and f"{shards}/00000.tar/gone.jpg" not in files
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -204,10 +215,16 @@ def test_what_is_wrong_is_one_sentence(shards, tmp_path):
         UnlabelledClips(tmp_path / "set.index", 8)
     with pytest.raises(UserError, match="the only root"):
         CaptionedImages([tmp_path / "set.index", shards], 8)
-    file = tmp_path / "set.index" / "samples.bin"
-    file.write_bytes(file.read_bytes()[:-32])
-    with pytest.raises(UserError, match="is damaged"):
-        IndexedItems(tmp_path / "set.index", {"jpg"})
+
+
+@pytest.mark.parametrize("name", ["samples.bin", "words.bin", "paths.bin", "shards.json", "index.json"])
+def test_an_index_that_is_damaged_is_made_again(shards, tmp_path, name):
+    build_index([str(shards)], tmp_path / "set.index")
+    whole = (tmp_path / "set.index" / name).read_bytes()
+    for content in (b"", b"[]", b"[1]", b"{}", whole[:-32]):
+        (tmp_path / "set.index" / name).write_bytes(content)
+        with pytest.raises(UserError, match=r"is damaged: make it again"):
+            IndexedItems(tmp_path / "set.index", {"jpg"})
 
 
 def test_the_command(shards, tmp_path):

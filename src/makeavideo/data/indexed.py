@@ -6,6 +6,7 @@ A folder with these files:
     shards.json     of each shard: path, stamp (`shards.stamp_of`), samples; loose files: their folder, no stamp
     samples.bin     a RECORD a sample, in the order of the shards
     words.bin       of each sample a list in JSON: name, phrases, names, keywords, group, concept; empty ends left out
+    paths.bin       the sorted `number_of` the paths of all samples, 8 bytes each
     keywords.json   how many groups have a keyword
     skipped.txt     what of the data is not in the index, or not as it is (`SkipReport.write`)
 """
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, overload
 
@@ -31,9 +32,10 @@ from .wordings import Wordings
 RECORD = np.dtype([("offset", "<u8"), ("size", "<u8"), ("words", "<u8"), ("shard", "<u4"), ("shape", "<u4")])
 """Of a sample: where its media lies in its shard, where its words begin in words.bin; its shape (`buckets.noted`), 0
 where that was not looked at. 32 bytes."""
+NUMBER = np.dtype("<u8")
 INDEX, SHARDS, SAMPLES, WORDS = "index.json", "shards.json", "samples.bin", "words.bin"
-KEYWORDS, SKIPPED = "keywords.json", "skipped.txt"
-VERSION = 1
+PATHS, KEYWORDS, SKIPPED = "paths.bin", "keywords.json", "skipped.txt"
+VERSION = 2
 WINDOW_BYTES = 256 * 2**20
 FEWEST = 2048
 """Samples of a window at least, so that a batch is mixed where samples are large."""
@@ -43,6 +45,11 @@ TOLD = 1000
 
 def is_index(path: str | Path) -> bool:
     return (Path(path).expanduser() / INDEX).is_file() and (Path(path).expanduser() / SAMPLES).is_file()
+
+
+def number_of(path: object) -> int:
+    """64 bits that stand for a path as reports name it."""
+    return int.from_bytes(blake2b(printable(path).encode(), digest_size=NUMBER.itemsize).digest(), "little")
 
 
 class IndexedItems(Sequence[Item]):
@@ -64,12 +71,15 @@ class IndexedItems(Sequence[Item]):
             self.shards: list[list] = json.loads((self.folder / SHARDS).read_text("utf-8"))
             self.records = np.memmap(self.folder / SAMPLES, RECORD, "r")
             self.words = np.memmap(self.folder / WORDS, np.uint8, "r")
-            whole = (about["version"], about["samples"], about["words"])
+            self.paths = np.memmap(self.folder / PATHS, NUMBER, "r")
             self.bytes, kinds = int(about["bytes"]), dict(about["kinds"])
             self.shapes = bool(about.get("shapes"))
+            in_shards = sum(count for _, _, count in self.shards)
+            whole = about["version"] == VERSION and about["words"] == len(self.words)
+            whole &= about["samples"] == len(self.records) == len(self.paths) == in_shards
         except (OSError, ValueError, KeyError, TypeError):
-            whole = None
-        if whole != (VERSION, len(self.records) if whole else 0, len(self.words) if whole else 0):
+            whole = False
+        if not whole:
             raise UserError(f"The index {self.folder} is damaged: make it again by make-a-video data index.")
         if other := sorted(set(kinds) - self.extensions):
             what, only = ("clips", "pictures") if self.extensions <= PICTURES else ("pictures", "clips")
@@ -163,15 +173,10 @@ def unpacked(parts: list, own: str) -> Wordings:
 
 
 class IndexedFiles(Set[str]):
-    """The paths of all samples as reports name them: asked of a few, so looked up in their shards."""
+    """The paths of all samples as reports name them: asked of a few, by their numbers."""
 
     def __init__(self, items: IndexedItems) -> None:
         self.items = items
-        self._shards: dict[str, list[int]] = {}
-        for number, (path, _, _) in enumerate(items.shards):
-            self._shards.setdefault(printable(path), []).append(number)
-        self._starts = np.concatenate([[0], np.cumsum([count for _, _, count in items.shards])]).astype(int)
-        self._known: OrderedDict[int, frozenset[str]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -180,17 +185,9 @@ class IndexedFiles(Set[str]):
         return (printable(item.media) for item in self.items)
 
     def __contains__(self, path: object) -> bool:
-        parts = str(path).split("/")
-        places = ("/".join(parts[:count]) for count in range(len(parts), 0, -1))
-        return any(path in self._of(shard) for place in places for shard in self._shards.get(place, ()))
-
-    def _of(self, shard: int) -> frozenset[str]:
-        if shard not in self._known:
-            start, end = int(self._starts[shard]), int(self._starts[shard + 1])
-            self._known[shard] = frozenset(printable(item.media) for item in self.items[start:end])
-            if len(self._known) > 4:
-                self._known.popitem(last=False)
-        return self._known[shard]
+        number = np.uint64(number_of(path))
+        place = int(np.searchsorted(self.items.paths, number))
+        return place < len(self.items.paths) and bool(self.items.paths[place] == number)
 
 
 KINDS = {"pictures": PICTURES, "clips": CLIPS}

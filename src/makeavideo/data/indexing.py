@@ -28,6 +28,9 @@ from .shards import filesystem, is_remote, patiently, stamp_of
 from .window import Window
 from .wordings import read_wordings, remarks
 
+FILES = (indexed.SAMPLES, indexed.WORDS, indexed.PATHS)
+"""To which each part of an index adds."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -51,6 +54,8 @@ class Part:
     stamp: str | None
     records: np.ndarray
     words: bytes
+    paths: np.ndarray
+    """`indexed.number_of` each sample's."""
     kinds: Counter[str] = field(default_factory=Counter)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     keywords: Counter[str] = field(default_factory=Counter)
@@ -247,7 +252,8 @@ def _part(
 ) -> Part:
     records = np.zeros(len(items), RECORD)
     words = bytearray()
-    part = Part(place, stamp, records, b"", skipped=told)
+    paths = np.array([indexed.number_of(item.media) for item in items], indexed.NUMBER)
+    part = Part(place, stamp, records, b"", paths, skipped=told)
     for place_of, (item, name) in enumerate(zip(items, names, strict=True)):
         own = str(item.media)
         said = read_wordings(item.captions if captions else [], own)
@@ -274,7 +280,7 @@ class _Writer:
         self._keywords: Counter[str] = Counter()
         self._grouped: set[tuple[str, str]] = set()
         self._shards: list[tuple[str, str | None, int]] = []
-        self._files = [open(folder / name, "wb") for name in (indexed.SAMPLES, indexed.WORDS)]  # noqa: SIM115
+        self._files = [open(folder / name, "wb") for name in FILES]  # noqa: SIM115
 
     def add(self, part: Part) -> None:
         self.report.add(part.skipped)
@@ -284,6 +290,7 @@ class _Writer:
         part.records["shard"] = len(self._shards)
         self._files[0].write(part.records.tobytes())
         self._files[1].write(part.words)
+        self._files[2].write(part.paths.tobytes())
         self._shards.append((part.place, part.stamp, len(part.records)))
         self.samples += len(part.records)
         self.words += len(part.words)
@@ -295,6 +302,7 @@ class _Writer:
     def finish(self, roots: list[str], shapes: bool) -> None:
         for file in self._files:
             file.close()
+        np.memmap(self.folder / indexed.PATHS, indexed.NUMBER, "r+").sort()
         self._keywords.update(word for word, _ in self._grouped)
         counts = {"samples": self.samples, "words": self.words, "bytes": self.bytes, "kinds": dict(self.kinds)}
         about = {"version": indexed.VERSION, "roots": roots, **counts, "skipped": len(self.report), "shapes": shapes}

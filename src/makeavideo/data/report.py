@@ -86,4 +86,7 @@ def number_of(found: Collection) -> str:
 
 def printable(text: object) -> str:
     """On one line, and in any encoding: names of files may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
