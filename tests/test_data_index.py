@@ -1,6 +1,5 @@
 """An index gives the samples of its folders, shards and lists, from this disk and from elsewhere."""
 
-import csv
 import io
 import json
 import pickle
@@ -106,32 +105,6 @@ def test_paths_are_looked_up_without_reading_the_index(shards, tmp_path, monkeyp
     names = list(files)
     monkeypatch.setattr(IndexedItems, "__getitem__", None)
     assert all(name in files for name in names) and f"{shards}/00000.tar/gone.jpg" not in files
-
-
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_lists_name_files_and_say_what_they_show(tmp_path, kind):
-    (tmp_path / "deep").mkdir()
-    far = picture(tmp_path / "far.png", caption="not read")
-    picture(tmp_path / "deep" / "near.png", caption=None)
-    rows = [{"path": "deep/near.png", "caption": "a cat"}, {"path": str(far), "caption": "two\nlines"}]
-    rows += [{"path": "gone.png", "caption": "nothing"}]
-    with open(tmp_path / f"set.{kind}", "w", newline="") as file:
-        if kind == "csv":
-            writer = csv.DictWriter(file, ["path", "caption"])
-            writer.writeheader()
-            writer.writerows(rows)
-        else:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-    samples, _, report = build_index([str(tmp_path / f"set.{kind}")], tmp_path / "set.index")
-    assert samples == 2 and list(report) == [(str(tmp_path / "gone.png"), "No such file or directory")]
-    images = CaptionedImages(tmp_path / "set.index", 8)
-    assert [images.captions(index) for index in range(2)] == [["a cat"], ["two lines"]]
-    assert not images[0, 0]["skipped"] and images[1, 0]["pixels"].shape == (1, 3, 8, 8)
-    with pytest.raises(UserError, match="through an index"):
-        CaptionedImages(tmp_path / f"set.{kind}", 8)
-    (tmp_path / f"set.{kind}").write_text("caption\na cat\n" if kind == "csv" else '{"caption": "a cat"}\n')
-    with pytest.raises(UserError, match="has no path"):
-        build_index([str(tmp_path / f"set.{kind}")], tmp_path / "other.index")
 
 
 def test_clips_of_video2dataset(tmp_path):

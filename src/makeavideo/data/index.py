@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from ..errors import UserError
@@ -58,6 +59,8 @@ AV_CLIPS |= {"mpg", "mpeg", "m1v", "m2v", "vob", "ogv", "ogm", "ivf", "nut", "y4
 CLIPS = PILLOW_CLIPS | AV_CLIPS
 CAPTIONS = {"txt", "json"}
 HEIC = {"heic", "heif", "hif"}
+USABLE = PICTURES | CLIPS | CAPTIONS | {"tar"}
+NOT_REGULAR = "not a regular file"
 HIDDEN = "hidden: its name begins with a dot"
 SHORT = 16 * 2**20
 """Bytes of a shard's member that is read whole: one read is faster than several."""
@@ -172,10 +175,8 @@ def list_items(
     for path in roots:
         if not path.exists():
             raise UserError(f"The data folder {path} does not exist; give an existing folder or tar shard.")
-        for file in _walk(path, skipped) if path.is_dir() else [path]:
-            if not file.is_file():  # opening a pipe or a device could block for ever
-                skipped.append((str(file), "a link to nothing" if file.is_symlink() else "not a regular file"))
-            elif file.suffix.lower() == ".tar":
+        for file, _ in regular_files(path, skipped):
+            if file.suffix.lower() == ".tar":
                 members, problem = index_file(file)
                 sources += members
                 skipped += [(str(file), problem)] if problem else []
@@ -264,6 +265,20 @@ def passed_by(sources: list[Named], extensions: set[str]) -> list[tuple[str, str
     return told
 
 
+def regular_files(root: Path, told: list[tuple[str, str]]) -> Iterator[tuple[Path, int]]:
+    """(file, bytes) of a folder's files in order, or of a file; `told` is given (path, reason) of what is not one."""
+    for file in _walk(root, told) if root.is_dir() else [root]:
+        try:
+            stat = file.stat()
+        except OSError as error:
+            told.append((str(file), "a link to nothing" if file.is_symlink() else error.strerror or "cannot be opened"))
+            continue
+        if S_ISREG(stat.st_mode):
+            yield file, stat.st_size
+        else:  # opening a pipe or a device could block for ever
+            told.append((str(file), NOT_REGULAR))
+
+
 def _walk(folder: Path, told: list[tuple[str, str]]) -> Iterator[Path]:
     """The files below a folder in order, also where a link leads; `told` is given (path, reason) of what is not."""
     been: set[str] = set()
@@ -278,8 +293,7 @@ def _walk(folder: Path, told: list[tuple[str, str]]) -> Iterator[Path]:
             folders.clear()
             continue
         been.add(real)
-        usable = PICTURES | CLIPS | CAPTIONS | {"tar"}
-        hidden = [*folders, *(name for name in names if name.rpartition(".")[2].lower() in usable)]
+        hidden = [*folders, *(name for name in names if name.rpartition(".")[2].lower() in USABLE)]
         told += [(os.path.join(parent, name), HIDDEN) for name in sorted(hidden) if name.startswith(".")]
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in samples_among(names, folders):

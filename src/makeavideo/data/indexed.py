@@ -14,7 +14,6 @@ A folder with these files:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence, Set
 from hashlib import blake2b
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..errors import UserError
 from .index import CLIPS, PICTURES, Item, Source, split_name
 from .order import WindowedOrder
 from .report import SkipReport, printable
-from .shards import ShardCache, ShardStore, is_remote
+from .shards import ShardCache, ShardStore, is_remote, joined
 from .wordings import Wordings
 
 RECORD = np.dtype([("offset", "<u8"), ("size", "<u8"), ("words", "<u8"), ("shard", "<u4"), ("shape", "<u4")])
@@ -106,7 +105,7 @@ class IndexedItems(Sequence[Item]):
         name = said.pop(0)
         place, stamp, _ = self.shards[shard]
         if stamp is None:
-            path = name if os.path.isabs(name) or is_remote(name) else f"{place}/{name}"
+            path = joined(place, name)
             store = self.store if is_remote(path) else None
             media, key = Source(path, name.rpartition("/")[2], store=store), name.rpartition(".")[0] or name
         else:

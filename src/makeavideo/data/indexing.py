@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from stat import S_ISREG
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -20,30 +21,16 @@ from ..errors import UserError, in_a_line
 from ..media.pictures import Unreadable
 from . import indexed
 from .buckets import noted, shown_shape
-from .index import CLIPS, Item, Named, Source, index_tar, items_of, samples_among
+from .index import CLIPS, NOT_REGULAR, Item, Named, Source, index_tar, items_of, split_name
 from .indexed import RECORD, packed
-from .lists import LISTS, read_rows
 from .report import SkipReport
-from .shards import filesystem, is_remote, patiently, stamp_of
+from .roots import Task, tasks_of
+from .shards import filesystem, is_remote, joined, patiently, stamp_of
 from .window import Window
 from .wordings import read_wordings, remarks
 
 FILES = (indexed.SAMPLES, indexed.WORDS, indexed.PATHS)
 """To which each part of an index adds."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one process looks through at a time.
-
-    place: a shard, or the folder that files or rows of a list lie in.
-    files: their paths below it; None: it is a shard.
-    rows: JSON of what is said of each file, where a list says it.
-    """
-
-    place: str
-    files: tuple[str, ...] | None = None
-    rows: tuple[bytes, ...] | None = None
 
 
 @dataclass
@@ -62,6 +49,14 @@ class Part:
     """By how many pictures without a group each is said."""
     grouped: set[tuple[str, str]] = field(default_factory=set)
     """(keyword, group) of the others."""
+
+
+class Found(NamedTuple):
+    """A sample, as words.bin names it, and its bytes."""
+
+    item: Item
+    name: str
+    size: int
 
 
 class Texts:
@@ -103,13 +98,13 @@ def build_index(
     if out.exists() and not indexed.is_index(out):
         raise UserError(f"{out} is there already and is no index: choose another name.")
     extensions = set().union(*indexed.KINDS.values()) if only is None else indexed.KINDS[only]
-    tasks = [task for root in roots for task in tasks_of(root)]
-    tasks = list(dict.fromkeys(tasks))
+    tasks, told = tasks_of([root.removeprefix("file://") for root in map(str, roots)])
     partial_out = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial_out, ignore_errors=True)
     try:
         partial_out.mkdir(parents=True)
         writer = _Writer(partial_out)
+        writer.report.add(told)
         with ProcessPoolExecutor(workers) as pool:
             look = partial(look_through, extensions=extensions, captions=only != "clips", shapes=shapes)
             for done, part in enumerate(pool.map(look, tasks) if workers > 1 else map(look, tasks), 1):
@@ -129,47 +124,15 @@ def build_index(
     return writer.samples, writer.kinds, writer.report
 
 
-def tasks_of(root: str) -> Iterator[Task]:
-    """What there is under a root, in a fixed order."""
-    root = str(root) if is_remote(str(root)) else os.path.abspath(os.path.expanduser(root))
-    fs, path = filesystem(root)
-    try:
-        found = [path] if patiently(lambda: fs.isfile(path)) else sorted(patiently(lambda: fs.find(path)))
-    except (FileNotFoundError, NotADirectoryError):
-        found = []
-    except Exception as error:
-        raise UserError(f"{root} cannot be read ({in_a_line(error)}).") from None
-    if not found:
-        raise UserError(f"{root} does not exist or is empty: give folders, .tar shards, .csv or .jsonl lists.")
-    full = fs.unstrip_protocol if is_remote(root) else str
-    top = path.rstrip("/") if found != [path] else path.rpartition("/")[0]
-    folders: dict[str, list[str]] = {}
-    for file in found:
-        below = file[len(top) + 1 :].split("/")
-        if not any(part.startswith(".") for part in below):
-            folders.setdefault("/".join(below[:-1]), []).append(below[-1])
-    for folder, names in sorted(folders.items()):
-        below = {other[len(folder) :].strip("/").partition("/")[0] for other in folders if other.startswith(folder)}
-        loose = []
-        for name in samples_among(names, below):
-            place = "/".join(filter(None, (top, folder, name))) if top else f"/{name}"
-            ending = name.lower().rpartition(".")[2]
-            if ending == "tar":
-                yield Task(full(place))
-            elif ending in LISTS:
-                for files, rows in read_rows(full(place)):
-                    yield Task(full(place).rpartition("/")[0], files, rows)
-            else:
-                loose.append("/".join(filter(None, (folder, name))))
-        if loose:
-            yield Task(full(top), tuple(loose))
-
-
 def look_through(task: Task, extensions: set[str], captions: bool, shapes: bool = False) -> Part:
     """One task, in a process of its own."""
-    part, items = _look_through(task, extensions, captions)
+    if task.files is None:
+        part, found = _look_through_shard(task.place, extensions, captions)
+    else:
+        look = _look_through_files if task.rows is None else _look_through_rows
+        part, found = look(task, extensions, captions)
     if shapes:
-        part.records["shape"] = [noted(shown_shape(reached(item.media))) for item in items]
+        part.records["shape"] = [noted(shown_shape(reached(one.item.media))) for one in found]
     return part
 
 
@@ -178,20 +141,19 @@ def reached(source: Source) -> Source:
     return replace(source, store=_Elsewhere()) if is_remote(source.path) else source
 
 
-def _look_through(task: Task, extensions: set[str], captions: bool) -> tuple[Part, list[Item]]:
-    if task.files is None:
-        return _look_through_shard(task.place, extensions, captions)
-    if task.rows is not None:
-        return _look_through_rows(task, extensions, captions)
+def _look_through_files(task: Task, extensions: set[str], captions: bool) -> tuple[Part, list[Found]]:
+    """Loose files."""
+    assert task.files is not None
     store = _Elsewhere() if is_remote(task.place) else None
-    sources = []
+    sources, sizes = [], dict(zip(task.files, task.sizes, strict=True))
     for name in task.files:
         folder, _, last = name.rpartition("/")
         source = Source(f"{task.place}/{name}", last, store=store)
-        sources.append(Named(folder, name.rpartition(".")[0] or name, source.extension, source))
+        sources.append(Named(folder, f"{folder}/{split_name(last)[0]}".strip("/"), source.extension, source))
     items, told = items_of(sources, extensions)
     names = [item.media.path[len(task.place) + 1 :] for item in items]
-    return _part(task.place, None, items, names, told, captions), items
+    found = [Found(item, name, sizes[name]) for item, name in zip(items, names, strict=True)]
+    return _part(task.place, None, found, told, captions), found
 
 
 class _Elsewhere:
@@ -213,7 +175,7 @@ class _Elsewhere:
             raise Unreadable(in_a_line(error)) from error
 
 
-def _look_through_shard(place: str, extensions: set[str], captions: bool) -> tuple[Part, list[Item]]:
+def _look_through_shard(place: str, extensions: set[str], captions: bool) -> tuple[Part, list[Found]]:
     texts: dict[int, bytes] | None = {} if captions else None
     try:
         stamp = stamp_of(place)
@@ -221,44 +183,53 @@ def _look_through_shard(place: str, extensions: set[str], captions: bool) -> tup
         with fs.open(path, "rb", **({"cache_type": "readahead"} if is_remote(place) else {})) as file:
             sources, problem = index_tar(place, file, patiently(lambda: fs.size(path)) or 0, texts)
     except Exception as error:
-        return _part(place, "", [], [], [(place, in_a_line(error))], captions), []
+        return _part(place, "", [], [(place, in_a_line(error))], captions), []
     items, told = items_of(sources, extensions)
     told += [(place, problem)] if problem else []
     for item in items:
         item.captions = [Source(s.path, s.name, s.offset, s.size, Texts(texts)) for s in item.captions if texts]
-    return _part(place, stamp, items, [item.media.name for item in items], told, captions), items
+    found = [Found(item, item.media.name, item.media.size or 0) for item in items]
+    return _part(place, stamp, found, told, captions), found
 
 
-def _look_through_rows(task: Task, extensions: set[str], captions: bool) -> tuple[Part, list[Item]]:
+def _look_through_rows(task: Task, extensions: set[str], captions: bool) -> tuple[Part, list[Found]]:
     """Rows of a list: the files that they name, and what they say."""
     assert task.files is not None and task.rows is not None
-    items, names, told = [], [], []
-    for name, row in zip(task.files, task.rows, strict=True):
-        path = name if os.path.isabs(name) or is_remote(name) else f"{task.place}/{name}"
+    folder, found, told = task.place.rpartition("/")[0], [], []
+    for name, rows in zip(task.files, task.rows, strict=True):
+        path = joined(folder, name)
         media = Source(path, name.rpartition("/")[2])
+        size, problem = (0, None) if is_remote(path) else _size(path)
         if media.extension not in extensions:
-            told.append((path, "a clip beside pictures" if media.extension in CLIPS else "a file of another kind"))
-        elif not is_remote(path) and not os.path.isfile(path):
-            told.append((path, "No such file or directory"))
-        else:
-            said = Source(path, "row.json", 0, len(row), Texts({0: row}))
-            items.append(Item(name, media, [said] if len(row) > 2 else []))
-            names.append(name)
-    return _part(task.place, None, items, names, told, captions), items
+            problem = "a clip beside pictures" if media.extension in CLIPS else "a file of another kind"
+        if problem is not None:
+            told.append((path, problem))
+            continue
+        said = [row for row in rows.split(b"\n") if len(row) > 2]
+        lines = [Source(task.place, f"{name}.json", 0, len(row), Texts({0: row})) for row in said]
+        found.append(Found(Item(name, media, lines), name, size))
+    return _part(folder, None, found, told, captions), found
 
 
-def _part(
-    place: str, stamp: str | None, items: list[Item], names: Iterable[str], told: list[tuple[str, str]], captions: bool
-) -> Part:
-    records = np.zeros(len(items), RECORD)
+def _size(path: str) -> tuple[int, str | None]:
+    """(bytes of a file, what is wrong with it)."""
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        return 0, error.strerror or "cannot be opened"
+    return stat.st_size, None if S_ISREG(stat.st_mode) else NOT_REGULAR
+
+
+def _part(place: str, stamp: str | None, found: list[Found], told: list[tuple[str, str]], captions: bool) -> Part:
+    records = np.zeros(len(found), RECORD)
     words = bytearray()
-    paths = np.array([indexed.number_of(item.media) for item in items], indexed.NUMBER)
+    paths = np.array([indexed.number_of(item.media) for item, _, _ in found], indexed.NUMBER)
     part = Part(place, stamp, records, b"", paths, skipped=told)
-    for place_of, (item, name) in enumerate(zip(items, names, strict=True)):
+    for place_of, (item, name, size) in enumerate(found):
         own = str(item.media)
         said = read_wordings(item.captions if captions else [], own)
         part.skipped += remarks(item.captions) if captions else []
-        records[place_of] = (item.media.offset, item.media.size or 0, len(words), 0, 0)
+        records[place_of] = (item.media.offset, size, len(words), 0, 0)
         line = json.dumps([name, *packed(said, own)], ensure_ascii=False, separators=(",", ":"))
         words += line.encode("utf-8", "surrogatepass")  # names of files may hold anything
         part.kinds[item.media.extension] += 1

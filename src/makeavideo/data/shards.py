@@ -30,16 +30,23 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def joined(folder: str, name: str) -> str:
+    """Where a name below a folder leads; one that is whole leads there by itself."""
+    return name if os.path.isabs(name) or is_remote(name) else f"{folder}/{name}"
+
+
 def filesystem(url: str) -> tuple[Any, str]:
     """(fsspec's file system, the path in it).
 
     Raises:
         UserError: no such protocol, or its package is not installed.
     """
-    from fsspec.core import url_to_fs
+    import fsspec
 
+    if not is_remote(url):  # which may have :: in it, that would chain file systems
+        return fsspec.filesystem("file"), url
     try:
-        return url_to_fs(url)
+        return fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise UserError(f"{url} cannot be reached: {in_a_line(error).rstrip('.')}.") from None
 
