@@ -8,7 +8,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from .roots import Task, tasks_of
 from .shards import filesystem, is_remote, joined, patiently, stamp_of
 from .window import Window
 from .wordings import read_wordings, remarks
+from .workers import mapped
 
 FILES = (indexed.SAMPLES, indexed.WORDS, indexed.PATHS)
 """To which each part of an index adds."""
@@ -93,7 +93,8 @@ def build_index(
         (samples, how many of each kind, what was passed by).
 
     Raises:
-        UserError: a root does not exist or cannot be reached, nothing usable, or `out` is something else.
+        UserError: a root does not exist or cannot be reached, nothing usable, `out` is something else, a process was
+            killed.
     """
     if out.exists() and not indexed.is_index(out):
         raise UserError(f"{out} is there already and is no index: choose another name.")
@@ -105,11 +106,10 @@ def build_index(
         partial_out.mkdir(parents=True)
         writer = _Writer(partial_out)
         writer.report.add(told)
-        with ProcessPoolExecutor(workers) as pool:
-            look = partial(look_through, extensions=extensions, captions=only != "clips", shapes=shapes)
-            for done, part in enumerate(pool.map(look, tasks) if workers > 1 else map(look, tasks), 1):
-                writer.add(part)
-                tell(done, len(tasks))
+        look = partial(look_through, extensions=extensions, captions=only != "clips", shapes=shapes)
+        for done, part in enumerate(mapped(look, tasks, workers), 1):
+            writer.add(part)
+            tell(done, len(tasks))
         if not writer.samples:
             reasons = Counter(reason for _, reason in writer.report).most_common(3)
             there = f" ({', '.join(f'{count} {reason}' for reason, count in reasons)})" if reasons else ""

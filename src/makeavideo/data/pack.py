@@ -16,7 +16,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..media.pictures import Unreadable, open_image, parse_background, sides
 from .decode import FrameSize, decode, decode_picture
 from .index import CLIPS, PICTURES, Item, Source, list_items
 from .report import RENAMED, SkipReport
+from .workers import mapped
 
 QUALITY = 80
 SHARD_BYTES = 32 * 2**20
@@ -85,7 +86,8 @@ def pack(
         What was written, and the files that could not be read.
 
     Raises:
-        UserError: no such folder, nothing to pack, `out` inside `source`, a wrong size, quality or background.
+        UserError: no such folder, nothing to pack, `out` inside `source`, a wrong size, quality or background, a killed
+            process.
     """
     if min(sides(size)) < 1 or (quality is not None and not 1 <= quality <= 100):
         raise UserError(f"The size must be at least 1 and the quality 1 to 100, not {size} and {quality}.")
@@ -104,36 +106,44 @@ def pack(
     total, report, done = Packed(), SkipReport(), 0
     report.add(damaged)
     encode = partial(encode_item, size=size, quality=quality, background=background)
-    with ProcessPoolExecutor(workers) as pool:
-        for folder, members in folders.items():
-            run = pool.map if workers > 1 else map
+    jobs = [_Job(members, out / folder, encode.keywords) for folder, members in folders.items()]
+    missing = [item for job in jobs if job.packed is None for item in job.members]
+    with closing(mapped(encode, missing, workers)) as made:
+        for job in jobs:
             tick = iter(range(done + 1, len(items) + 1))
-            packed, skipped = _pack_folder(
-                members, out / folder, run, encode, lambda tick=tick: progress(next(tick), len(items))
-            )
+            packed, skipped = job.packed or _pack_folder(job, made, lambda tick=tick: progress(next(tick), len(items)))
             total += packed
             report.add(skipped)
-            done += len(members)
+            done += len(job.members)
             progress(done, len(items))
     return total, report
 
 
-def _pack_folder(members: list[Item], folder: Path, run, encode, tick) -> tuple[Packed, list[tuple[str, str]]]:
-    """One folder of shards; it gets its name when it is whole."""
-    stats = [(m.media.path, m.media.name, os.stat(m.media.path)) for m in members]
-    known = [[path, name, stat.st_size, stat.st_mtime_ns] for path, name, stat in stats]
-    fingerprint = hashlib.sha256(json.dumps([known, encode.keywords]).encode()).hexdigest()
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if manifest["fingerprint"] == fingerprint:
-            return Packed(**manifest["packed"]), manifest["skipped"]
-    except (OSError, ValueError, KeyError):
-        pass
+class _Job:
+    """A folder of shards that is to be made. packed: what `_pack_folder` gives, where it is made already."""
+
+    def __init__(self, members: list[Item], folder: Path, settings: dict) -> None:
+        self.members, self.folder = members, folder
+        self.packed: tuple[Packed, list[tuple[str, str]]] | None = None
+        stats = [(m.media.path, m.media.name, os.stat(m.media.path)) for m in members]
+        known = [[path, name, stat.st_size, stat.st_mtime_ns] for path, name, stat in stats]
+        self.fingerprint = hashlib.sha256(json.dumps([known, settings]).encode()).hexdigest()
+        with suppress(OSError, ValueError, KeyError):
+            manifest = json.loads((folder / MANIFEST).read_text())
+            if manifest["fingerprint"] == self.fingerprint:
+                self.packed = Packed(**manifest["packed"]), manifest["skipped"]
+
+
+def _pack_folder(
+    job: _Job, made: Iterator[tuple[dict[str, bytes], Packed | str]], tick: Callable[[], None]
+) -> tuple[Packed, list[tuple[str, str]]]:
+    """One folder of shards; it gets its name when it is whole. made: the next of them are of its members."""
+    folder = job.folder
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     packed, skipped, shards, names = Packed(), [], _Shards(temporary), set()
-    for item, (files, part) in zip(members, run(encode, members), strict=True):
+    for item, (files, part) in zip(job.members, made, strict=False):
         tick()
         if isinstance(part, str):
             skipped.append((str(item.media), part))
@@ -147,7 +157,7 @@ def _pack_folder(members: list[Item], folder: Path, run, encode, tick) -> tuple[
         shards.add(key, files)
         packed += part
     packed.bytes = shards.close()
-    text = {"fingerprint": fingerprint, "packed": vars(packed), "skipped": skipped}
+    text = {"fingerprint": job.fingerprint, "packed": vars(packed), "skipped": skipped}
     (temporary / MANIFEST).write_text(json.dumps(text))
     if (folder / MANIFEST).exists():
         shutil.rmtree(folder)

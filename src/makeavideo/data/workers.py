@@ -1,0 +1,31 @@
+"""Work shared among processes, of which one may be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from ..errors import UserError
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+def mapped(function: Callable[[Given], Result], items: Iterable[Given], workers: int) -> Generator[Result, None, None]:
+    """The function's results in the order of the items; in this process where `workers` is 1.
+
+    Raises:
+        UserError: a process was killed, as Linux does where memory runs out.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    try:
+        with ProcessPoolExecutor(workers) as pool:
+            yield from pool.map(function, items)
+    except BrokenProcessPool:
+        raise UserError(
+            "A process that works on the data was killed, maybe for want of memory: start again with fewer --workers."
+        ) from None
