@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from makeavideo import UserError
+from makeavideo.data.images import CaptionedImages
 from makeavideo.data.reader import to_pixels
 from makeavideo.data.split import load_split
 from makeavideo.filling import FirstGuess, Masked
 from makeavideo.flow import first_guess
-from makeavideo.training.batches import StepKeys, make_loader
+from makeavideo.training.batches import StepKeys, in_one_sentence, make_loader
 from makeavideo.training.datasets import captioned_images, unlabelled_clips
 from makeavideo.training.stages.decoder import Company
 from makeavideo.training.stages.interpolator import Gaps
@@ -179,3 +180,11 @@ def test_a_wrong_split_is_one_sentence(tmp_path, text, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)) as caught:
         load_split(path)
     assert str(path) in str(caught.value) and "data.split" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_reader_s_process_says_is_one_sentence(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    images = CaptionedImages(tmp_path, 8, need_captions=False)
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=r"^Nothing in .* can be read; .*a\.png: not a picture\.$"):
+            next(in_one_sentence(make_loader(images, [[(0, 0, 0.0)]], workers)))

@@ -180,3 +180,13 @@ def test_embeddings_of_other_pictures_or_of_another_tower_are_never_taken(wanted
     data = {**known, "roots": [str(tmp_path / "other.index")]}
     with pytest.raises(UserError, match="are of other pictures"):
         STAGES["prior"](recipe_of(values, data=data, image_encoder=None), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("readers", [0, 2])
+def test_pictures_of_which_none_can_be_read_are_one_sentence(wanted, tmp_path, readers):
+    (tmp_path / "broken").mkdir()
+    for number in range(3):
+        (tmp_path / "broken" / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    build_index([str(tmp_path / "broken")], tmp_path / "set.index")
+    with pytest.raises(UserError, match=r"^Nothing in .* can be read; .*png: not a picture\.$"):
+        embed(Wanted(**{**vars(wanted), "index": str(tmp_path / "set.index"), "readers": readers}), tmp_path / "out")

@@ -44,7 +44,7 @@ class SkipReport:
         what: what to call them.
         """
         self.fresh = False
-        samples = files if isinstance(files, Set) else {printable(file) for file in files}
+        samples = named(files)
         used = [(path, reason) for path, reason in self if reason in USED]
         others = [(path, reason) for path, reason in self if reason not in USED]
         never = [one for one in others if one[0] in samples]
@@ -78,6 +78,11 @@ def listed(head: str, found: list[tuple[str, str]], limit: int) -> str:
     kinds = f" ({', '.join(f'{count:,} {reason}' for reason, count in counts)})" if len(counts) < len(found) else ""
     more = f"; and {len(found) - limit:,} more" if len(found) > limit else ""
     return f"{head}{kinds}: {'; '.join(f'{path} ({reason})' for path, reason in found[:limit])}{more}."
+
+
+def named(files: Collection[str]) -> Set[str]:
+    """The paths of samples as reports name them; those of an index, a Set, are so already."""
+    return files if isinstance(files, Set) else {printable(file) for file in files}
 
 
 def number_of(found: Collection) -> str:

@@ -5,7 +5,7 @@ is the same run, also on another number of processes that make as many batches a
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..data.order import Order, ShuffledOrder
 from ..data.reader import to_pixels
+from ..errors import UserError
 from .recipe import Recipe
 
 Key = tuple[int, int, float]
@@ -117,6 +118,14 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=ignore_interrupts,
     )
+
+
+def in_one_sentence(batches: Iterable[dict]) -> Iterator[dict]:
+    """The batches; what a reading process raises, which torch hands on as its whole stack, is a sentence again."""
+    try:
+        yield from batches
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
 
 
 def as_it_is(batch: Any) -> Any:

@@ -21,7 +21,7 @@ from ..data.report import SkipReport
 from ..data.shards import ShardCache
 from ..encoders import embed_images, embed_text, load_text_encoder
 from ..errors import UserError
-from .batches import collate, ignore_interrupts
+from .batches import collate, ignore_interrupts, in_one_sentence
 from .networks import load_folder, of_weights
 
 
@@ -111,7 +111,7 @@ def embed(
         images_made = np.zeros((end - start, dims[0]), np.float16)
         texts = np.zeros((end - start, wanted.captions, dims[1]), np.float16)
         at = 0
-        for batch in batches(images, wanted, start, end):
+        for batch in in_one_sentence(batches(images, wanted, start, end)):
             report.add(batch["skipped"])
             here = batch["here"].numpy()
             y_e = embed_images(tower, to_pixels(batch["pixels"].to(device))[:, 0]).cpu().numpy()

@@ -19,7 +19,7 @@ from accelerate.utils import ProjectConfiguration
 from ..data.report import LIMIT, SkipReport
 from ..errors import UserError
 from ..quiet import quiet_event_writer
-from .batches import StepKeys, make_loader, noise_seed, on_device
+from .batches import StepKeys, in_one_sentence, make_loader, noise_seed, on_device
 from .checkpoints import (
     Averaged,
     Kept,
@@ -91,8 +91,7 @@ class Run:
         self.prompts = self.held_out = None
         if recipe.sample_every:
             self.prompts = None if recipe.prompts is None else PromptClips(recipe, recipe.prompts, accelerator.device)
-            clips: Any = stage.dataset
-            self.held_out = HeldOutLoss(recipe, clips.keys, stage) if recipe.data.held_out else None
+            self.held_out = HeldOutLoss(recipe, stage.dataset.files, stage) if recipe.data.held_out else None
         self.step = 0
         self.report = SkipReport()
         self.report.add(stage.dataset.passed_by)
@@ -180,7 +179,7 @@ class Run:
             length, orders = dataset.in_batches(self.recipe.batch_size)
         keys = StepKeys(self.recipe, length, first, rank, world, orders)
         loader = make_loader(dataset, keys, data.num_workers, data.prefetch, self.stage.complete)
-        return enumerate(loader, first)
+        return enumerate(in_one_sentence(loader), first)
 
     def learn(self, micro_step: int, batch: dict) -> bool:
         """One batch forwards and backwards; whether the weights have moved: a step is done."""

@@ -1,12 +1,13 @@
 """What a run shows of itself beside the contact sheet: clips of fixed prompts, and the loss on clips held out."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..codec import decode
+from ..data.report import named, printable
 from ..errors import UserError
 from ..figures import KEY_FRAMES
 from ..sampling import to_uint8
@@ -68,22 +69,26 @@ class HeldOutLoss:
     """The loss on clips that are not trained on, the same ones with the same noise each time; each process has some.
 
     Args:
-        trained_on: keys of the clips that are.
+        trained_on: paths of the clips that are.
         stage: whose loss it is.
 
     Raises:
         UserError: the clips cannot be read, or are trained on.
     """
 
-    def __init__(self, recipe: Recipe, trained_on: Iterable[str], stage: Any):
+    def __init__(self, recipe: Recipe, trained_on: Collection[str], stage: Any):
         clips = unlabelled_clips(recipe.data.model_copy(update={"roots": recipe.data.held_out, "buckets": []}))
         count = min(len(clips), HELD_OUT_CLIPS)
         parts = [range(start, min(start + recipe.batch_size, count)) for start in range(0, count, recipe.batch_size)]
         self.share = Share(len(parts))
         batches = Batches(clips, stage.complete)
         mine = [batches[[(p * len(clips) // count, p, p / count) for p in parts[row]]] for row in self.share.rows]
-        if {key for batch in mine for key in batch["key"]} & set(trained_on):
-            raise UserError("data.held_out names clips that are trained on too: take them out of data.roots.")
+        known = named(trained_on)
+        off = [printable(clips.items[index].media) for batch in mine for index in batch["index"].tolist()]
+        if both := [path for path in off if path in known]:
+            raise UserError(
+                f"data.held_out names clips that are trained on too, as {both[0]}: take them out of data.roots."
+            )
         self.batches = [on_device(batch, stage.device) for batch in mine]
         self.device, self.seed = stage.device, recipe.seed + place()[0]
 
