@@ -110,13 +110,17 @@ def pack(
     missing = [item for job in jobs if job.packed is None for item in job.members]
     with closing(mapped(encode, missing, workers)) as made:
         for job in jobs:
-            tick = iter(range(done + 1, len(items) + 1))
-            packed, skipped = job.packed or _pack_folder(job, made, lambda tick=tick: progress(next(tick), len(items)))
+            tell = partial(_tell_next, progress, iter(range(done + 1, len(items) + 1)), len(items))
+            packed, skipped = job.packed or _pack_folder(job, made, tell)
             total += packed
             report.add(skipped)
             done += len(job.members)
             progress(done, len(items))
     return total, report
+
+
+def _tell_next(progress: Callable[[int, int], None], numbers: Iterator[int], total: int) -> None:
+    progress(next(numbers), total)
 
 
 class _Job:
