@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
+import subprocess
 import tarfile
 
 import fsspec
@@ -20,6 +22,7 @@ from makeavideo.data.indexed import RECORD, IndexedItems
 from makeavideo.data.indexing import build_index
 from makeavideo.data.report import SkipReport
 from makeavideo.data.shards import ShardCache
+from makeavideo.media.disk import temporary_in
 from tiny_clips import picture, write_animation
 
 
@@ -148,6 +151,21 @@ def test_shards_elsewhere_in_place_and_through_a_bounded_cache(bucket, shards, t
     assert images[14, 0]["caption"] == "number 4" and not images[14, 0]["skipped"]
     told = images[0, 0]["skipped"]
     assert not told and {file.name for file in (tmp_path / "cache").glob("*.tar")} != kept
+
+
+def test_what_is_half_fetched_counts_in_the_cache_and_goes_with_its_process(bucket, tmp_path):
+    build_index(["memory://bucket"], tmp_path / "far.index")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    ours = temporary_in(tmp_path)
+    left = tmp_path / ours.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    sizes = [bucket.size(f"/bucket/{number:05d}.tar") for number in range(3)]
+    for file in (ours, left):
+        file.write_bytes(bytes(sizes[0]))
+    images = CaptionedImages(tmp_path / "far.index", 16, cache_bytes=0, shards=ShardCache(tmp_path, 2 * max(sizes)))
+    for index in (0, 5, 10):
+        assert not images[index, 0]["skipped"] and not left.exists() and ours.exists()
+        assert len(list(tmp_path.glob("*.tar"))) == 1
 
 
 def test_a_shard_that_changed_is_told_and_another_sample_stands_for_it(shards, tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from ..errors import UserError, in_a_line
+from ..media.disk import TEMPORARY, temporary_in
 from ..media.pictures import Unreadable
 from .window import Window
 
@@ -114,8 +115,8 @@ class ShardCache:
 
     def _get(self, url: str, path: Path) -> None:
         fs, name = filesystem(url)
+        partial = temporary_in(self.folder)  # which removes what killed processes left
         self._make_room(patiently(lambda: fs.size(name)) or 0)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             patiently(lambda: fs.get_file(name, str(partial)))
             os.replace(partial, path)
@@ -124,12 +125,13 @@ class ShardCache:
 
     def _make_room(self, size: int) -> None:
         """Forget what was used longest ago. A process that still reads such a shard keeps it until it is done."""
-        kept = []
+        kept, used = [], size
         for entry in os.scandir(self.folder):
-            if entry.name.endswith(".tar"):
-                with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name.endswith(".tar"):
                     kept.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
-        used = sum(each for _, each, _ in kept) + size
+                if entry.name.endswith(".tar") or entry.name.startswith(TEMPORARY):  # or one that is being fetched
+                    used += entry.stat().st_size
         for _, each, path in sorted(kept):
             if used <= self.limit:
                 return
