@@ -11,7 +11,7 @@ from makeavideo.data.images import CaptionedImages
 from makeavideo.data.indexed import IndexedItems
 from makeavideo.data.indexing import build_index
 from makeavideo.data.lists import read_rows
-from makeavideo.data.roots import ROW_TAKEN
+from makeavideo.data.roots import NO_ROWS, ROW_TAKEN
 from tiny_clips import picture
 
 
@@ -126,6 +126,14 @@ def test_a_table_without_paths_in_a_folder_is_passed_by_and_named(tmp_path):
     assert list(report) == sorted((str(data / name), "a list whose rows have no path") for name in tables)
     with pytest.raises(UserError, match=r"Line 1 of .*figures\.jsonl has no path"):
         build_index([str(data / "figures.jsonl")], tmp_path / "other.index")
+
+
+def test_a_list_without_rows_is_named(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "set.csv").write_text("path,caption\n")
+    assert list(build_index([str(tmp_path)], tmp_path / "set.index")[2]) == [(f"{tmp_path}/set.csv", NO_ROWS)]
+    with pytest.raises(UserError, match=r"nothing that can be indexed \(1 a list without rows\)"):
+        build_index([str(tmp_path / "set.csv")], tmp_path / "other.index")
 
 
 def test_a_list_elsewhere_wins_over_what_lies_beside_it(tmp_path):

@@ -15,6 +15,7 @@ from .shards import filesystem, is_remote, joined, patiently
 
 FILES = 4096
 """Loose files that are looked through at a time, or a few more: those of one name stay together."""
+NO_ROWS = "a list without rows"
 ROW_TAKEN = "a caption beside a file that a list names too, of which the list's row is taken"
 
 Told = list[tuple[str, str]]
@@ -124,7 +125,9 @@ def _plain(names: Iterable[str], place: str, told: Told) -> Iterator[str]:
 def _rows_of(url: str, told: Told, given: bool) -> list[Task]:
     """given: it is a root itself, so that it must be a list."""
     try:
-        return [Task(url, files, rows=rows) for files, rows in read_rows(url)]
+        tasks = [Task(url, files, rows=rows) for files, rows in read_rows(url)]
+        told += [] if tasks else [(url, NO_ROWS)]
+        return tasks
     except NoList:
         if given:
             raise
