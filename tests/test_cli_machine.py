@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 from makeavideo import UserError
 from makeavideo.cli.main import main
@@ -66,6 +67,49 @@ def test_load_takes_precision_and_device(tiny_model):
     assert MakeAVideoPipeline.load(tiny_model, dtype="float32").decoder.dtype == torch.float32
 
 
+def test_a_dtype_is_named_or_given_for_all_networks_alike(tiny_model):
+    pipe = MakeAVideoPipeline.from_pretrained(tiny_model, dtype="float16")
+    assert {part.dtype for part in pipe.components.values() if isinstance(part, torch.nn.Module)} == {torch.float16}
+    mixed = MakeAVideoPipeline.from_pretrained(tiny_model, dtype={"default": "bfloat16", "prior": torch.float32})
+    assert (mixed.decoder.dtype, mixed.prior.dtype) == (torch.bfloat16, torch.float32)
+    assert pipe.to("bfloat16").prior.dtype is torch.bfloat16 and pipe.to("cpu", torch.float32).dtype is torch.float32
+    for given, message in ((torch.int8, "torch.int8 is not possible: choose float32"), ("meta", "device meta cannot")):
+        with pytest.raises(UserError, match=message):
+            pipe.to(given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"dtype": dtype}, "choose float32, bfloat16, float16") for dtype in (5, "load", "float99", torch.int8, "x")),
+        *(({"device": device}, "cannot be used here") for device in ([], "meta", "x", "cuda:99")),
+        ({"offload": "x"}, "--offload 'x' is not possible: choose model, sequential"),
+        ({"variant": 5}, "The variant 5 is not possible: give its name"),
+        ({"variant": "fp16"}, r"text_projection: its weights are of no variant\): leave out the variant"),
+    ],
+)
+def test_what_load_cannot_take_is_one_sentence(tiny_model, options, message):
+    with pytest.raises(UserError, match=message):
+        MakeAVideoPipeline.load(tiny_model, **options)
+    if options.keys() & {"dtype", "variant"}:
+        with pytest.raises(UserError, match=message):
+            MakeAVideoPipeline.from_pretrained(tiny_model, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "auto"}, "The dtype 'auto' is not possible"),
+        ({"dtype": {"decodr": torch.float16}}, "The dtype of 'decodr' is given: choose from default, tokenizer"),
+        ({"torch_dtype": "x"}, "The dtype 'x' is not possible"),
+        ({"foo": 1}, "There is no option 'foo' here: choose from dtype, variant, tokenizer"),
+    ],
+)
+def test_what_from_pretrained_cannot_take_is_one_sentence(tiny_model, options, message):
+    with pytest.raises(UserError, match=message):
+        MakeAVideoPipeline.from_pretrained(tiny_model, **options)
+
+
 def test_load_takes_the_id_of_a_hub(tiny_model, monkeypatch):
     asked = []
     monkeypatch.setattr(
@@ -92,3 +136,9 @@ def test_load_takes_a_variant(tiny_model, tmp_path):
     again = MakeAVideoPipeline.load(tmp_path / "saved", variant="fp16")
     mine, saved = pipe.decoder.state_dict(), again.decoder.state_dict()
     assert all(torch.equal(mine[name], saved[name]) for name in mine)
+    assert type(DiffusionPipeline.from_pretrained(tmp_path / "saved", variant="fp16")) is MakeAVideoPipeline
+    with pytest.raises(UserError, match=r"its weights are of the variant fp16\): load it with variant='fp16'"):
+        MakeAVideoPipeline.load(tmp_path / "saved")
+    pipe.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    with pytest.raises(UserError, match="are pickled, which can run code: convert them"):
+        MakeAVideoPipeline.load(tmp_path / "pickled")

@@ -1,4 +1,5 @@
-"""What is fixed about the cascade: the numbers of its shape (section 3 of the paper), and what callbacks are given."""
+"""What is fixed about the cascade: the numbers of its shape (section 3 of the paper), what callbacks are given, and how
+its networks can run."""
 
 from collections.abc import Sized
 
@@ -14,6 +15,10 @@ SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3
 """Of each side of a picture: 64 -> 256 -> 768 pixels."""
 CALLBACK_TENSORS = ["latents", "sample"]
 """What a pipeline's callback can be given: x_t, which it may change, and what the frames look like by now."""
+DTYPES = ("float32", "bfloat16", "float16")
+"""Of torch, in which networks can run."""
+OFFLOADS = ("model", "sequential")
+"""Ways of keeping networks in the processor's memory while they do not run."""
 
 
 def shrinkage(codec_blocks: Sized) -> int:

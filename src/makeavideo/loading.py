@@ -19,9 +19,12 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from .config_types import check_types
 from .errors import UserError, in_a_line
+from .figures import DTYPES
 from .lora import load_loras
-from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of
+from .machine import dtype_of, dtypes_of, usable_device
+from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of, variant_in
 from .motion_module import load_motion_module
+from .nesting import SHORT
 from .quiet import quiet_libraries
 from .sampling import check_scheduler, is_unclip
 
@@ -30,6 +33,18 @@ LOGGER = logging.getLogger("diffusers.pipelines.pipeline_utils")
 
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+OPTIONS = (
+    "device_map",
+    "disable_mmap",
+    "local_files_only",
+    "low_cpu_mem_usage",
+    "max_memory",
+    "offload_folder",
+    "offload_state_dict",
+    "quantization_config",
+    "use_safetensors",
+)
+"""Of diffusers' `from_pretrained`, those that mean something for a folder on disk."""
 
 
 def weights_hash(folder: str | Path) -> str:
@@ -86,10 +101,9 @@ class CheckedPipeline(DiffusionPipeline):
         if dtype is None:
             quick = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
             dtype = torch.bfloat16 if quick else torch.float32
-        fast = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        fast = dtype_of(dtype)
         exact = dict.fromkeys(("text_encoder", "text_projection", "image_encoder", "prior", "wordings"), torch.float32)
-        options = {} if variant is None else {"variant": variant}
-        pipe = cls.from_pretrained(on_disk(folder), dtype={"default": fast, **exact}, **options)
+        pipe = cls.from_pretrained(on_disk(folder), dtype={"default": fast, **exact}, variant=variant)
         if motion_module is not None:
             load_motion_module(pipe.decoder, str(motion_module), motion_module_scale)
         load_loras(pipe.decoder, [(str(file), strength) for file, strength in loras])
@@ -109,25 +123,31 @@ class CheckedPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: the folder.
             options: `dtype`, one for all networks or a dict by component, with "default", float32 where nothing is
-                said; components, and `sampling`, in place of the folder's. With others of diffusers', such as
-                `device_map`, it is diffusers that reads what has been looked at.
+                said; `variant`, of the weights' files; components, and `sampling`, in place of the folder's. With
+                others of diffusers' (`OPTIONS`), it is diffusers that reads what has been looked at.
 
         Raises:
             UserError: no such folder, no pipeline in it, a file that is missing, damaged or of something else, weights
-                that are pickled, not those of the network, or no numbers; an impossible number in its config.
+                that are pickled, not those of the network, or no numbers; an impossible number in its config; an
+                option that there is not, or that is impossible.
         """
-        folder = Path(pretrained_model_name_or_path)
-        index = {name: entry for name, entry in check_model(folder).items() if name not in options}
-        if options.keys() <= {"dtype", *signature(cls.__init__).parameters}:
-            dtype = options.pop("dtype", torch.float32)
-            options |= load_components(folder, index, dtype if isinstance(dtype, dict) else {"default": dtype})
+        folder, variant = named_folder(pretrained_model_name_or_path), options.get("variant")
+        parts = [name for name in signature(cls.__init__).parameters if name != "self"]
+        for name in options.keys() - {"dtype", "torch_dtype", "variant", *OPTIONS, *parts}:
+            raise UserError(f"There is no option {name!r} here: choose from dtype, variant, {', '.join(parts)}.")
+        dtypes = dtypes_of(options.pop("dtype", options.pop("torch_dtype", None)), parts[:-1])
+        index = {name: entry for name, entry in check_model(folder, variant).items() if name not in options}
+        if options.keys() <= {"variant", *parts}:
+            options.pop("variant", None)
+            options |= load_components(folder, index, dtypes, variant)
             read = []
         else:
-            read = check_components(folder, index)
+            options["dtype"] = dtypes
+            read = check_components(folder, index, variant)
         token = LOOKED_AT.set(True)
         try:
             with quiet_libraries():
-                pipe = super().from_pretrained(folder, **{"use_safetensors": True, "local_files_only": True, **options})
+                pipe = super().from_pretrained(folder, **{**options, "use_safetensors": True, "local_files_only": True})
         except UserError as error:
             raise UserError(f"The model at {folder} cannot be run: {error}") from None
         finally:
@@ -135,6 +155,21 @@ class CheckedPipeline(DiffusionPipeline):
         for name in read:
             check_finite(getattr(pipe, name), folder / name)
         return pipe
+
+    def to(self, *where: Any, **options: Any) -> Self:
+        """As diffusers' own: a device, a dtype, or both, each by its name too.
+
+        Raises:
+            UserError: one that there is not.
+        """
+        device, dtype = options.pop("device", None), options.pop("dtype", None)
+        for one in where:
+            if isinstance(one, torch.dtype) or str(one) in DTYPES:
+                dtype = one
+            elif one is not None:
+                device = one
+        device = None if device is None else usable_device(device)
+        return super().to(device=device, dtype=None if dtype is None else dtype_of(dtype), **options)
 
     def register_to_config(self, **values: Any) -> None:
         """As diffusers' own, and the last step of `DiffusionPipeline.from_pretrained`, which has looked at no file.
@@ -144,31 +179,23 @@ class CheckedPipeline(DiffusionPipeline):
         """
         folder = values.get("_name_or_path")
         if folder is not None and not LOOKED_AT.get():
-            index = check_model(Path(folder))
-            for name in check_components(Path(folder), index):
-                check_finite(getattr(self, name), Path(folder) / name)
+            folder = Path(folder)
+            variant = variant_in(folder)
+            for name in check_components(folder, check_model(folder, variant), variant):
+                check_finite(getattr(self, name), folder / name)
         super().register_to_config(**values)
 
 
-def usable_device(device: torch.device | str | None, offload: str | None) -> torch.device:
-    """The device asked for, or the best one. Raises UserError where it cannot be used."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError):  # AssertionError: torch without CUDA
-        raise UserError(f"The device {device} cannot be used here: choose another one, or leave it out.") from None
-    if offload is not None and found.type == "cpu":
-        raise UserError("Offloading moves networks from a GPU, and none is used: leave out --offload.")
-    return found
+def named_folder(name: str | PathLike[str]) -> Path:
+    """Raises UserError where it is no name."""
+    if not isinstance(name, str | PathLike):
+        raise UserError(f"The model {SHORT.repr(name)} is no folder's name: give one, such as models/emoji.")
+    return Path(name)
 
 
 def on_disk(name: str | PathLike[str], files: Sequence[str] = MODEL_FILES) -> Path:
     """The folder, or these files of what the hub has under this id. Raises UserError where there is neither."""
-    if not isinstance(name, str | PathLike):
-        raise UserError(f"The model {name!r} is no folder's name: give one, such as models/emoji.")
-    folder = Path(name)
+    folder = named_folder(name)
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         return folder
     from huggingface_hub import snapshot_download
@@ -187,11 +214,14 @@ def on_disk(name: str | PathLike[str], files: Sequence[str] = MODEL_FILES) -> Pa
         raise UserError(f"There is no folder {name}, and the hub gives no such model ({reason}): check it.") from None
 
 
-def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
+def load_components(
+    folder: Path, index: Index, dtypes: Mapping[str, torch.dtype], variant: str | None = None
+) -> dict[str, Any]:
     """The components of a folder that `check_model` has looked at, each by its library.
 
     Args:
         dtypes: of the networks, by name; "default" of the others.
+        variant: of the weights' files.
 
     Raises:
         UserError: a component that its files do not give whole: it never gets random numbers in place of weights.
@@ -203,7 +233,7 @@ def load_components(folder: Path, index: Index, dtypes: Mapping[str, torch.dtype
         component = class_of(folder, name, *entry)
         dtype = dtypes.get(name, dtypes.get("default", torch.float32))
         with named(folder / name):
-            components[name] = load_component(component, folder / name, dtype)
+            components[name] = load_component(component, folder / name, dtype, variant)
             LOGGER.info(f"Loaded {name} as {component.__name__} from `{name}` subfolder of {folder}.")
     if "tokenizer" in components and "text_encoder" in components:
         words, known = len(components["tokenizer"]), components["text_encoder"].config.vocab_size
@@ -252,7 +282,7 @@ def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
     return found
 
 
-def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_component(component: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     """One component. Raises UserError, and whatever its library raises."""
     if issubclass(component, SchedulerMixin):
         scheduler: Any = component.from_pretrained(folder)
@@ -263,11 +293,10 @@ def load_component(component: Any, folder: Path, dtype: torch.dtype) -> Any:
         return scheduler
     if not hasattr(component, "state_dict"):
         return load_tokenizer(component, folder)
-    check_tensors(component, folder)
+    check_tensors(component, folder, variant)
+    options = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "variant": variant}
     with quiet_libraries():
-        network, told = component.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
-        )
+        network, told = component.from_pretrained(folder, output_loading_info=True, **options)
         missing, unexpected = (
             sorted(key for key in told[kind] or () if not (folder.name == "text_encoder" and "pooler" in key))
             for kind in ("missing_keys", "unexpected_keys")  # a pooling layer is not used
@@ -287,14 +316,14 @@ def try_out(scheduler: Any) -> None:
         raise UserError("its steps give no numbers")
 
 
-def check_components(folder: Path, index: Index) -> list[str]:
+def check_components(folder: Path, index: Index, variant: str | None) -> list[str]:
     """The networks of a folder, which have the tensors that their files hold. Raises UserError."""
     networks = []
     for name, entry in index.items():
         component = class_of(folder, name, *entry) if entry is not None else None
         if hasattr(component, "state_dict"):
             with named(folder / name):
-                check_tensors(component, folder / name)
+                check_tensors(component, folder / name, variant)
             networks.append(name)
     return networks
 
@@ -318,7 +347,7 @@ def load_tokenizer(component: Any, folder: Path) -> Any:
     return tokenizer
 
 
-def check_tensors(component: Any, folder: Path) -> None:
+def check_tensors(component: Any, folder: Path, variant: str | None) -> None:
     """The network that the config describes has the tensors that the file holds, and no others.
 
     It is made without memory for its weights: a config of absurd sizes costs nothing. transformers gives some tensors
@@ -333,7 +362,7 @@ def check_tensors(component: Any, folder: Path) -> None:
         else:
             network = component(component.config_class.from_pretrained(folder, local_files_only=True))
     wanted = network.state_dict()
-    found = tensors_of(folder)
+    found = tensors_of(folder, variant)
     if of_diffusers:
         compare(weights_of(folder), sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys()))
     both = sorted(wanted.keys() & found.keys())

@@ -7,6 +7,7 @@ length of its file. It takes milliseconds, and neither torch nor diffusers.
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from typing import Any, BinaryIO, NoReturn
 
 from .errors import UserError
 from .figures import shrinkage
-from .nesting import levels
+from .kinds import is_whole
+from .nesting import SHORT, levels
 from .shapes import LARGEST as LARGEST_SIDE
 from .shapes import Shapes, shapes_from
 
@@ -65,25 +67,27 @@ def damaged(file: Path, fault: str, remedy: str = "download it again") -> NoRetu
     raise UserError(f"The model cannot be loaded ({file}: {fault}): {remedy}.")
 
 
-def check_model(folder: Path) -> Index:
+def check_model(folder: Path, variant: str | None = None) -> Index:
     """Looks at every file of a pipeline's folder, and says what components it has.
 
+    variant: of the weights' files, such as "fp16"; None: those that name none.
+
     Raises:
-        UserError: no such folder, no pipeline in it, pickled weights, a file that is missing or damaged.
+        UserError: no such folder, no pipeline in it, pickled weights, a file that is missing or damaged, or no weights
+            of this variant.
     """
+    if variant is not None and not (isinstance(variant, str) and variant):
+        raise UserError(f"The variant {SHORT.repr(variant)} is not possible: give its name, such as fp16, or none.")
     if not os.path.lexists(folder / "model_index.json"):
         raise UserError(
             f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline, such as "
             "models/emoji of the project's repository, run `pip install makeavideo[emoji]`, or train one with "
             "`make-a-video train`."
         )
-    pickles = [p for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.rglob(ending)]
-    if pickles and not any(folder.rglob("*.safetensors")):
-        raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
     index = read_index(folder / "model_index.json")
     for name, entry in index.items():
         if entry is not None:
-            check_component(folder / name)
+            check_component(folder / name, variant)
     if index["tokenizer"] is not None and not any(any((folder / "tokenizer").glob(name)) for name in VOCABULARIES):
         damaged(folder / "tokenizer" / "tokenizer.json", "the file is missing")
     shapes_of(folder, index)
@@ -107,7 +111,7 @@ def read_index(file: Path) -> Index:
                 damaged(file, f"it has no {name}", "give the folder of a MakeAVideoPipeline, or download it again")
             index[name] = None
             continue
-        if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(part, str) for part in entry):
+        if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(part, str) and part for part in entry):
             damaged(file, f"{name} is no pair of library and class")
         if entry[0] not in LIBRARIES:
             damaged(file, f"{name} is of {entry[0]!r}, from which nothing is loaded", "use a model that you trust")
@@ -118,8 +122,8 @@ def read_index(file: Path) -> Index:
     return index
 
 
-def check_component(folder: Path) -> None:
-    """All files of a component that will be read: config, weights, words."""
+def check_component(folder: Path, variant: str | None = None) -> None:
+    """All files of a component that will be read: config, weights of the variant, words."""
     name = folder.name
     scheduler, tokenizer = name in SCHEDULERS, name == "tokenizer"
     config = folder / (
@@ -135,7 +139,11 @@ def check_component(folder: Path) -> None:
         if not is_whole(steps) or not 1 <= steps <= TRAIN_TIMESTEPS:
             damaged(config, f"num_train_timesteps is {str(steps)[:40]}, not a number from 1 to {TRAIN_TIMESTEPS:,}")
     elif not tokenizer:
-        check_numbers(config, values, len(tensors_of(folder)))
+        if values.get("quantization_config") is not None:
+            damaged(config, "its weights are quantized", "save it with weights in floating point")
+        if (adapter := folder / "adapter_config.json").exists():  # it would name another model to be read instead
+            damaged(adapter, "an adapter beside the weights is not read", "merge it into them, or remove the file")
+        check_numbers(config, values, len(tensors_of(folder, variant)))
 
 
 def check_numbers(config: Path, values: dict[str, Any], tensors: int) -> None:
@@ -232,10 +240,6 @@ def knows_motion(folder: Path) -> bool:
     return read_config(folder / "decoder" / "config.json").get("motion") is not None
 
 
-def is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Files
 
@@ -290,7 +294,7 @@ def read_config(file: Path) -> dict[str, Any]:
 def parsed(file: Path, data: bytes) -> Any:
     """The json that a file holds."""
     try:
-        values = json.loads(data)
+        values = json.loads(data.decode())  # as the libraries do, which take no byte order mark
     except RecursionError:
         damaged(file, f"it is nested more than {DEPTH} levels deep")
     except ValueError:  # no json, no UTF-8, a number of thousands of digits
@@ -300,15 +304,51 @@ def parsed(file: Path, data: bytes) -> Any:
     return values
 
 
-def tensors_of(folder: Path) -> Tensors:
-    """The tensors of all safetensors files in a component's folder. Raises UserError."""
+def variant_of(file: Path) -> str | None:
+    """What a file of weights says between its name, or number, and its ending: "fp16" of model.fp16.safetensors."""
+    parts = re.sub(r"-\d{5}-of-\d{5}", "", file.name).split(".")
+    return parts[1] if len(parts) > 2 else None
+
+
+def variant_in(folder: Path) -> str | None:
+    """The variant of a model that has only one; None where there are files that name none."""
+    found = {variant_of(file) or "" for file in folder.rglob("*.safetensors")}
+    return min(found, default="") or None
+
+
+def weights_in(folder: Path, variant: str | None = None) -> list[Path]:
+    """The safetensors files of a component, of one variant. Raises UserError where there are none."""
     files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    found = [file for file in files if variant_of(file) == variant]
+    if files and not found:
+        other = variant_of(files[0])
+        remedy = "leave out the variant" if other is None else f"load it with variant={other!r}"
+        damaged(folder, f"its weights are of {f'the variant {other}' if other else 'no variant'}", remedy)
+    pickles = [file for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in sorted(folder.glob(ending))]
+    if pickles and not found:
+        raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")
+    if not found:
         damaged(folder, "its weights, a file .safetensors, are missing")
-    found: Tensors = {}
-    for file in files:
-        found |= header_of(file)
     return found
+
+
+def tensors_of(folder: Path, variant: str | None = None) -> Tensors:
+    """The tensors of all safetensors files in a component's folder, of one variant. Raises UserError."""
+    headers = {file.name: header_of(file) for file in weights_in(folder, variant)}
+    for file in folder.glob(f"*.safetensors.index{f'.{variant}' if variant else ''}.json"):
+        check_shards(file, headers)
+    return {name: entry for header in headers.values() for name, entry in header.items()}
+
+
+def check_shards(index: Path, headers: dict[str, Tensors]) -> None:
+    """What the index of weights in several files says of them. Raises UserError where it is not so."""
+    values = read_config(index)
+    shards = values.get("weight_map")
+    if not isinstance(shards, dict) or not isinstance(values.get("metadata"), dict):
+        damaged(index, "it has no tables `weight_map` and `metadata`")
+    for name, shard in shards.items():
+        if name not in headers.get(str(shard), ()):
+            damaged(index, f"{name[:80]} is not in {str(shard)[:80]}, as it says")
 
 
 def header_of(file: Path) -> Tensors:
@@ -323,6 +363,9 @@ def header_of(file: Path) -> Tensors:
         header = parsed(file, stream.read(length))
     if not isinstance(header, dict):
         damaged(file, "its header is no table of tensors")
+    told = header.get("__metadata__") or {}
+    if not isinstance(told, dict) or not all(isinstance(text, str) for text in told.values()):
+        damaged(file, "its __metadata__ is no table of texts")
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     places = sorted(place_of(file, name, entry) for name, entry in entries.items())
     if any(end != start for (_, end), (start, _) in pairwise([(0, 0), *places, (size - 8 - length, 0)])):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .errors import UserError
+from .figures import DTYPES, OFFLOADS
 from .nesting import SHORT
 from .prompts import check_prompt
 from .settings import Settings
@@ -19,9 +20,6 @@ if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at o
     import numpy as np
 
     from .work import Watcher
-
-DTYPES = ("float32", "bfloat16", "float16")
-OFFLOADS = ("model", "sequential")
 
 
 @dataclass(frozen=True)

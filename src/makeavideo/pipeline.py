@@ -26,6 +26,7 @@ from .assembly import Assembly, MakeAVideoOutput
 from .chunks import take, without_first, without_first_frame
 from .errors import UserError
 from .figures import KEY_FRAMES
+from .machine import dtype_of
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames, shape_of, shape_of_video
 from .media.pictures import Fit
 from .prompts import check_prompt
@@ -52,7 +53,7 @@ class MakeAVideoPipeline(Assembly):
         *,
         prior: str | None = None,
         image_encoder: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
     ) -> Self:
         """A cascade that starts as a text-to-image pipeline of diffusers: Kandinsky 2.2, Karlo or Stable unCLIP.
 
@@ -67,7 +68,7 @@ class MakeAVideoPipeline(Assembly):
         """
         from .adoption.kinds import adopt
 
-        adopted = adopt(source, prior, image_encoder, dtype)
+        adopted = adopt(source, prior, image_encoder, dtype_of(dtype))
         return cls(**adopted.components, sampling=adopted.sampling)
 
     # -----------------------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import UserError
 from .figures import CALLBACK_TENSORS, KEY_FRAMES, MAX_FRAMES, TIMESTEPS
+from .kinds import is_number, is_whole
 from .nesting import SHORT
 from .shapes import FACTORS, Shape, Shapes, Size, read_size
 
@@ -20,14 +20,6 @@ if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at o
     from .sampling import Generators
 
 OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
-
-
-def is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -84,7 +84,7 @@ def adopt(
     ] = "float32",
 ) -> None:
     """Begin a cascade from a text-to-image model (Kandinsky 2.2, Karlo, Stable unCLIP), to be trained on clips."""
-    from ..orders import DTYPES
+    from ..figures import DTYPES
 
     if dtype not in DTYPES:
         raise UserError(f"--dtype {dtype} is not possible: choose {', '.join(DTYPES)}.")
