@@ -108,6 +108,43 @@ def test_a_callback_changes_what_is_gone_on_from(one):
     assert seen[:2] == [("still", 0, 2), ("still", 1, 2)] and {stage for stage, _, _ in seen} == {"still", "decoder"}
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (5, "callback_on_step_end gave 5: return a dict, or None"),
+        ({"latents": torch.zeros(3)}, r"has the shape \(3,\): return \(4, 1, 3, 16, 16\)"),
+        ({"latents": np.zeros((4, 1, 3, 16, 16))}, "gave as latents is of the type ndarray"),
+        ({"latents": torch.full((4, 1, 3, 16, 16), torch.nan)}, "gave as latents holds what is no number"),
+    ],
+)
+def test_a_callback_that_gives_what_cannot_be_gone_on_from(one, answer, message):
+    with pytest.raises(UserError, match=message):
+        make(one, callback_on_step_end=lambda *told: answer)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda pipe, picture: pipe.animate(picture, 5), "The prompt 5 is no text"),
+        (lambda pipe, picture: pipe.animate(picture, ["a"]), r"The prompt \['a'\] is no text"),
+        (lambda pipe, picture: pipe.extend(picture[None], 5), "The prompt 5 is no text"),
+        (lambda pipe, picture: pipe.animate(picture, "a", "x"), "--prompt-weight 'x' is not possible"),
+        (lambda pipe, picture: pipe.extend(picture[None], "a", None), "--prompt-weight None is not possible"),
+        (lambda pipe, picture: pipe.encode_prompt(5), "The prompt 5 is no text"),
+        (lambda pipe, picture: pipe.embed_pictures(picture), "pictures is of the type ndarray: give a tensor"),
+        (lambda pipe, picture: pipe.embed_pictures(torch.zeros(3, 8, 8)), r"pictures has the shape \(3, 8, 8\)"),
+    ],
+)
+def test_what_other_uses_cannot_take_is_one_sentence(one, call, message):
+    with pytest.raises(UserError, match=message):
+        call(one, np.zeros((20, 20, 3), np.uint8))
+
+
+def test_numbers_of_numpy_are_numbers(one):
+    made = make(one, num_videos_per_prompt=np.int64(2), num_frames=np.int64(2), size=np.int64(16), fps=np.float32(8))
+    assert made.shape == (2, 2, 3, 16, 16)
+
+
 def test_an_interrupted_video_is_whole_and_early(one):
     steps = []
 
@@ -146,7 +183,7 @@ def test_the_signature_names_all_options(one, use):
         ({"callback_on_step_end": 5}, "callback_on_step_end 5 is not possible: give a function"),
         ({"prompt": 5}, "The prompt 5 is no text"),
         ({"prompt": b"cat"}, "The prompt b'cat' is no text"),
-        ({"prompt": {"cat": 1}}, "is no text: give one, a list"),
+        ({"prompt": {"cat": 1}}, "The prompt {'cat': 1} is no text"),
         ({"prompt": "a \udcff cat"}, "its letter 3 is none in UTF-8"),
         ({"generator": 0}, "The generator 0 is not possible: give a torch.Generator"),
         ({"num_videos_per_prompt": 1.5}, "num_videos_per_prompt 1.5 is not possible"),
@@ -157,6 +194,31 @@ def test_the_signature_names_all_options(one, use):
         ({"prompt": None, "prompt_embeds": np.zeros((1, 16))}, "prompt_embeds is of the type ndarray: give a tensor"),
         ({"prompt": None, "image_embeds": torch.full((1, 8), torch.nan)}, "image_embeds holds what is no number"),
         ({"latents": torch.full((1, 3, 3, 16, 16), torch.inf)}, "latents holds what is no number"),
+        ({"latents": torch.zeros(1, 3, 3, 16, 16, device="meta")}, r"another kind \(float32, strided, on meta\)"),
+        ({"latents": torch.zeros(1, 3, 3, 16, 16).to_sparse()}, r"another kind \(float32, sparse_coo, on cpu\)"),
+        ({"latents": torch.zeros(1, 3, 3, 16, 16, dtype=torch.complex64)}, r"another kind \(complex64"),
+        ({"latents": torch.zeros(1, 3, 3, 16, 16, dtype=torch.bool)}, r"another kind \(bool"),
+        ({"prompt": [("a", "b")]}, "Every part of a story is a pair"),
+        ({"prompt": [("a", None)]}, "Every part of a story is a pair"),
+        ({"prompt": [(5, 2.0)]}, "The prompt 5 is no text"),
+        ({"negative_prompt": 5}, "A negative prompt 5 is no text"),
+        ({"negative_prompt": {"x": 1}}, "A negative prompt {'x': 1} is no text"),
+        ({"negative_prompt": [5]}, "A negative prompt 5 is no text"),
+        ({"negative_prompt": [(1, 1)]}, r"A negative prompt \(1, 1\) is no text"),
+        (
+            {"negative_prompt": "cat", "negative_prompt_embeds": torch.zeros(1, 16)},
+            "More than one of negative_prompt and negative_prompt_embeds is given: choose one",
+        ),
+        ({"num_videos_per_prompt": True}, "num_videos_per_prompt True is not possible"),
+        ({"num_frames": 10**400}, r"num_frames 10+\.\.\.0+ is not possible"),
+        ({"guidance_scale": 10**400}, r"guidance_scale 10+\.\.\.0+ is not possible"),
+        ({"num_frames": None, "seconds": 1e308}, "longer than a day"),
+        ({"loop": "no"}, "loop 'no' is not possible: give True or False"),
+        ({"return_dict": 0}, "return_dict 0 is not possible: give True or False"),
+        *(
+            ({"callback_on_step_end_tensor_inputs": wrong}, "is not possible: give a list of latents and sample")
+            for wrong in (5, None, [1, "x"], [["latents"]], "latents")
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence(one, options, message):

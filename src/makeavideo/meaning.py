@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arguments import check_pictures
 from .encoders import embed_images, embed_text
 from .errors import UserError
 from .figures import TIMESTEPS
@@ -93,7 +94,12 @@ class Meaning(SteppedPipeline):
         return raw[best] if unclip else candidates[best] * math.sqrt(candidates.shape[-1])
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        """The image tower's y_e of pictures (b, 3, h, w) in [-1, 1], any size: (b, d)."""
+        """The image tower's y_e of pictures (b, 3, h, w) in [-1, 1], any size: (b, d).
+
+        Raises:
+            UserError: there is no image tower, or these are no such pictures.
+        """
         if self.image_encoder is None:
             raise UserError("This model has no image tower, which tells what a picture shows: give a prompt.")
+        check_pictures(pictures)
         return embed_images(self.image_encoder, pictures.to(self._execution_device))

@@ -21,17 +21,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_generators, check_tensor, check_vectors, parts_of
+from .arguments import check_generators, check_one, check_tensor, check_vectors, is_given, parts_of, texts_of
 from .assembly import Assembly, MakeAVideoOutput
 from .chunks import take, without_first, without_first_frame
 from .errors import UserError
 from .figures import KEY_FRAMES
+from .kinds import is_whole
 from .machine import dtype_of
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames, shape_of, shape_of_video
 from .media.pictures import Fit
-from .prompts import check_prompt
+from .nesting import SHORT
 from .sampling import Anchor, is_unclip
-from .settings import Settings, VideoOptions, check_interpolation, check_prompt_weight, keep_shape, takes_options
+from .settings import Settings, VideoOptions, check_interpolation, check_mixed, keep_shape, takes_options
 from .timeline import Segment, frame_skip, key_frames
 
 
@@ -102,8 +103,8 @@ class MakeAVideoPipeline(Assembly):
         Raises:
             UserError: empty prompt or impossible number.
         """
-        if sum(given is not None for given in (prompt, prompt_embeds, image_embeds)) > 1:
-            raise UserError("More than one of prompt, prompt_embeds and image_embeds is given: choose one of them.")
+        check_one(prompt=prompt, prompt_embeds=prompt_embeds, image_embeds=image_embeds)
+        check_one(negative_prompt=negative_prompt, negative_prompt_embeds=negative_prompt_embeds)
         parts: list[str] | None = None
         seconds: list[float] = []
         if prompt_embeds is None and image_embeds is None:
@@ -145,17 +146,11 @@ class MakeAVideoPipeline(Assembly):
         Raises:
             UserError: an empty text, or not one negative prompt for each prompt.
         """
-        prompt_embeds = negative_prompt_embeds = None
-        if prompt is not None:
-            prompt = [prompt] if isinstance(prompt, str) else prompt
-            for text in prompt or [""]:
-                check_prompt(text)
-            prompt_embeds = self.read_prompts(prompt)
-        if negative_prompt:
-            negatives = [negative_prompt] if isinstance(negative_prompt, str) else negative_prompt
-            for text in negatives:
-                check_prompt(text, "A negative prompt", "say what to steer away from, or give none at all")
-            negative_prompt_embeds = self.read_prompts(negatives)
+        todo = "say what to steer away from, or give none at all"
+        negatives = texts_of(negative_prompt, "A negative prompt", todo) if is_given(negative_prompt) else None
+        prompts = None if prompt is None else texts_of(prompt)
+        prompt_embeds = None if prompts is None else self.read_prompts(prompts)
+        negative_prompt_embeds = None if negatives is None else self.read_prompts(negatives)
         return prompt_embeds, negative_prompt_embeds
 
     @takes_options
@@ -174,6 +169,7 @@ class MakeAVideoPipeline(Assembly):
         Args:
             prompt, prompt_weight: mixes the prompt's embedding into the picture's, 0 (not at all) to 1.
         """
+        check_mixed(prompt, prompt_weight)
         fit = keep_shape(options, fit, self.shapes, lambda: shape_of(image))
         s = self.one_video(**options)
         picture = self.picture(image, s, fit, background)
@@ -247,6 +243,7 @@ class MakeAVideoPipeline(Assembly):
         Args:
             prompt, prompt_weight: mixes the prompt's embedding into that of the last frames, 0 (not at all) to 1.
         """
+        check_mixed(prompt, prompt_weight)
         fit = keep_shape(options, fit, self.shapes, lambda: shape_of_video(video))
         if options.get("fps") is None:
             rate = open_video(video, self.sizes[0], None, fit, background).fps
@@ -311,8 +308,9 @@ class MakeAVideoPipeline(Assembly):
             if vectors is not None:
                 check_vectors(name, vectors, *self.text_shape)
         check_vectors("image_embeds", y_e, self.prior.config.embedding_dim)
-        if not isinstance(repeats, int) or repeats < 1:
-            raise UserError(f"num_videos_per_prompt {repeats} is not possible: choose 1 or more.")
+        if not is_whole(repeats) or repeats < 1:
+            raise UserError(f"num_videos_per_prompt {SHORT.repr(repeats)} is not possible: choose 1 or more.")
+        repeats = int(repeats)
         given = texts if y_e is None else y_e
         assert given is not None
         prompts = len(given)
@@ -350,7 +348,6 @@ class MakeAVideoPipeline(Assembly):
 
     def mixed(self, y_e: Tensor, prompt: str | None, weight: float, s: Settings) -> Tensor:
         """A picture's embedding (1, d) with the prompt's mixed in."""
-        check_prompt_weight(weight)
         if prompt is None or not prompt.strip() or weight == 0:
             return y_e
         meant = self.embed_prompts([prompt], s.generator)

@@ -3,19 +3,25 @@
 from typing import Any
 
 from .errors import UserError
+from .nesting import SHORT
 
 TODO = "say in a few words what the video should show"
 
 
 def check_prompt(text: Any, what: str = "The prompt", todo: str = TODO) -> None:
     """Raises UserError, one sentence that begins with `what`, where the text is blank or no text."""
-    if not isinstance(text, str) or not text.strip():
+    if text is None or (isinstance(text, str) and not text.strip()):
         raise UserError(f"{what} is empty: {todo}.")
     check_text(text, what)
 
 
-def check_text(text: str | None, what: str = "The prompt") -> None:
-    """Raises UserError where there is a letter that is none, as a byte that is no UTF-8 becomes; it may be blank."""
+def check_text(text: Any, what: str = "The prompt") -> None:
+    """Raises UserError where it is no text, or a letter of it is none, as a byte that is no UTF-8 becomes.
+
+    It may be blank, or None.
+    """
+    if not isinstance(text, str | None):
+        raise UserError(f'{what} {SHORT.repr(text)} is no text: give one, as "a rocket".')
     try:
         (text or "").encode()
     except UnicodeEncodeError as error:

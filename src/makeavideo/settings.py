@@ -13,6 +13,7 @@ from .errors import UserError
 from .figures import CALLBACK_TENSORS, KEY_FRAMES, MAX_FRAMES, TIMESTEPS
 from .kinds import is_number, is_whole
 from .nesting import SHORT
+from .prompts import check_text
 from .shapes import FACTORS, Shape, Shapes, Size, read_size
 
 if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at once
@@ -22,10 +23,20 @@ if TYPE_CHECKING:  # torch takes seconds, and what is impossible is refused at o
 OUTPUT_TYPES = ("pil", "np", "pt", "stream", "latent")
 
 
+def is_yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("num_frames", "num_inference_steps"), (is_whole, "a whole number")),
     **dict.fromkeys(("seconds", "fps", "guidance_scale", "motion"), (is_number, "a number")),
+    **dict.fromkeys(("loop", "return_dict"), (is_yes_or_no, "True or False")),
     "callback_on_step_end": (callable, "a function"),
+    "callback_on_step_end_tensor_inputs": (are_texts, f"a list of {' and '.join(CALLBACK_TENSORS)}"),
 }
 """Of options: what tells whether something is of their kind, and what that is called."""
 MAY_BE_NONE = ("num_frames", "seconds", "motion", "callback_on_step_end")
@@ -208,10 +219,11 @@ def check_interpolation(s: Settings) -> None:
         )
 
 
-def check_prompt_weight(weight: float) -> None:
-    """Raises UserError where a prompt cannot be mixed in so much."""
-    if not 0 <= weight <= 1:
-        raise UserError(f"--prompt-weight {weight:g} is not possible: choose from 0 to 1.")
+def check_mixed(prompt: Any, weight: Any) -> None:
+    """Raises UserError where what is mixed in is no text (it may be blank, or None), or cannot be so much."""
+    check_text(prompt)
+    if not is_number(weight) or not 0 <= weight <= 1:
+        raise UserError(f"--prompt-weight {SHORT.repr(weight)} is not possible: choose from 0 to 1.")
 
 
 def length_of(options: VideoOptions, usual: int = MAX_FRAMES) -> int:
@@ -227,6 +239,10 @@ def length_of(options: VideoOptions, usual: int = MAX_FRAMES) -> int:
             raise UserError("Both --seconds and --num-frames are given: choose one of them.")
         if not seconds > 0 or not math.isfinite(seconds):
             raise UserError(f"--seconds {seconds:g} is not possible: choose more than 0.")
+        if seconds > DAY:
+            raise UserError(
+                f"--seconds {seconds:g} is longer than a day: choose fewer, and extend the video by others."
+            )
     if not 1 <= fps <= 60:
         raise UserError(f"--fps {fps:g} is not possible: choose from 1 to 60 frames a second.")
     if num_frames is None:
@@ -234,5 +250,5 @@ def length_of(options: VideoOptions, usual: int = MAX_FRAMES) -> int:
     if num_frames < 1:
         raise UserError(f"--num-frames {num_frames} is not possible: choose 1 or more.")
     if num_frames > DAY * fps:
-        raise UserError(f"{num_frames:.3g} frames are longer than a day: choose fewer, and extend the video by others.")
+        raise UserError(f"{num_frames:,} frames are longer than a day: choose fewer, and extend the video by others.")
     return num_frames

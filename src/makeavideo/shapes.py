@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from .errors import UserError
 from .figures import SR_HIGH_FACTOR, SR_LOW_FACTOR
+from .kinds import is_whole
+from .nesting import SHORT
 
 FACTORS = (1, SR_LOW_FACTOR, SR_LOW_FACTOR * SR_HIGH_FACTOR)
 """Sides after D_t, after SR_l_t and after SR_h, relative to D_t's."""
@@ -52,13 +54,13 @@ def read_size(size: Any) -> int | Shape:
     Raises:
         UserError: it is none of these.
     """
+    given = size if isinstance(size, str) else SHORT.repr(size)
     if isinstance(size, str) and (found := re.fullmatch(r"\s*(\d{1,5})(?:\s*[xX\u00d7]\s*(\d{1,5}))?\s*", size)):
         size = (int(found[2]), int(found[1])) if found[2] else int(found[1])
     numbers: list[Any] = list(size) if isinstance(size, tuple | list) else [size]
-    whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
-    if not whole or len(numbers) > 2 or not numbers:
-        raise UserError(f"--size {str(size)[:40]} is not possible: write 256, or 256x144, width x height.")
-    return Shape(*numbers) if len(numbers) == 2 else numbers[0]
+    if not all(is_whole(number) and number > 0 for number in numbers) or not 1 <= len(numbers) <= 2:
+        raise UserError(f"--size {given[:40]} is not possible: write 256, or 256x144, width x height.")
+    return Shape(*map(int, numbers)) if len(numbers) == 2 else int(numbers[0])
 
 
 @dataclass(frozen=True)

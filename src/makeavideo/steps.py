@@ -7,8 +7,11 @@ from typing import Any
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
+from .arguments import check_tensor
 from .decoding import Start
+from .errors import UserError
 from .figures import CALLBACK_TENSORS
+from .nesting import SHORT
 from .sampling import OnStep, sample, steps_of
 
 
@@ -86,9 +89,21 @@ class SteppedPipeline(DiffusionPipeline):
         return pipeline.progress_bar(total=total)
 
     def notify(self, stage: str, step: int, timestep: Any, latents: Tensor, sample: Tensor) -> Tensor | None:
-        """The callback's due, after a step of a stage; the latents to go on from, or None to stop."""
+        """The callback's due, after a step of a stage; the latents to go on from, or None to stop.
+
+        Raises:
+            UserError: the callback gives what is no dict, or latents of another shape, or that are no numbers.
+        """
         if self._callback is not None:
             tensors = {"latents": latents, "sample": sample}
             given = {name: tensors[name] for name in self._callback_gets}
-            latents = (self._callback(self, step, timestep, given) or {}).get("latents", latents)
+            answer = self._callback(self, step, timestep, given)
+            if not isinstance(answer, dict | None):
+                raise UserError(f"callback_on_step_end gave {SHORT.repr(answer)}: return a dict, or None.")
+            changed = (answer or {}).get("latents")
+            check_tensor("What callback_on_step_end gave as latents", changed)
+            if changed is not None and changed.shape != latents.shape:
+                shapes = f"{tuple(changed.shape)}: return {tuple(latents.shape)}"
+                raise UserError(f"What callback_on_step_end gave as latents has the shape {shapes}.")
+            latents = latents if changed is None else changed.to(latents)
         return None if self._interrupt else latents

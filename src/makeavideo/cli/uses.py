@@ -114,10 +114,9 @@ def animate(
     quiet: Quiet = False,
 ) -> None:
     """Set a picture in motion."""
-    from ..settings import check_prompt_weight
+    from ..settings import check_mixed
 
-    check_prompt_weight(prompt_weight)
-    check_text(prompt)
+    check_mixed(prompt, prompt_weight)
     fit, keep = settled_fit(fit, picture)
     read_picture_early(picture, fit, background)
     how = Machine(dtype, device, offload)
@@ -246,10 +245,9 @@ def extend(
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
-    from ..settings import check_prompt_weight
+    from ..settings import check_mixed
 
-    check_prompt_weight(prompt_weight)
-    check_text(prompt)
+    check_mixed(prompt, prompt_weight)
     fit, keep = settled_fit(fit, video, moving=True)
     found = open_video_early(video, fit, background)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
