@@ -58,9 +58,37 @@ def test_a_turned_picture_in_a_list_is_upright():
 
 
 @pytest.mark.parametrize("kind", ["np", "pt", "pil"])
-def test_a_batch_of_one_is_a_video(kind):
+def test_a_batch_of_one_is_a_video(kind, tmp_path):
     given = KINDS[kind](CLIP)
-    assert np.array_equal(clip_of([given] if kind == "pil" else given[None]), CLIP)
+    several = [given] if kind == "pil" else given[None]
+    assert np.array_equal(clip_of(several), CLIP) and np.array_equal(clip_of([given]), CLIP)
+    write_video(tmp_path / "batch", several, 8)
+    assert np.array_equal(read_video(tmp_path / "batch").frames, CLIP)
+    twice = [given, given] if kind == "pil" else np.stack([CLIP, CLIP])
+    with pytest.raises(UserError, match="2 videos are given where one is wanted"):
+        write_video(tmp_path / "two.mp4", twice, 8)
+
+
+def closed() -> Image.Image:
+    picture = Image.new("RGB", (8, 8))
+    picture.close()
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(3, 8, 8, device="meta"), "this Tensor is no picture in memory"),
+        (torch.zeros(3, 8, 8).to_sparse(), "this Tensor is no picture in memory"),
+        (np.zeros((8, 8, 3), complex), "pixels in memory are complex128"),
+        (Image.new("RGB", (0, 0)), "has 0x0 pixels: give one of at least 1x1"),
+        (closed(), "a picture in memory cannot be read"),
+    ],
+)
+def test_what_is_no_picture_is_one_sentence(bad, message):
+    for call in (array_of, read_picture, lambda picture: clip_of([picture])):
+        with pytest.raises(UserError, match=message):
+            call(bad)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +100,20 @@ def test_a_batch_of_one_is_a_video(kind):
         (np.full((2, 8, 8, 3), np.nan), "lie from nan to nan"),
         ([], "no frames, or frames of several sizes"),
         ([CLIP[0], CLIP[0, :32]], "no frames, or frames of several sizes"),
-        ([list(CLIP), list(CLIP)], "pictures stand where one is wanted: of several videos give one"),
-        (np.stack([CLIP, CLIP]), "has the shape"),
+        ([list(CLIP), list(CLIP)], "2 videos are given where one is wanted: give one of them"),
+        (np.stack([CLIP, CLIP]), "2 videos are given where one is wanted: give one of them"),
+        (5, "the type int is no video in memory"),
     ],
 )
 def test_what_is_no_video_is_one_sentence(bad, message):
     with pytest.raises(UserError, match=message):
         clip_of(bad)
+
+
+@pytest.mark.parametrize("fps", ["x", True, 0, float("nan"), 241])
+def test_what_is_no_rate_is_one_sentence(fps):
+    with pytest.raises(UserError, match=r"the frame rate is .*: it must lie between 0\.01 and 240"):
+        open_video(CLIP, 8, fps)
 
 
 @pytest.mark.parametrize("kind", ["np", "pt", "pil"])
@@ -91,5 +126,5 @@ def test_what_a_pipeline_gives_it_takes(tiny_model, kind, tmp_path):
     assert len(longer[0]) == 8 and np.abs(clip_of(longer)[:4].astype(int) - clip_of(made)).max() <= 1
     assert len(pipe.vary(made[0], **how).frames[0]) == len(pipe.animate(made[0][0], **how).frames[0]) == 4
     assert len(pipe.interpolate(made[0][0], longer[0][-1], **how).frames[0]) == 4
-    write_video(tmp_path / "made.mp4", made[0], 8)
+    write_video(tmp_path / "made.mp4", made, 8)
     assert len(read_video(tmp_path / "made.mp4").frames) == 4

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from makeavideo import UserError
@@ -54,6 +55,30 @@ def test_impossible_frame_rates(tmp_path: Path, fps: float) -> None:
     with pytest.raises(UserError, match=r"frame rate is .* between 0\.01 and 50 for \.gif"):
         write_video(tmp_path / "clip.gif", CLIP, fps)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("fps", ["x", None, True, [24], 10**400, 1j])
+def test_frame_rates_that_are_no_numbers(tmp_path: Path, fps) -> None:
+    with pytest.raises(UserError, match=r"frame rate is .* between 0\.01 and 240 for \.mp4"):
+        write_video(tmp_path / "clip.mp4", CLIP, fps)
+    assert names(tmp_path) == []
+
+
+def test_what_a_program_gives_wrongly_is_one_sentence(tmp_path: Path) -> None:
+    for quality in ("x", 50.5, True, 0):
+        with pytest.raises(UserError, match=r"--quality .* is not possible"):
+            write_video(tmp_path / "clip.mp4", CLIP, 24, quality=quality)
+    for path in (None, 5, b"clip.mp4", "a\0b"):
+        with pytest.raises(UserError, match="is not a file name: give one such as"):
+            write_video(path, CLIP, 24)
+    recipe: dict = {}
+    for _ in range(5000):
+        recipe = {"a": recipe}
+    with pytest.raises(UserError, match=r"cannot be written as JSON \(it is nested too deep\)"):
+        write_video(tmp_path / "clip.mp4", CLIP, 24, recipe)
+    assert names(tmp_path) == []
+    write_video(tmp_path / "clip.webp", CLIP[:2], np.float32(24), quality=np.int64(50))
+    assert probe(tmp_path / "clip.webp").num_frames == 2
 
 
 def test_what_is_known_beforehand_is_checked(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ def test_a_shape_is_read_however_it_is_written(size):
     assert read_size(size) == Shape(144, 256) and read_size(size).written == "256x144"
 
 
-@pytest.mark.parametrize("size", ["256x", "x144", "0", 0, -4, True, 1.5, "wide", (1, 2, 3), (), (0, 4), "-4x4", "1e3", "256x0"])
+@pytest.mark.parametrize(
+    "size", ["256x", "x144", "0", 0, -4, True, 1.5, "wide", (1, 2, 3), (), (0, 4), "-4x4", "1e3", "256x0"]
+)
 def test_what_is_no_shape_is_refused(size):
     with pytest.raises(UserError, match="is not possible: write 256, or 256x144") as error:
         read_size(size)

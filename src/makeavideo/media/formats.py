@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tempfile
@@ -10,6 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import UserError
+from ..kinds import is_number, is_whole
+from ..nesting import SHORT
 from .disk import TEMPORARY, reason
 
 __all__ = ["FORMATS", "check_size", "check_writable", "ending_of", "frame_rate"]
@@ -40,8 +41,8 @@ def check_quality(quality: int | None, ending: str) -> None:
     if ending not in (".mp4", ".webm", ".webp"):
         kind = "a folder of pictures" if ending == "" else f"a {ending}"
         raise UserError(f"{kind} has no quality to choose: leave out --quality, or write .mp4, .webm or .webp")
-    if not 1 <= quality <= 100:
-        raise UserError(f"--quality {quality} is not possible: choose from 1 (smallest file) to 100 (best)")
+    if not is_whole(quality) or not 1 <= quality <= 100:
+        raise UserError(f"--quality {SHORT.repr(quality)} is not possible: choose from 1 (smallest file) to 100 (best)")
 
 
 def check_writable(
@@ -68,9 +69,9 @@ def check_writable(
         UserError: unknown ending, a folder where a file is asked or the reverse, a folder that cannot be written or
             holds other things, an impossible frame rate or size.
     """
-    text = os.fspath(path)
-    if not text or "\0" in text:
-        raise UserError(f"the output path {text!r} is not a file name: give one such as video.mp4")
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UserError(f"the output path {SHORT.repr(text)} is not a file name: give one such as video.mp4")
     ending = ending_of(text)
     check_quality(quality, ending)
     if fps is not None:
@@ -137,9 +138,10 @@ def ending_of(text: str) -> str:
 def frame_rate(fps: float, ending: str) -> Fraction:
     """`fps` as a fraction; UserError where the format cannot hold it."""
     limit = _MAX_FPS.get(ending, _MAX_FPS_ANY)
-    if not (math.isfinite(fps) and 0.01 <= fps <= limit):
-        raise UserError(f"the frame rate is {fps}: it must lie between 0.01 and {limit} for {ending or 'pictures'}")
-    return Fraction(fps).limit_denominator(1001)
+    if not is_number(fps) or not 0.01 <= fps <= limit:
+        said = SHORT.repr(fps)
+        raise UserError(f"the frame rate is {said}: it must lie between 0.01 and {limit} for {ending or 'pictures'}")
+    return Fraction(float(fps)).limit_denominator(1001)
 
 
 def check_size(size: tuple[int, int], ending: str) -> None:

@@ -6,7 +6,6 @@ Everything is uint8 RGB, as in `media.reader`. A video is decoded frame by frame
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -15,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..kinds import is_number
+from ..nesting import SHORT
 from .memory import array_of, clip_of
 from .pictures import (
     Fit,
     Unreadable,
-    as_seen,
     check_shape,
+    in_memory,
     load_picture,
     parse_background,
     sides,
@@ -69,7 +70,7 @@ def read_picture(
     check_shape(size, fit)
     if not isinstance(path, str | os.PathLike):
         image = path if isinstance(path, Image.Image) else Image.fromarray(array_of(path))
-        image = as_seen(image, colour)
+        image = in_memory(image, colour)
         return np.array(image) if size is None else to_shape(image, size, fit, colour)
     text = os.fspath(path)
     if not os.path.exists(text):
@@ -124,6 +125,12 @@ def _picture_problem(text: str, reason: str) -> str:
     return f"{text} is not a picture that can be read: give a png, jpg, webp or gif file"
 
 
+def check_rate(fps: Any) -> None:
+    """Raises UserError where it is no frame rate; None is a video's own."""
+    if fps is not None and not (is_number(fps) and 0.01 <= fps <= 240):
+        raise UserError(f"the frame rate is {SHORT.repr(fps)}: it must lie between 0.01 and 240")
+
+
 class VideoInput:
     """A video that is decoded while it is iterated over, frame by frame, as often as wanted; see `open_video`.
 
@@ -153,8 +160,7 @@ class VideoInput:
         self._fit: Fit = fit
         self._background = parse_background(background)
         check_shape(size, fit)
-        if fps is not None and not (math.isfinite(fps) and 0.01 <= fps <= 240):
-            raise UserError(f"the frame rate is {fps}: it must lie between 0.01 and 240")
+        check_rate(fps)
         with open_clip(path) as clip:
             self._clock, info = clip.clock(), clip.info()
         if not info.fps or not info.duration:
@@ -192,6 +198,7 @@ class _FrameArray(VideoInput):
         self._frames, self._size, self._fit = frames, size, fit
         self._background = parse_background(background)
         check_shape(size, fit)
+        check_rate(fps)
         self.fps = float(fps or 24)
         self.num_frames = len(frames)
         self.duration = self.num_frames / self.fps

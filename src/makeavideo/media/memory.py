@@ -6,13 +6,14 @@ in [0, 1]. Torch is not imported: a tensor knows by itself how to become an arra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["array_of", "clip_of"]
+__all__ = ["array_of", "clip_of", "frames_of"]
 
 
 def array_of(picture: Any, background: str = "#ffffff") -> np.ndarray:
@@ -24,9 +25,9 @@ def array_of(picture: Any, background: str = "#ffffff") -> np.ndarray:
         UserError: of another shape, or with numbers that are no colours.
     """
     if hasattr(picture, "convert"):
-        from .pictures import as_seen, parse_background  # and Pillow, which is there already
+        from .pictures import in_memory, parse_background  # and Pillow, which is there already
 
-        return np.array(as_seen(picture, parse_background(background)))
+        return np.array(in_memory(picture, parse_background(background)))
     if isinstance(picture, list | tuple):
         raise UserError(f"{len(picture)} pictures stand where one is wanted: of several videos give one")
     pixels = _numbers(picture)
@@ -40,25 +41,39 @@ def array_of(picture: Any, background: str = "#ffffff") -> np.ndarray:
     return _in_bytes(pixels)
 
 
+def frames_of(video: Any) -> Iterable[Any]:
+    """The frames of a clip of any kind, one by one, as they are; a batch of one video is that video.
+
+    Raises:
+        UserError: several videos, or nothing that has frames.
+    """
+    if isinstance(video, str | bytes | dict) or not hasattr(video, "__iter__"):
+        kind = type(video).__name__
+        raise UserError(f"the type {kind} is no video in memory: give pictures, such as the .frames of a pipeline")
+    first = video[0] if isinstance(video, list | tuple) and video else None
+    if getattr(video, "ndim", 0) == 5 or isinstance(first, list | tuple) or getattr(first, "ndim", 0) == 4:
+        if len(video) != 1:
+            raise UserError(f"{len(video)} videos are given where one is wanted: give one of them, such as frames[0]")
+        return video[0]
+    return video
+
+
 def clip_of(video: Any, background: str = "#ffffff") -> np.ndarray:
     """uint8 (frames, height, width, 3) of a clip: a list of pictures, an array, a tensor (frames, 3, height, width).
 
     A batch of one video is that video; `background` as in `array_of`.
 
     Raises:
-        UserError: as `array_of`; also frames of several sizes, none at all, several videos.
+        UserError: as `array_of` and `frames_of`; also frames of several sizes, or none at all.
     """
+    video = frames_of(video)
     if isinstance(video, list | tuple):
-        if len(video) == 1 and isinstance(video[0], list | tuple):
-            video = video[0]
         frames = [array_of(frame, background) for frame in video]
         if not frames or len({frame.shape for frame in frames}) > 1:
             raise UserError("a video in memory has no frames, or frames of several sizes: give some of one size")
         return np.stack(frames)
     pixels = _numbers(video)
     shape = pixels.shape
-    if pixels.ndim == 5 and len(pixels) == 1:
-        pixels = pixels[0]
     if hasattr(video, "detach"):
         pixels = np.moveaxis(pixels, 1, -1) if pixels.ndim == 4 else pixels
     if pixels.ndim != 4 or pixels.shape[3] != 3 or not pixels.size:
@@ -70,10 +85,14 @@ def clip_of(video: Any, background: str = "#ffffff") -> np.ndarray:
 
 
 def _numbers(pixels: Any) -> np.ndarray:
-    if hasattr(pixels, "detach"):
-        pixels = pixels.detach().cpu()
-        return np.asarray(pixels.float() if pixels.is_floating_point() else pixels)
-    return np.asarray(pixels)
+    try:
+        if hasattr(pixels, "detach"):
+            pixels = pixels.detach().cpu()
+            return np.asarray(pixels.float() if pixels.is_floating_point() else pixels)
+        return np.asarray(pixels)
+    except (RuntimeError, TypeError, ValueError) as error:  # a tensor without numbers, a sparse one, ragged lists
+        kind = type(pixels).__name__
+        raise UserError(f"this {kind} is no picture in memory: give a dense tensor, an array, a PIL picture") from error
 
 
 def _in_bytes(pixels: np.ndarray) -> np.ndarray:

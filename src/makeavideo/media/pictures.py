@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal, cast
 import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from .code_points import HDR, CodePoints, code_points, mapped
 from .patience import MAX_SECONDS, TooSlow, Watched, within
 
@@ -20,6 +20,7 @@ __all__ = [
     "TooManyPixels",
     "Unreadable",
     "check_shape",
+    "in_memory",
     "load_picture",
     "open_image",
     "parse_background",
@@ -151,6 +152,16 @@ def load_picture(file: BinaryIO, background: tuple[int, int, int], detail: int |
 def as_seen(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """A picture upright, as 8-bit sRGB, alpha composed on the background."""
     return to_rgb(to_srgb(ImageOps.exif_transpose(image)), background)
+
+
+def in_memory(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """`as_seen` of a picture that a program has. Raises UserError where it is closed, cut off, or has no pixels."""
+    if not image.width * image.height:
+        raise UserError(f"a picture in memory has {image.width}x{image.height} pixels: give one of at least 1x1")
+    try:
+        return as_seen(image, background)
+    except (ValueError, OSError, SyntaxError, Unreadable) as error:
+        raise UserError(f"a picture in memory cannot be read ({in_a_line(error)}): open it anew") from error
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

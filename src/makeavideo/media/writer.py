@@ -29,7 +29,7 @@ import numpy as np
 from ..errors import UserError
 from .disk import FULL, Reserve, Target, reason, temporary_in
 from .formats import FRAME_NAME, ONE_PICTURE, check_size, check_writable, ending_of, frame_rate
-from .memory import array_of
+from .memory import array_of, frames_of
 from .worker import Worker
 
 __all__ = ["Terminated", "VideoWriter", "terminate_as_interrupt", "write_video"]
@@ -50,7 +50,7 @@ def write_video(
     Args:
         path: where to; missing folders are created.
         frames: uint8 (height, width, 3) each, RGB, all of one size: an array, a list, a generator. Or any other kind of
-            picture in memory (`media.memory`), such as the frames that a pipeline gives.
+            picture in memory (`media.memory`), such as the frames that a pipeline gives, also as a batch of one video.
         fps: frames a second. A gif keeps time in 1/100 s and a webp in 1/1000 s, right on average.
         recipe: what made the clip; any dict that JSON can hold.
         quality: of mp4, webm and webp, 1 (smallest file) to 100 (best); None: hardly to be told from the frames.
@@ -59,9 +59,10 @@ def write_video(
         The absolute path that was written.
 
     Raises:
-        UserError: see `check_writable`; also when the disk is full, or a frame is no picture (`memory.array_of`).
-        ValueError: no frames, or a frame that is not of the first one's size.
+        UserError: see `check_writable`; also when the disk is full, there are no frames, or those of several videos, or
+            a frame is no picture (`memory.array_of`) or not of the first one's size.
     """
+    frames = frames_of(frames)
     with VideoWriter(path, fps, recipe, keep_partial=False, quality=quality) as writer:
         for frame in frames:
             writer.write(frame)
@@ -122,19 +123,21 @@ class VideoWriter:
         keep_partial: bool = True,
         quality: int | None = None,
     ) -> None:
-        self.path = check_writable(path, fps=fps, quality=quality)
-        self.fps = fps
+        self.path = check_writable(path, quality=quality)
         self._quality = quality
         self.num_frames = 0
         self.keep_partial = keep_partial
         self._shown = os.fspath(path)
         self._ending = ending_of(self._shown)
+        self._rate = frame_rate(fps, self._ending)
+        self.fps = float(fps)
         # ASCII, so that no format's idea of text encoding matters.
         try:
             self._recipe = None if recipe is None else json.dumps(recipe)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
+            fault = "it is nested too deep" if isinstance(error, RecursionError) else error
             raise UserError(
-                f"the recipe for {self._shown} cannot be written as JSON ({error}): leave that out"
+                f"the recipe for {self._shown} cannot be written as JSON ({fault}): leave that out"
             ) from None
         self._size: tuple[int, int] | None = None
         self._sink: _Sink | None = None
@@ -156,7 +159,8 @@ class VideoWriter:
             check_size(size, self._ending)
             self._size = size
         if size != self._size:
-            raise ValueError(f"all frames must have the first one's size {self._size}, not {size}")
+            first, other = (f"{width}x{height}" for height, width in (self._size, size))
+            raise UserError(f"all frames must have the first one's size, {first} pixels, not {other}: give one size")
         if self._ending == ".png" and self.num_frames == 1:
             raise UserError(ONE_PICTURE.format(path=self._shown, n="several"))
         self._run(self._add, np.ascontiguousarray(frame))
@@ -227,8 +231,8 @@ class VideoWriter:
         if self.keep_partial and self._ending not in (".png", ""):  # pictures wait for nothing
             # An encoder holds back two or three seconds: 60 frames of two bits a pixel, more than most need
             self._reserve = Reserve(place, max(16 * size[0] * size[1], 2**18))
-        rate = frame_rate(self.fps, self._ending)
-        return _sink_of(self._ending, Target(self._temporary, size, rate, self._recipe, self._reserve, self._quality))
+        target = Target(self._temporary, size, self._rate, self._recipe, self._reserve, self._quality)
+        return _sink_of(self._ending, target)
 
     def _finish_if_any(self) -> None:
         if self.num_frames:
