@@ -84,6 +84,17 @@ def test_a_dtype_is_named_or_given_for_all_networks_alike(tiny_model):
         *(({"dtype": dtype}, "choose float32, bfloat16, float16") for dtype in (5, "load", "float99", torch.int8, "x")),
         *(({"device": device}, "cannot be used here") for device in ([], "meta", "x", "cuda:99")),
         ({"offload": "x"}, "--offload 'x' is not possible: choose model, sequential"),
+        ({"loras": "x"}, r"The LoRAs 'x' are no list of pairs: give \[\("),
+        ({"loras": ["x"]}, r"The LoRAs \['x'\] are no list of pairs"),
+        ({"loras": [("x", float("nan"))]}, "The strength of the LoRA x nan is not possible: give a number"),
+        *(
+            (
+                {"motion_module": "m.safetensors", "motion_module_scale": scale},
+                "--motion-module-scale .* is not possible",
+            )
+            for scale in (float("nan"), float("inf"), "0.5")
+        ),
+        ({"motion_module_scale": 0.5}, "--motion-module-scale 0.5 has nothing to scale"),
         ({"variant": 5}, "The variant 5 is not possible: give its name"),
         ({"variant": "fp16"}, r"text_projection: its weights are of no variant\): leave out the variant"),
     ],
@@ -102,6 +113,10 @@ def test_what_load_cannot_take_is_one_sentence(tiny_model, options, message):
         ({"dtype": "auto"}, "The dtype 'auto' is not possible"),
         ({"dtype": {"decodr": torch.float16}}, "The dtype of 'decodr' is given: choose from default, tokenizer"),
         ({"torch_dtype": "x"}, "The dtype 'x' is not possible"),
+        ({"decoder": None}, "A NoneType cannot be the decoder: give a VideoUNet"),
+        ({"prior": 5}, "A int cannot be the prior: give a ModelMixin or PreTrainedModel"),
+        ({"tokenizer": "x"}, "A str cannot be the tokenizer: give a PreTrainedTokenizerBase, or None"),
+        ({"sampling": 5}, "sampling 5 is no table of names and numbers"),
         ({"foo": 1}, "There is no option 'foo' here: choose from dtype, variant, tokenizer"),
     ],
 )

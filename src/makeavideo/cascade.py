@@ -21,7 +21,7 @@ from .errors import UserError
 from .figures import FRAME_SKIP, SR_HIGH_FACTOR, SR_LOW_FACTOR, TIMESTEPS, shrinkage
 from .filling import filling_of
 from .inflation import VideoUNet
-from .loading import CheckedPipeline
+from .loading import CheckedPipeline, check_part
 from .meaning import Meaning
 from .sampling import Generators, check_scheduler, frame_noise, guide, is_unclip
 from .sampling_config import SamplingConfig
@@ -100,7 +100,7 @@ class Cascade(Meaning, CheckedPipeline):
         sampling: dict[str, Any] | None = None,
     ):
         super().__init__()
-        self.register_modules(
+        parts = dict(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
             text_projection=text_projection,
@@ -119,6 +119,9 @@ class Cascade(Meaning, CheckedPipeline):
             codec=codec,
             super_resolution_low_last=super_resolution_low_last,
         )
+        for name, part in parts.items():
+            check_part(name, part, name in self._optional_components)
+        self.register_modules(**parts)
         check_codec(codec)
         if interpolator is not None:
             filling_of(interpolator.config.extra_channels, codec is not None)  # or refuse it now

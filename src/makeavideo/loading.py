@@ -17,9 +17,11 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from .additions import check_loras, check_scale
 from .config_types import check_types
 from .errors import UserError, in_a_line
 from .figures import DTYPES
+from .inflation import VideoUNet
 from .lora import load_loras
 from .machine import dtype_of, dtypes_of, usable_device
 from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of, variant_in
@@ -27,6 +29,7 @@ from .motion_module import load_motion_module
 from .nesting import SHORT
 from .quiet import quiet_libraries
 from .sampling import check_scheduler, is_unclip
+from .tryout import check_words, load_tokenizer, try_out
 
 LOGGER = logging.getLogger("diffusers.pipelines.pipeline_utils")
 """Where diffusers tells the same of components that it loads itself."""
@@ -97,6 +100,8 @@ class CheckedPipeline(DiffusionPipeline):
             UserError: as `from_pretrained`; also a device that is not there, or nothing to download; a motion module
                 or a LoRA of another network.
         """
+        check_scale(motion_module, motion_module_scale)
+        check_loras(loras)
         device = usable_device(device, offload)
         if dtype is None:
             quick = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
@@ -106,7 +111,7 @@ class CheckedPipeline(DiffusionPipeline):
         pipe = cls.from_pretrained(on_disk(folder), dtype={"default": fast, **exact}, variant=variant)
         if motion_module is not None:
             load_motion_module(pipe.decoder, str(motion_module), motion_module_scale)
-        load_loras(pipe.decoder, [(str(file), strength) for file, strength in loras])
+        load_loras(pipe.decoder, loras)
         for name in ("decoder", "interpolator", *(f"super_resolution_{one}" for one in ("low", "low_last", "high"))):
             if (network := getattr(pipe, name)) is not None:
                 network.to(memory_format=torch.channels_last)
@@ -136,6 +141,8 @@ class CheckedPipeline(DiffusionPipeline):
         for name in options.keys() - {"dtype", "torch_dtype", "variant", *OPTIONS, *parts}:
             raise UserError(f"There is no option {name!r} here: choose from dtype, variant, {', '.join(parts)}.")
         dtypes = dtypes_of(options.pop("dtype", options.pop("torch_dtype", None)), parts[:-1])
+        for name in options.keys() & {*parts[:-1]}:
+            check_part(name, options[name], name in cls._optional_components)
         index = {name: entry for name, entry in check_model(folder, variant).items() if name not in options}
         if options.keys() <= {"variant", *parts}:
             options.pop("variant", None)
@@ -236,9 +243,7 @@ def load_components(
             components[name] = load_component(component, folder / name, dtype, variant)
             LOGGER.info(f"Loaded {name} as {component.__name__} from `{name}` subfolder of {folder}.")
     if "tokenizer" in components and "text_encoder" in components:
-        words, known = len(components["tokenizer"]), components["text_encoder"].config.vocab_size
-        if not known - 128 < words <= known:  # some are padded to a round number
-            damaged(folder / "tokenizer", f"it has {words} words, but the text encoder knows {known}")
+        check_words(folder / "tokenizer", components["tokenizer"], components["text_encoder"].config.vocab_size)
     return components
 
 
@@ -267,17 +272,28 @@ def naming(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: {error}") from None
 
 
-def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
-    """The class of a component, one of those that can stand there."""
+def bases_of(name: str) -> tuple[type, ...]:
+    """What a component can be."""
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    bases: tuple[type, ...] = (ModelMixin, PreTrainedModel)
     if name in SCHEDULERS:
-        bases = (SchedulerMixin,)
-    elif name == "tokenizer":
-        bases = (PreTrainedTokenizerBase,)
+        return (SchedulerMixin,)
+    if name == "tokenizer":
+        return (PreTrainedTokenizerBase,)
+    return (VideoUNet,) if name in ("decoder", "interpolator") else (ModelMixin, PreTrainedModel)
+
+
+def check_part(name: str, part: Any, optional: bool) -> None:
+    """Raises UserError where something cannot be a component."""
+    if (part is None and not optional) or not isinstance(part, (*bases_of(name), type(None))):
+        kinds = " or ".join(kind.__name__ for kind in bases_of(name))
+        raise UserError(f"A {type(part).__name__} cannot be the {name}: give a {kinds}{', or None' * optional}.")
+
+
+def class_of(folder: Path, name: str, library: str, kind: str) -> Any:
+    """The class of a component, one of those that can stand there."""
     found = getattr(import_module(library), kind, None)
-    if not isinstance(found, type) or not issubclass(found, bases):
+    if not isinstance(found, type) or not issubclass(found, bases_of(name)):
         damaged(folder / "model_index.json", f"{library} has no {kind} that can be the {name}")
     return found
 
@@ -306,16 +322,6 @@ def load_component(component: Any, folder: Path, dtype: torch.dtype, variant: st
     return network
 
 
-def try_out(scheduler: Any) -> None:
-    """Two steps of nothing: a scheduler looks at most of its numbers only then. Raises whatever it raises."""
-    scheduler.set_timesteps(2)
-    sample = torch.full((1, 3, 4, 4), 0.5)
-    for timestep in scheduler.timesteps:
-        sample = scheduler.step(torch.full_like(sample, 0.25), timestep, sample).prev_sample
-    if not sample.isfinite().all():
-        raise UserError("its steps give no numbers")
-
-
 def check_components(folder: Path, index: Index, variant: str | None) -> list[str]:
     """The networks of a folder, which have the tensors that their files hold. Raises UserError."""
     networks = []
@@ -333,18 +339,6 @@ def check_finite(network: Any, folder: Path) -> None:
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             damaged(weights_of(folder), f"{name} holds numbers that are none (NaN or infinite)")
-
-
-def load_tokenizer(component: Any, folder: Path) -> Any:
-    """A tokenizer that has split a text: of some damage tokenizers knows nothing before, and then it panics."""
-    try:
-        tokenizer = component.from_pretrained(folder, local_files_only=True)
-        tokenizer("a")
-    except BaseException as error:
-        if type(error).__name__ == "PanicException":  # of Rust's, no Exception, in no module
-            raise ValueError(str(error)) from error
-        raise
-    return tokenizer
 
 
 def check_tensors(component: Any, folder: Path, variant: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .additions import check_loras
 from .errors import UserError, in_a_line
 from .inflation import VideoUNet
 
@@ -48,12 +50,13 @@ def save_lora(network: VideoUNet, file: Path) -> None:
     save_file({name: weight.half().cpu().contiguous() for name, weight in weights.items()}, file, {"format": "pt"})
 
 
-def load_loras(network: VideoUNet, files: Sequence[tuple[str | Path, float]]) -> None:
+def load_loras(network: VideoUNet, files: Sequence[tuple[str | PathLike[str], float]]) -> None:
     """Several LoRAs, each with its strength, in place; of none nothing changes.
 
     Raises:
-        UserError: peft is not installed, no such file, or a LoRA for another network.
+        UserError: no such pairs, peft is not installed, no such file, or a LoRA for another network.
     """
+    check_loras(files)
     if not files:
         return
     peft()
@@ -79,7 +82,7 @@ def fuse_lora(network: VideoUNet, file: str | Path) -> None:
     network.unload_lora()
 
 
-def check_fits(network: VideoUNet, state: dict[str, torch.Tensor], file: str | Path) -> None:
+def check_fits(network: VideoUNet, state: dict[str, torch.Tensor], file: str | PathLike[str]) -> None:
     """Raises UserError where a weight of the LoRA has no layer that it fits."""
     ends = {".lora_A.weight": 1, ".lora_B.weight": 0}
     modules = dict(network.named_modules())

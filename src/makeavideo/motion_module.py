@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .additions import check_scale
 from .errors import UserError, in_a_line
 from .inflation import VideoUNet, add_motion, is_temporal
 from .pseudo3d import TemporalConv
@@ -67,8 +68,10 @@ def load_motion_module(network: VideoUNet, file: str | Path, scale: float = 1.0)
             begins as the identity or as zero goes as far on the way from there.
 
     Raises:
-        UserError: no such file, no motion module, that of another network, or of another kind of temporal layers.
+        UserError: no such file, no motion module, that of another network, or of another kind of temporal layers; an
+            impossible scale.
     """
+    check_scale(file, scale)
     told, tensors = read(Path(file))
     if told.get("temporal") != network.config.temporal:
         kinds = f"{told.get('temporal')}, and the network's {network.config.temporal}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from .additions import check_loras, check_scale
 from .errors import UserError
 from .figures import DTYPES, OFFLOADS
 from .nesting import SHORT
@@ -48,7 +49,7 @@ class Additions:
     """What is put on top of a cascade's weights: a motion module with its scale, and LoRAs with a strength each.
 
     Raises:
-        UserError: no such file, or no safetensors.
+        UserError: no such file, or no safetensors; an impossible scale or strength.
     """
 
     motion_module: Path | None = None
@@ -58,6 +59,8 @@ class Additions:
     def __post_init__(self) -> None:
         from .model_files import header_of
 
+        check_scale(self.motion_module, self.motion_module_scale)
+        check_loras(self.loras)
         for file in (*filter(None, [self.motion_module]), *(file for file, _ in self.loras)):
             if not file.is_file():
                 raise UserError(f"There is no file {file}: check its name.")

@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from .errors import UserError
 from .figures import KEY_FRAMES
+from .kinds import is_number, is_whole
+from .nesting import SHORT
 
 LIMITS = {
     "candidates": (1, 1024),
@@ -123,6 +125,10 @@ class SamplingConfig:
         Raises:
             UserError: an impossible number, or a name that is unknown.
         """
+        if not isinstance(values, Mapping | None):
+            raise UserError(
+                f"sampling {SHORT.repr(values)} is no table of names and numbers: give one, or leave it out."
+            )
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values or {}) - set(known))
         if unknown:
@@ -145,6 +151,6 @@ class SamplingConfig:
 
 def check(name: str, value: Any, low: float, high: float) -> None:
     """Raises UserError where the value is no number from `low` to `high`, or no whole one though they are."""
-    kinds, what = (int, "a whole number") if isinstance(low, int) else ((int, float), "a number")
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise UserError(f"sampling.{name} {value!r} is not possible: choose {what} from {low:g} to {high:g}.")
+    is_one, what = (is_whole, "a whole number") if isinstance(low, int) else (is_number, "a number")
+    if not is_one(value) or not low <= value <= high:
+        raise UserError(f"sampling.{name} {SHORT.repr(value)} is not possible: choose {what} from {low:g} to {high:g}.")

@@ -60,9 +60,10 @@ def settled(row: Row, seconds: float | None, abilities: Abilities, ending: str) 
         UserError: an impossible one.
     """
     check_quality(row.quality, ending)
-    frame_rate(row.fps, ending)
     options = asked(row.num_frames, seconds, row.fps, row.size, row.steps, row.guidance, row.motion, row.loop, row.fast)
-    return options, abilities.settle(options, row.fast)
+    settings = abilities.settle(options, row.fast)
+    frame_rate(settings.fps, ending)
+    return options, settings
 
 
 def check_defaults(row: Row, abilities: Abilities, ending: str) -> None:

@@ -24,6 +24,7 @@ class Command:
         fast: the smallest size, if none is asked for.
         count: of videos; where there are several, each name has its seed.
         keep: (height, width) of what is given, where the video is to have its shape.
+        given: frames that exist already.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Command:
         count: int = 1,
         keep: Callable[[], tuple[int, int]] | None = None,
         additions: Additions | None = None,
+        given: int = 0,
     ):
         from ..media.formats import check_writable
 
@@ -48,38 +50,40 @@ class Command:
             names = {one: f"{output.stem}-{one}{output.suffix}" for one in range(seed, seed + count)}
             self.outputs = {one: output.with_name(name) for one, name in names.items()}
         for one in self.outputs.values():
-            check_writable(one, fps=options.get("fps"), quality=quality)
+            check_writable(one, quality=quality)
         self.options, self.machine, self.quality, self.quiet = options, machine, quality, quiet
         self.folder = model or default_model()
         self.settings = Abilities.of(self.folder).settle(self.options, fast, keep)
         for one in self.outputs.values():
-            check_writable(one, size=self.settings.shape)
+            check_writable(
+                one, fps=self.settings.fps, size=self.settings.shape, num_frames=given + self.settings.num_frames
+            )
         self.started = time.monotonic()
         self.model: Model | None = None
-        self.additions = additions
+        self.additions, self.given = additions, given
 
-    def run(self, use: str, call: Callable[..., Any], what: dict[str, Any], given: int = 0, parts: int = 1) -> None:
+    def run(self, use: str, call: Callable[..., Any], what: dict[str, Any], parts: int = 1) -> None:
         """`call(pipe, **options)` makes a video; `what` it is made of goes into the file.
 
-        given: frames that exist already. parts: of a story.
+        parts: of a story.
         """
         for seed, output in self.outputs.items():
             order = Order(use, what, self.options, self.settings, seed, parts)
             with ProgressLine(console, self.quiet) as line:
-                made = self.make(order, output, line, call, given)
+                made = self.make(order, output, line, call)
             if not self.quiet:
                 seconds, shape = time.monotonic() - self.started, self.settings.shape
                 said = f"{output}: {made} frames of {shape.width}x{shape.height}"
                 console.print(f"{said}, seed {seed}, {seconds:.1f} s", highlight=False, soft_wrap=True)
             self.started = time.monotonic()
 
-    def make(self, order: Order, output: Path, line: ProgressLine, call: Callable[..., Any], given: int) -> int:
+    def make(self, order: Order, output: Path, line: ProgressLine, call: Callable[..., Any]) -> int:
         """The file; returns its number of frames. The cascade is loaded once for all of them."""
         from ..media.writer import VideoWriter, terminate_as_interrupt
 
         if self.model is None:
             self.model = Model(self.folder, self.machine, self.additions)
-        line.begin(order, self.model.pipe, given)
+        line.begin(order, self.model.pipe, self.given)
         recipe = self.model.recipe(order)
         with terminate_as_interrupt():
             try:

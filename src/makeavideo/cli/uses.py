@@ -254,13 +254,14 @@ def extend(
     how = Machine(dtype, device, offload)
     more = Additions.read(motion_module, motion_module_scale, lora)
     options = asked(num_frames, seconds, rate, size, steps, 2.0, motion, loop, fast)
-    command = Command(output, model, seed, options, fast, how, quality, quiet, keep=keep, additions=more)
+    given = round(found.duration * rate)
+    command = Command(output, model, seed, options, fast, how, quality, quiet, keep=keep, additions=more, given=given)
 
     def call(pipe, **options):
         return pipe.extend(video, prompt, prompt_weight, fit, background, **options)
 
     recipe = {"video": video.name, "prompt": prompt, "prompt_weight": prompt_weight, "fit": fit}
-    command.run("extend", call, recipe, given=round(found.duration * rate))
+    command.run("extend", call, recipe)
 
 
 def settled_fit(fit: str, given: Path, moving: bool = False) -> tuple[str, Callable[[], tuple[int, int]] | None]:
