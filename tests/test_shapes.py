@@ -12,6 +12,7 @@ from makeavideo.assembly import fitted_in
 from makeavideo.media.inputs import open_video, read_picture, shape_of_video
 from makeavideo.media.reader import probe
 from makeavideo.media.writer import write_video
+from makeavideo.settings import keep_shape
 from makeavideo.shapes import Shape, Shapes, read_size
 
 EMOJI = Shapes(Shape(64, 64), (4, 16, 48), least=16)
@@ -74,7 +75,21 @@ def test_a_decoder_of_one_scale_makes_frames_as_short_as_it_learnt():
     assert bound.settle("1280x720")[1] == 2 and bound.settle("50x30")[1] == 0 and bound.settle(100)[0] == (100, 100)
     assert bound.made(Shape(256, 256), 1) == (256, 256)
     with pytest.raises(UserError, match="at most 4096"):
-        bound.settle("9000x10")
+        bound.settle("9000x9000")
+
+
+def test_no_side_is_many_times_as_long_as_the_other():
+    bound = Shapes(Shape(64, 64), (4, 16, 48), least=16, any_shape=False)
+    for shapes in (EMOJI, bound):
+        for wrong in ((2, 4096), "1024x64", "1x9"):
+            with pytest.raises(UserError, match=r"--size \S+ is not possible: one side is at most 8 times"):
+                shapes.settle(wrong)
+        with pytest.raises(UserError, match=r"not possible with 900x100 pixels: .* choose --fit crop or pad"):
+            keep_shape({}, "keep", shapes, lambda: (100, 900))
+        for size in (64, 100, 200, 256, 700):  # what is proposed is taken, however it has to be rounded
+            assert shapes.settle(shapes.like(size, 100, 799).written)
+    strip = Shapes(Shape(8, 128), (4,))  # as it was trained
+    assert strip.settle("64x4")[0] == (4, 64)
 
 
 @pytest.mark.parametrize("height", [2, 3, 5, 7])

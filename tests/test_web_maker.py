@@ -18,7 +18,7 @@ from makeavideo.media.patience import interrupt
 from makeavideo.media.reader import probe, read_recipe, read_video
 from makeavideo.web.gallery import Gallery
 from makeavideo.web.jobs import Job, Jobs, Stopped
-from makeavideo.web.maker import Attempt, Maker
+from makeavideo.web.maker import Attempt, Maker, StudioPipeline
 from makeavideo.web.requests import INPUTS, USES, Request, as_written, from_recipe, written
 from makeavideo.web.uploads import (
     MAX_BYTES,
@@ -28,6 +28,7 @@ from makeavideo.web.uploads import (
     Uploads,
 )
 from studio_page import clip, wait_until
+from tiny_adopted import adopted_kandinsky
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +204,30 @@ def test_reading_can_be_ended_between_any_two_frames(tmp_path, ending):
             list(open_video(path, 8, fps=0.5))
         interrupt.reset(token)
     assert len(list(open_video(path, 8))) == 24
+
+
+def test_an_adopted_model_makes_here_what_the_command_line_makes(tmp_path):
+    gallery = Gallery(tmp_path / "gallery")
+    adopted = Maker(adopted_kandinsky(tmp_path) / "my-model", gallery, Uploads(gallery.folder / "uploads", gallery))
+    assert (adopted.sizes, adopted.usual_size, adopted.usual_frames) == ((16,), 16, 16)
+    usual = Request("generate", 1, prompt="a cat", num_frames=adopted.usual_frames, size=adopted.usual_size)
+    assert adopted.check(usual).shape == (16, 16)
+    wide = Request("generate", 1, prompt="a cat", num_frames=2, fps=8.0, size="32x18", num_inference_steps=1)
+    made = probe(gallery.path(adopted.make(Watched(wide.checked()))))
+    assert (made.width, made.height, made.recipe["size"]) == (32, 18, "32x18")
+
+
+def test_one_request_does_not_take_the_memory_of_all(maker, tiny_model, monkeypatch):
+    def ask(size):
+        return maker.check(Request("generate", 1, prompt="a cat", size=size))
+
+    assert ask("384x384").made == (384, 384)
+    bound = StudioPipeline.from_pretrained(tiny_model, sampling={"any_shape": False})
+    monkeypatch.setattr(maker, "pipe", bound)
+    assert ask("384x384").made == (192, 192) and ask("240x60").made == (64, 256)
+    for size, frames in (("640x80", "1536x192"), ("1000x1000", "1000x1000")):
+        with pytest.raises(UserError, match=f"takes frames of {frames}, too large to be made here: choose a smaller"):
+            ask(size)
 
 
 def test_errors_while_making_leave_nothing_and_name_no_path(maker):

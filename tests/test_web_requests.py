@@ -92,10 +92,11 @@ def test_a_size_is_a_number_or_a_shape_and_what_is_given_may_keep_its_own():
     from makeavideo.web.tab import sizes_shown
 
     assert typed("size", 64.0) == 64 and typed("size", "256X144") == "256x144" and typed("size", "64") == 64
-    for wrong in ({}, True, 64.5, "wide"):
+    assert typed("size", [144, 256]) == "256x144" and typed("size", [64, 64]) == 64
+    for wrong in ({}, True, 64.5, "wide", [], [1, 2, 3], [144.5, 256], ["a", "b"]):
         with pytest.raises(UserError):
             typed("size", wrong)
     assert sizes_shown("256x144", (64, 256)) == {"size": 256, "shape": "256x144"}
-    assert sizes_shown(64, (64, 256)) == {"size": 64, "shape": ""} and sizes_shown(100, (64, 256))["shape"] == "100x100"
+    assert sizes_shown(64, (64, 256)) == {"size": 64, "shape": ""} and sizes_shown(100, (64, 256))["shape"] == "100"
     plain = Request("generate", 1, prompt="a cat", fit="keep", size=64)
     assert plain.shaped(None, Shapes(Shape(16, 16), (4, 16))) is plain  # of words there is nothing to keep

@@ -198,14 +198,16 @@ def keep_shape(options: VideoOptions, fit: Fit, shapes: Shapes, given: Callable[
         given: (height, width) of what it is made of.
 
     Raises:
-        UserError: a size that is a shape already.
+        UserError: a size that is a shape already, or proportions that cannot be kept.
     """
     if fit != "keep":
         return fit
     size = shapes.sizes[-1] if options.get("size") is None else read_size(options.get("size"))
     if not isinstance(size, int):
         raise UserError("--fit keep takes the shape from what is given: give --size one number, the longest side.")
-    options["size"] = shapes.like(size, *given()).written
+    own = Shape(*given())
+    shapes.check_proportion(own, f"--fit keep is not possible with {own.written} pixels", ": choose --fit crop or pad")
+    options["size"] = shapes.like(size, *own).written
     return "crop"
 
 

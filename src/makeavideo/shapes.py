@@ -20,6 +20,9 @@ FACTORS = (1, SR_LOW_FACTOR, SR_LOW_FACTOR * SR_HIGH_FACTOR)
 """Sides after D_t, after SR_l_t and after SR_h, relative to D_t's."""
 LARGEST = 4096
 """Pixels of the longest side that D_t may make."""
+WIDEST = 8
+"""Times as long as the other that a side may be: nobody has frames so narrow that a network could learn from them, and
+one that works at the height that it knows would make them with a width of hundreds of thousands of pixels."""
 NEAR = math.log(2)
 """A stage whose own size is at most twice or half of what is asked for can stand in for a nearer one."""
 
@@ -37,6 +40,11 @@ class Shape(NamedTuple):
     def side(self) -> float:
         """Of the square of as many pixels."""
         return math.sqrt(self.height * self.width)
+
+    @property
+    def proportion(self) -> float:
+        """The longest side, in shortest ones."""
+        return max(self) / min(self)
 
     @property
     def written(self) -> int | str:
@@ -84,6 +92,11 @@ class Shapes:
         """Pixels of the longest side after D_t, SR_l_t and SR_h, as far as there are such networks, as trained."""
         return tuple(max(self.base) * factor for factor, _ in zip(FACTORS, self.steps, strict=False))
 
+    @property
+    def widest(self) -> float:
+        """Times as long as the other that a side may be: as in what it was trained on, where that is wider still."""
+        return max(WIDEST, self.base.proportion)
+
     def settle(self, size: Size | None) -> tuple[Shape, int]:
         """(what a size means, the stage to stop after); None: the largest.
 
@@ -93,7 +106,9 @@ class Shapes:
             UserError: none of them can.
         """
         asked = self.sizes[-1] if size is None else read_size(size)
-        if isinstance(asked, int):
+        if isinstance(asked, Shape):
+            self.check_proportion(asked, f"--size {asked.written} is not possible")
+        else:
             if asked in self.sizes:
                 stage = self.sizes.index(asked)
                 return self.base.times(FACTORS[stage]), stage
@@ -113,6 +128,11 @@ class Shapes:
             if self.ends_with(asked, stage):
                 return asked, stage
         raise UserError(self.refusal(asked, nearest))
+
+    def check_proportion(self, shape: Shape, wrong: str, instead: str = "") -> None:
+        """Raises UserError, which begins with what is wrong, where one side is too long for the other."""
+        if shape.proportion > self.widest + 1e-9:
+            raise UserError(f"{wrong}: one side is at most {self.widest:g} times as long as the other{instead}.")
 
     def fitted(self, asked: Shape) -> tuple[Shape, int]:
         """As `settle`: the first stage whose frames need not be enlarged. Raises UserError."""
@@ -136,8 +156,10 @@ class Shapes:
         """The shape nearest to these proportions that can be made, its longest side about `size` pixels."""
         stage = min(range(len(self.steps)), key=lambda stage: abs(math.log(size / self.sizes[stage])))
         step, least = (self.steps[stage], self.least * FACTORS[stage]) if self.any_shape else (2, 2)
-        scale, floor = size / max(height, width), math.ceil(least / step) * step
-        return Shape(*(max(floor, round(side * scale / step) * step) for side in (height, width)))
+        scale = size / max(height, width)
+        sides = [max(1, round(side * scale / step)) * step for side in (height, width)]
+        floor = math.ceil(max(least, max(sides) / self.widest) / step) * step
+        return Shape(*(max(floor, side) for side in sides))
 
     def distance(self, shape: Shape, stage: int) -> float:
         """Of the shape's size from the stage's own, a logarithm."""

@@ -15,6 +15,8 @@ from .uploads import Kind, Source
 
 __all__ = ["add_endpoints"]
 
+Size = int | str | list[int] | None
+"""Pixels of the longest side, "256x144", or [height, width]; None: the page's own; 0: the largest."""
 _COMMON = ("num_frames", "fps", "size", "loop", "motion", "num_inference_steps")
 """What all uses take."""
 
@@ -84,7 +86,9 @@ class Api:
         Raises:
             UserError: something is of the wrong type, or no input.
         """
-        optional = ("motion", "size")
+        maker, optional = self.studio.maker, ("motion", "size")
+        usual = {"num_frames": maker.usual_frames, "size": maker.usual_size}
+        settings |= {name: value for name, value in usual.items() if settings[name] is None}
         if type(settings["size"]) is int and not settings["size"]:  # the largest
             settings["size"] = None
         settings = {k: None if v is None and k in optional else typed(k, v) for k, v in settings.items()}
@@ -100,9 +104,9 @@ class Api:
         caller: gr.Request,
         prompt: str,
         seed: int | None = None,
-        num_frames: int = 76,
+        num_frames: int | None = None,
         fps: float = 24.0,
-        size: int | str = 256,
+        size: Size = None,
         loop: bool = False,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
@@ -120,9 +124,9 @@ class Api:
         image: dict,
         prompt: str = "",
         seed: int | None = None,
-        num_frames: int = 76,
+        num_frames: int | None = None,
         fps: float = 24.0,
-        size: int | str = 256,
+        size: Size = None,
         loop: bool = False,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,
@@ -140,9 +144,9 @@ class Api:
         first: dict,
         last: dict,
         seed: int | None = None,
-        num_frames: int = 76,
+        num_frames: int | None = None,
         fps: float = 24.0,
-        size: int | str = 256,
+        size: Size = None,
         loop: bool = False,
         num_inference_steps: int = 16,
         fit: str = "crop",
@@ -158,9 +162,9 @@ class Api:
         caller: gr.Request,
         video: dict,
         seed: int | None = None,
-        num_frames: int = 76,
+        num_frames: int | None = None,
         fps: float = 24.0,
-        size: int | str = 256,
+        size: Size = None,
         loop: bool = False,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 16,
@@ -178,9 +182,9 @@ class Api:
         video: dict,
         prompt: str = "",
         seed: int | None = None,
-        num_frames: int = 76,
+        num_frames: int | None = None,
         fps: float = 0.0,
-        size: int | str = 256,
+        size: Size = None,
         loop: bool = False,
         num_inference_steps: int = 16,
         prompt_weight: float = 0.3,

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..figures import KEY_FRAMES, MAX_FRAMES
 from ..loading import circumstances, weights_hash
 from ..media.patience import interrupt
 from ..media.writer import VideoWriter, write_video
@@ -30,6 +31,9 @@ from .uploads import Uploads
 
 __all__ = ["Maker"]
 
+MOST_PIXELS = 4
+"""Times those of a model's largest frames that a frame may have here: twice as high and wide, or four times as wide.
+One request would otherwise take the memory that all share; whoever uses the command line has the machine to himself."""
 _PREVIEW_SIDE = 256
 _BEFORE = 48
 """Frames of a video that is continued, its last ones, with which the preview begins."""
@@ -209,6 +213,16 @@ class Maker:
         return self.pipe.sizes
 
     @property
+    def usual_size(self) -> int:
+        """Pixels of the longest side where nobody has chosen: the second stage's, the larger ones take long."""
+        return self.sizes[:2][-1]
+
+    @property
+    def usual_frames(self) -> int:
+        """Of a video whose length nobody has chosen: as many as one pass of the networks makes."""
+        return MAX_FRAMES if self.pipe.interpolator is not None else KEY_FRAMES
+
+    @property
     def shapes(self) -> Shapes:
         return self.pipe.shapes
 
@@ -223,9 +237,11 @@ class Maker:
 
     def check(self, request: Request) -> Settings:
         """Raises UserError for what cannot be made, before it waits in the queue."""
-        settings, most = self.pipe.settings(**request.options()), self.sizes[-1]
-        if settings.shape.side > most:
-            raise UserError(f"The size is {settings.size}: choose at most as many pixels as {most}x{most} has.")
+        settings, largest = self.pipe.settings(**request.options()), self.shapes.settle(None)[0]
+        made = max(settings.shape, settings.made, key=lambda shape: shape.side)  # what the networks make may be wider
+        if made.side**2 > MOST_PIXELS * largest.side**2 + 1e-6:
+            told = f"takes frames of {made.width}x{made.height}, too large to be made here"
+            raise UserError(f"The size {settings.size} {told}: choose a smaller one, or one nearer to a square.")
         return settings
 
     def make(self, job: Job) -> str | None:

@@ -54,7 +54,7 @@ class Page:
                 self.built: dict[str, Tab] = {}
                 for use in USES:
                     with gr.Tab(TITLES[use], id=use):
-                        self.built[use] = build_tab(use, studio.maker.sizes, studio.maker.knows_motion)
+                        self.built[use] = build_tab(use, studio.maker)
             with gr.Column(scale=5, min_width=320):
                 self.message = gr.HTML(elem_id="message")
                 self.view = gr.HTML(html.preview(None), elem_id="view", js_on_load=html.PICK)

@@ -212,7 +212,7 @@ def typed(name: str, value: Any) -> Any:
     """
     kind = _SETTINGS[name]
     if name == "size":
-        if type(value) not in (int, float, str):
+        if type(value) not in (int, float, str, list):
             raise UserError(f"size is {str(value)[:40]!r}: give a number, or a shape such as 256x144.")
         size = read_size(int(value) if type(value) is float and value.is_integer() else value)
         return size if isinstance(size, int) else size.written

@@ -8,6 +8,7 @@ import gradio as gr
 
 from ..errors import UserError
 from . import html
+from .maker import Maker
 from .requests import INPUTS, MAX_SECONDS, MIN_SECONDS, Request, as_written, typed, written
 from .studio import new_seed
 from .uploads import Source
@@ -114,27 +115,27 @@ def sizes_shown(size: int | str, sizes: tuple[int, ...]) -> dict[str, Any]:
     """What stands in the two fields of a size: one of the cascade's own, or another shape."""
     if size in sizes:
         return {"size": size, "shape": ""}
-    return {"size": sizes[-1], "shape": size if isinstance(size, str) else f"{size}x{size}"}
+    return {"size": sizes[-1], "shape": str(size)}
 
 
-def build_tab(use: str, sizes: tuple[int, ...], knows_motion: bool) -> Tab:
-    """Inside `gr.Tab`: the components from top to bottom.
-
-    sizes: the cascade's, pixels a side. knows_motion: whether it takes a strength of motion.
-    """
+def build_tab(use: str, maker: Maker) -> Tab:
+    """Inside `gr.Tab`: the components from top to bottom, with what the maker's model can and usually makes."""
     tab = Tab(use)
     gr.HTML(f"<p>{_ABOUT[use]}</p>")
     _add_uploads(tab)
     if use in ("generate", "animate", "extend"):
         _add_prompt(tab)
-    _add_length(tab)
-    names = [f"{size} {note}".strip() for size, note in zip(sizes, ("(quick)", "", "(slow)"), strict=False)]
+    _add_length(tab, maker.usual_frames)
+    names = [f"{size} {note}".strip() for size, note in zip(maker.sizes, ("(quick)", "", "(slow)"), strict=False)]
     tab.fields["size"] = gr.Radio(
-        list(zip(names, sizes, strict=True)), value=sizes[:2][-1], label="Size in pixels", elem_classes="sizes"
+        list(zip(names, maker.sizes, strict=True)),
+        value=maker.usual_size,
+        label="Size in pixels",
+        elem_classes="sizes",
     )
     _add_seed_and_loop(tab)
     with gr.Accordion("More", open=False, elem_id=f"{use}-more"):
-        _add_more(tab, knows_motion)
+        _add_more(tab, maker.knows_motion)
     with gr.Row():
         tab.make = gr.Button(MAKE[use], variant="primary", elem_id=f"{use}-make")
         tab.example = gr.Button("Try an example", elem_id=f"{use}-example")
@@ -167,10 +168,11 @@ def _add_prompt(tab: Tab) -> None:
     )
 
 
-def _add_length(tab: Tab) -> None:
+def _add_length(tab: Tab, frames: int) -> None:
+    rate = 24
     with gr.Row():
         tab.fields["seconds"] = gr.Number(
-            1.0,
+            min(1.0, round(frames / rate, 2)),
             label="Length in seconds",
             minimum=MIN_SECONDS,
             maximum=MAX_SECONDS,
@@ -179,7 +181,7 @@ def _add_length(tab: Tab) -> None:
             min_width=120,
         )
         tab.fields["fps"] = gr.Number(
-            24, label="Frames a second", minimum=1, maximum=60, step=1, precision=3, min_width=120
+            rate, label="Frames a second", minimum=1, maximum=60, step=1, precision=3, min_width=120
         )
 
 
