@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from makeavideo.media.reader import probe, read_recipe
@@ -93,12 +94,90 @@ def test_what_no_page_sends_is_one_sentence(quick_site):
     ):
         said = call(url, "generate", *right[:place], value, *right[place + 1 :])
         assert "event: error" in said and sentence in said and len(said) < 400, said[:400]
-    headers = {"Content-Type": "application/json", **token_header(url)}
-    status, said = get(f"{url}gradio_api/call/nothing", data=b'{"data": []}', headers=headers)
-    assert status == 404 and b"There is no such endpoint" in said
-    headers["Content-Type"] = "multipart/form-data; boundary=" + "b" * 5000
-    status, said = get(f"{url}gradio_api/upload", data=b"x", headers=headers)
-    assert status == 400 and b"no multipart form" in said
+
+
+def form(head: str, content: bytes = b"abc", end: bytes = b"--x--\r\n") -> bytes:
+    """An upload of one part."""
+    return b"--x\r\nContent-Disposition: form-data; " + head.encode() + b"\r\n\r\n" + content + b"\r\n" + end
+
+
+JSON, FORM = "application/json", "multipart/form-data; boundary=x"
+NO_FORM, NO_FILE = "no multipart form", "brings no file"
+PICTURE = 'name="files"; filename="a.png"'
+
+
+@quick
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "status", "sentence"),
+    [
+        ("call/nothing", JSON, b'{"data": []}', 404, "There is no such endpoint"),
+        ("call/v2/nothing", JSON, b"{}", 404, "There is no such endpoint"),
+        ("call/v2/generate", JSON, b'{"wish": 1}', 400, "not as it should be"),
+        ("queue/join", JSON, b'{"data": [], "fn_index": 1000000000, "session_hash": "a"}', 404, "no such endpoint"),
+        ("queue/join", JSON, b'{"data": NaN, "fn_index": 1, "session_hash": "a"}', 422, "The request's data is"),
+        ("queue/join", JSON, b"{", 400, "The request is no JSON"),
+        ("call/generate/zzz", "", None, 404, "There is no such event"),
+        ("upload", "multipart/form-data; boundary=" + "b" * 5000, b"x", 400, NO_FORM),
+        ("upload", "multipart/form-data", b"x", 400, NO_FORM),
+        ("upload", FORM, b"x" * 100, 400, NO_FORM),
+        ("upload", FORM, form('name="files"'), 400, NO_FORM),
+        ("upload?upload_id=a", FORM, form('name="files"'), 400, NO_FORM),
+        ("upload", FORM, form(PICTURE, b"a" * 1000, b""), 400, "is cut off"),
+        ("upload", FORM, form(PICTURE, end=form(PICTURE, end=b"")), 400, "is cut off"),
+        ("upload", FORM, form('name="other"'), 400, NO_FILE),
+        ("upload", FORM, form(PICTURE + "\r\nX: " + "a" * 20_000), 413, "too large"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_is_wrong_with_a_request_is_one_sentence(quick_site, path, kind, body, status, sentence):
+    headers = {"Content-Type": kind, **token_header(quick_site[0])}
+    found, said = get(f"{quick_site[0]}gradio_api/{path}", data=body, headers=headers)
+    detail = json.loads(said)["detail"]
+    assert found == status and sentence in detail and len(detail) < 150 and detail.count(". ") == 0, (found, said)
+
+
+@quick
+def test_what_a_call_leaves_out_is_its_default(quick_site):
+    url, folder = quick_site
+    before = set(folder.glob("*.mp4"))
+    made = call(url, "generate", "a cat", 1, None, 60, None, False, 1.0, 1)
+    assert "event: complete" in made, made
+    (file,) = set(folder.glob("*.mp4")) - before
+    recipe = read_recipe(file)
+    assert (recipe["num_frames"], recipe["size"], recipe["motion"]) == (76, 64, None)
+    info = json.loads(get(f"{url}gradio_api/info")[1])["named_endpoints"]["/generate"]["parameters"]
+    assert [one["parameter_name"] for one in info if not one["parameter_has_default"]] == ["prompt"]
+    said = call(url, "generate", "a cat", 1, 2, 8, [16, 32], False, 1.0, 0)
+    assert "The steps must lie between 1 and 100" in said, "a shape as Python has it"
+    for name, given, sentence in (
+        ("generate", [], "/generate takes 1 to 10 values, not 0"),
+        ("generate", ["a cat"] * 11, "/generate takes 1 to 10 values, not 11"),
+        ("stop", [], "/stop takes 1 value, not 0"),
+        ("status", [1], "/status takes 0 values, not 1"),
+    ):
+        said = call(url, name, *given)
+        assert "event: error" in said and f'"{sentence}: see docs/web.md."' in said, said
+
+
+@quick
+def test_what_is_sent_to_the_page_s_own_functions_is_looked_at(quick_site):
+    url, _ = quick_site
+    headers = {"Content-Type": JSON, **token_header(url)}
+    config = json.loads(get(f"{url}config")[1])
+    functions = [one for one in config["dependencies"] if one["api_name"] in ("on_make", "on_upload", "on_restore")]
+    for one in functions:
+        for given in ([], ["x"] * len(one["inputs"])):
+            body = json.dumps({"data": given, "fn_index": one["id"], "session_hash": f"wrong{one['id']}"}).encode()
+            assert get(f"{url}gradio_api/queue/join", data=body, headers=headers)[0] == 200
+            said = get(f"{url}gradio_api/queue/data?session_hash=wrong{one['id']}")[1].decode()
+            (over,) = [json.loads(line[6:]) for line in said.split("\n\n") if "process_completed" in line]
+            error = over["output"]["error"]
+            assert re.search(r"takes \d+ values?, not 0|of another kind than it takes", error), error
+    assert b"session_not_found" in get(f"{url}gradio_api/queue/data?session_hash=nobody")[1]
+    status, said = get(f"{url}assets/{'a' * 5000}")
+    assert status == 404 and b"There is nothing at this address." in said
+    for name in ("generate", "stop"):  # not past the queue
+        assert get(f"{url}gradio_api/run/{name}", data=b'{"data": ["a"]}', headers=headers)[0] == 404
 
 
 @quick
@@ -166,8 +245,9 @@ def test_nothing_outside_the_gallery_can_be_read(quick_site, tmp_path):
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
             body = json.dumps({"data": [file], "fn_index": one["id"], "session_hash": "sly"}).encode()
             headers = {"Content-Type": "application/json", **token_header(url)}
-            status, reply = get(f"{url}gradio_api/run/predict", data=body, headers=headers)
-            assert status >= 400, (path, reply)
+            assert get(f"{url}gradio_api/queue/join", data=body, headers=headers)[0] == 200
+            reply = get(f"{url}gradio_api/queue/data?session_hash=sly")[1]
+            assert b"This is not an uploaded file" in reply and b"gallery" not in reply, (path, reply)
     for link in (folder / "link.mp4", folder / "uploads" / "incoming" / "link.txt", folder / "uploads" / ("b" * 32)):
         link.unlink()
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from .errors import UserError
 
-__all__ = ["KEEP_TOKEN", "MAX_BODY", "Doorkeeper", "Site"]
+__all__ = ["KEEP_TOKEN", "MAX_BODY", "UPLOAD", "Doorkeeper", "Site"]
 
 # Gradio can do much that no page here needs; what could fetch from elsewhere or run a program is not reachable.
 _CLOSED = (
@@ -32,7 +32,7 @@ _CLOSED = (
     "/gradio_api/deep_link",
     "/gradio_api/dev",
 )
-_UPLOAD = "/gradio_api/upload"
+UPLOAD = "/gradio_api/upload"
 _READING = ("GET", "HEAD", "OPTIONS")
 """Methods that change nothing."""
 
@@ -40,6 +40,8 @@ MAX_BODY = 2**20
 """Bytes of a request that brings no file."""
 _MULTIPART = 2**16
 """Bytes around an uploaded file."""
+_TAIL = 256
+"""Bytes at the end of a form in which its last boundary is."""
 _MAX_DEPTH = 64
 """Of lists in lists in what a request says; Gradio's own go down to ten or so."""
 _UPLOADS_AT_ONCE = 8
@@ -62,6 +64,7 @@ KEEP_TOKEN = """
 """For the head of a page."""
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::\d{1,5})?", re.I)
+_BOUNDARY = re.compile(r'boundary="?([^";,\s]{1,70})')
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.S)
 
 
@@ -161,7 +164,7 @@ class Doorkeeper:
                 await self.app(scope, receive, send)
             return
         path = "/" + unquote(scope["path"]).lower().replace("\\", "/").lstrip("/")
-        uploads = scope["method"] == "POST" and path.rstrip("/") == _UPLOAD
+        uploads = scope["method"] == "POST" and path.rstrip("/") == UPLOAD
         body = _Body(receive, send, self.silence, self.patience)
         body.left = self.max_upload + _MULTIPART if uploads and self.max_upload else MAX_BODY
         cookie = f"makeavideo-{(scope.get('server') or ('', 0))[1]}"  # browsers do not tell ports apart
@@ -184,7 +187,7 @@ class Doorkeeper:
         if wrong := self.site.knows(scope, headers.get(b"host", []), headers.get(b"origin", [])):
             body.refused = (403, wrong)
             return
-        closed = path.startswith(_CLOSED) or (not self.max_upload and path.rstrip("/") in ("/upload", _UPLOAD))
+        closed = path.startswith(_CLOSED) or (not self.max_upload and path.rstrip("/") in ("/upload", UPLOAD))
         if closed:
             body.refused = (404, "Not found")
             return
@@ -198,6 +201,8 @@ class Doorkeeper:
             wrong = "send it as the header Authorization: Bearer TOKEN; in a browser, load the page again."
             body.refused = (403, f"This needs the token of this run, which the server prints at its start: {wrong}")
             return
+        if boundary := _BOUNDARY.search(headers.get(b"content-type", [""])[0]):
+            body.ending = f"--{boundary[1]}--".encode("latin-1")
         length = headers.get(b"content-length", ["0"])[0]
         if not length.isdecimal() or int(length[:20]) > body.left:
             body.refused = (413, body.too_large)
@@ -212,6 +217,8 @@ class _Body:
         self._whole: Any = None
         self._done = self._begun = False
         self.left = 0
+        self.ending = self._tail = b""
+        """What the whole of a form ends with; Gradio takes what comes before it for all."""
         self.refused: tuple[int, str] | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         """More of them for the answer."""
@@ -236,9 +243,13 @@ class _Body:
         except TimeoutError:
             self.refused = (408, "The request comes too slowly: send it again.")
         self.left -= len(message.get("body", b""))
+        self._tail = (self._tail + message.get("body", b""))[-_TAIL:]
         if self.left < 0:
             self.refused, message = (413, self.too_large), {"type": "http.disconnect"}
         self._done = not message.get("more_body", False) and not self.refused
+        if self._done and message["type"] == "http.request" and self.ending not in self._tail:
+            self.refused = (400, "The upload is cut off, or no multipart form: send it again.")
+            message = {"type": "http.disconnect"}
         return message
 
     async def read(self) -> None:

@@ -77,27 +77,6 @@ def bound_sessions(page: Any) -> None:
     page.state_holder.capacity = PAGES_KEPT
 
 
-def say_what_is_wrong(app: Any) -> None:
-    """Answers of a page that is mounted to what Gradio would call an error of the server, with a traceback.
-
-    Args:
-        app: as `gradio.mount_gradio_app` gives it.
-    """
-    from fastapi.responses import JSONResponse
-    from gradio.route_utils import FnIndexInferError
-    from python_multipart.exceptions import FormParserError
-    from starlette.routing import Mount
-
-    def answer(status: int, sentence: str) -> Callable[[Any, Any], JSONResponse]:
-        return lambda request, error: JSONResponse({"detail": sentence}, status)
-
-    for route in app.routes:
-        if isinstance(route, Mount):
-            inner: Any = route.app
-            inner.add_exception_handler(FnIndexInferError, answer(404, "There is no such endpoint: see docs/web.md."))
-            inner.add_exception_handler(FormParserError, answer(400, "The upload is no multipart form: send one."))
-
-
 def listen(host: str, port: int) -> socket.socket:
     """Raises UserError where the address cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

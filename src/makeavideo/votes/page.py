@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..answers import say_what_is_wrong
 from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
 from ..media.reader import read_video
@@ -27,7 +28,6 @@ from ..serving import (
     guard_files,
     listen,
     run_app,
-    say_what_is_wrong,
 )
 from .pairs import Pair
 from .store import QUESTIONS, Store
@@ -200,7 +200,7 @@ def make_app(store: Store, pairs: list[Pair], site: Site) -> Any:
         **PLAIN_PAGE,
     )
     bound_sessions(blocks)
-    say_what_is_wrong(mounted)
+    say_what_is_wrong(mounted, blocks)
     return mounted
 
 

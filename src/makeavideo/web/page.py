@@ -34,7 +34,8 @@ def make_page(studio: Studio) -> gr.Blocks:
         for tab in page.built.values():
             page.wire_tab(tab)
         page.wire(blocks)
-    return blocks.queue(default_concurrency_limit=None, max_size=256)
+    # not beside the queue: a call that waits for nobody could not be bounded
+    return blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
 
 
 class Page:

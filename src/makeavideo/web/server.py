@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..answers import say_what_is_wrong
 from ..doors import KEEP_TOKEN, Doorkeeper, Site
 from ..errors import UserError
 from ..orders import Additions
-from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, guard_files, listen, run_app, say_what_is_wrong
+from ..serving import FONTS, PLAIN_PAGE, address, bound_sessions, guard_files, listen, run_app
 from .gallery import DOWNLOADS
 from .studio import QUEUE, Studio
 from .uploads import MAX_BYTES
@@ -122,7 +123,7 @@ def make_app(studio: Studio, site: Site) -> Any:
         show_error=True,
     )
     bound_sessions(page)
-    say_what_is_wrong(mounted)
+    say_what_is_wrong(mounted, page)
     return mounted
 
 
