@@ -15,6 +15,8 @@ import pytest
 
 from makeavideo import UserError
 from makeavideo.batch.jobs import Plan, checked_name
+from makeavideo.batch.making import first_line
+from makeavideo.batch.manifest import Manifest
 from makeavideo.batch.rows import read_list
 from makeavideo.media.reader import probe
 from makeavideo.orders import Abilities
@@ -62,6 +64,38 @@ def test_a_text_is_a_prompt_a_line(tmp_path):
     assert [(line.number, line.row.prompt) for line in found] == [(1, "a cat"), (3, "# 1, a dog")]
 
 
+HALF = '"a \\ud83d cat"'
+"""Half a letter, as JSON can name it."""
+
+
+@pytest.mark.parametrize(
+    "said, error",
+    [
+        (f'"prompt": {HALF}', "prompt is no text, its letter 3 is none in UTF-8: write it in UTF-8."),
+        (f'"prompt": "a", "output": {HALF}', "output is no text, its letter 3 is none in UTF-8: write it in UTF-8."),
+        (f'"prompt": "a", "seed": {HALF}', "seed is no text, its letter 3 is none in UTF-8: write it in UTF-8."),
+        ('"prompt": "a", "size": "abc"', "--size abc is not possible: write 256, or 256x144, width x height."),
+        ('"prompt": "a", "size": {"w": 1}', "--size {'w': 1} is not possible: write 256, or 256x144, width x height."),
+        ('"prompt": "a", "count": 0', "count 0 is not possible: it should be greater than or equal to 1."),
+        ('"prompts": ["a"]', "prompts ['a'] is not possible: it should be a valid string."),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_one_sentence_and_kept_in_the_manifest(said, error, tmp_path):
+    (line,) = read_list(write(tmp_path / "a.jsonl", f"{{{said}}}"), {})
+    assert line.row is None and line.error == error
+    manifest = Manifest(tmp_path)
+    told = {"line": 1, "status": "failed", "error": line.error, "said": line.said}
+    manifest.add(told)
+    assert lines_of(tmp_path) == [told]
+    manifest.settle([])
+    assert lines_of(tmp_path) == [told]
+
+
+def test_what_a_worker_says_is_whole():
+    assert first_line(UserError("The disk is full: make room.")) == "The disk is full: make room."
+    assert first_line(KeyError("x\ny")) == "KeyError: 'x\\ny'" and first_line(OSError()) == "OSError"
+
+
 @pytest.mark.parametrize(
     "name, lines, words",
     [
@@ -84,6 +118,7 @@ def test_what_is_wrong_with_the_whole_list_is_one_sentence(name, lines, words, t
     "options, words",
     [
         (["--size", "100"], "--size 100"),
+        (["--size", "tall"], "--size tall is not possible: write 256, or 256x144"),
         (["--num-frames", "3", "--seconds", "2"], "choose one"),
         (["--format", "avi"], "--format avi is not possible: choose mp4"),
         (["--format", "gif", "--quality", "3"], "leave out --quality"),

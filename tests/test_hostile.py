@@ -162,6 +162,9 @@ def test_longer_than_a_day() -> None:
     with pytest.raises(UserError, match="longer than a day"):
         length_of({"seconds": 1e9})
     assert length_of({"seconds": 3600.0}) == 86400
+    for seconds in (float("inf"), float("nan"), 0.0):
+        with pytest.raises(UserError, match=f"--seconds {seconds:g} is "):
+            length_of({"seconds": seconds})
 
 
 def test_a_network_that_is_not_there(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def test_overrides(tmp_path):
         ({"steps": 1.5}, "steps", "1.5"),
         ({"data": {"roots": "pictures", "size": 64}}, "data.roots", "list"),
         ({"data": {"roots": ["x"], "size": None}}, "data.size", "None"),
+        ({"data": {"roots": ["x"], "size": "32x18"}}, "data.size ('32x18'): write 256, or [144, 256],", "height"),
+        ({"data": {"roots": ["x"], "size": 8, "buckets": ["32x18"]}}, "data.buckets.0 ('32x18'): write [144", "height"),
         ({"stage": "decoder"}, "stage", "decoder-image"),
         ({"optim": {"betas": [0.9]}}, "optim.betas.1", "lacks"),
         ({"optim": 3}, "optim", "3"),

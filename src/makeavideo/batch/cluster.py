@@ -196,8 +196,7 @@ class Crew:
             made: Made | None = ray.get(done)  # type: ignore[assignment]
         except RayTaskError as error:
             if job is None:
-                cause = error.cause
-                raise UserError(str(cause) if isinstance(cause, UserError) else first_line(cause)) from None
+                raise UserError(first_line(error.cause)) from None
             made = Made(job, {}, error=first_line(error.cause))
         except RayError as error:
             return self._lose(job, error)

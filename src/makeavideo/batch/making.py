@@ -74,6 +74,8 @@ def make(
 
 
 def first_line(error: BaseException) -> str:
-    """An unexpected error in one line, for the manifest."""
+    """An error in one line, for the manifest: ours is one, of others it is their kind and the first one."""
+    if isinstance(error, UserError):
+        return str(error)
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

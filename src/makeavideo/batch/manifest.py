@@ -13,6 +13,8 @@ from ..errors import UserError
 from ..media.disk import reason, temporary_in
 
 NAME = "manifest.jsonl"
+HALVES = "backslashreplace"
+"""Half a letter, which JSON can name and UTF-8 cannot write, is written as JSON names it."""
 
 
 class Manifest:
@@ -53,7 +55,7 @@ class Manifest:
         else:
             self.failed.append(told)
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", errors=HALVES) as file:
                 file.write(_line(told))
                 file.flush()
                 os.fsync(file.fileno())
@@ -72,7 +74,7 @@ class Manifest:
         try:
             temporary = temporary_in(self.path.parent)
             try:
-                with open(temporary, "w", encoding="utf-8") as file:
+                with open(temporary, "w", encoding="utf-8", errors=HALVES) as file:
                     file.writelines(map(_line, lines))
                     file.flush()
                     os.fsync(file.fileno())

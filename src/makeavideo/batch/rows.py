@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ..errors import UserError
+from ..errors import UserError, words_of
 from ..nesting import SHORT
 from ..prompts import check_prompt, check_text
 from ..shapes import read_size
@@ -41,7 +41,7 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prompt: Text | None = None
-    prompts: Path | None = None
+    prompts: Text | None = None
     """A story's file, beside the list."""
     negative: Text | None = None
     output: Text | None = None
@@ -182,19 +182,25 @@ def _checked(number: int, said: dict[str, Any], error: str | None, defaults: dic
     if _LENGTHS & said.keys():
         defaults = {name: value for name, value in defaults.items() if name not in _LENGTHS}
     try:
-        row = Row.model_validate({**defaults, **said})
-    except ValidationError as wrong:
-        first = wrong.errors()[0]
-        name, value = first["loc"][0], first["input"]
-        return Line(number, said, None, f"{name} {SHORT.repr(value)} is not possible: {first['msg']}.")
-    if row.prompts is not None and len(_LENGTHS & said.keys()) + bool(row.prompt) > 1:
-        return Line(
-            number, said, None, "A story has its own prompts and length: leave out prompt, num_frames and seconds."
-        )
-    try:
+        row = as_row({**defaults, **said})
         if row.prompts is None:
             check_prompt(row.prompt)
-        check_text(row.negative, "The negative prompt")
+        elif len(_LENGTHS & said.keys()) + bool(row.prompt) > 1:
+            raise UserError("A story has its own prompts and length: leave out prompt, num_frames and seconds.")
     except UserError as refused:
         return Line(number, said, None, str(refused))
     return Line(number, said, row)
+
+
+def as_row(values: dict[str, Any]) -> Row:
+    """Raises UserError, one sentence about the first value that is not possible."""
+    for name, value in values.items():  # half a letter, which JSON can name, is no text
+        check_text(value if isinstance(value, str) else None, name)
+    try:
+        return Row.model_validate(values)
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        told = words_of(first)
+        if first["type"] != "value_error":
+            told = f"{first['loc'][0]} {SHORT.repr(first['input'])} is not possible: {told}."
+        raise UserError(told) from None

@@ -117,12 +117,12 @@ def planned(
 ) -> Plan:
     """The jobs of the list, with what the command says of all lines."""
     from ..batch.jobs import Plan, check_defaults
-    from ..batch.rows import Row, read_list
+    from ..batch.rows import as_row, read_list
     from ..batch.run import make_folder
 
     lines = read_list(prompts, given)
     abilities = Abilities.of(cascade)
-    check_defaults(Row(prompt="a line", **given), abilities, ending)
+    check_defaults(as_row({"prompt": "a line", **given}), abilities, ending)
     make_folder(folder)
     from ..loading import weights_hash  # torch takes seconds: after what is refused quickly
 

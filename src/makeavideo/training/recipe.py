@@ -2,11 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
-from ..errors import UserError
+from ..errors import UserError, words_of
 from ..media.pictures import sides
 from ..nesting import SHORT, levels
 from ..yaml_text import NotYaml, parse_yaml
@@ -32,7 +41,22 @@ class Strict(BaseModel):
 
 
 Model = TypeVar("Model", bound=Strict)
-Sides = PositiveInt | tuple[PositiveInt, PositiveInt]
+
+
+def _or_say(sentence: str) -> WrapValidator:
+    """One sentence for all the ways in which a value can be of no kind that is meant."""
+
+    def checked(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            raise UserError(sentence) from None
+
+    return WrapValidator(checked)
+
+
+Shape = Annotated[tuple[PositiveInt, PositiveInt], _or_say("write [144, 256], height and width")]
+Sides = Annotated[PositiveInt | Shape, _or_say("write 256, or [144, 256], height and width")]
 
 
 class DataRecipe(Strict):
@@ -45,7 +69,7 @@ class DataRecipe(Strict):
     crop: Sides | None = Field(
         default=None, description="of a random crop, in pixels, as the size is given; none: the whole picture"
     )
-    buckets: list[tuple[PositiveInt, PositiveInt]] = Field(
+    buckets: list[Shape] = Field(
         default=[],
         description="decoder, interpolator: [height, width] each; a sample is cut to the one nearest in proportions, "
         "and a batch is of one of them; size is then that of what is shown and of data.held_out",
@@ -347,5 +371,6 @@ def checked(kind: type[Model], values: dict[str, Any], path: str | Path, what: s
         elif first["type"] == "missing":
             message = f"The {what} {path} lacks the key {key}: add it."
         else:
-            message = f"The {what} {path} has a wrong value for {key} ({SHORT.repr(first['input'])}): {first['msg']}."
+            wrong = f"a wrong value for {key} ({SHORT.repr(first['input'])}): {words_of(first)}"
+            message = f"The {what} {path} has {wrong}."
         raise UserError(message) from None
