@@ -10,7 +10,9 @@ names; the new ones are those that have ``temporal`` in their name.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import wraps
 from typing import Annotated, Any, Literal
 
 import diffusers
@@ -34,7 +36,7 @@ from .errors import UserError
 from .figures import TIMESTEPS
 from .parametrization import Parametrization, Prediction, mean_alone
 from .pixel_path import PixelPath
-from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d, set_to_zero
+from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d, extend, set_to_zero
 
 Temporal = Literal["pseudo3d", "attention", "none"]
 UNET_CLASSES = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
@@ -59,12 +61,6 @@ def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None
             extended = ClipTimeEmbedding
         if extended is not None:
             extend(module, extended, clip)
-
-
-def extend(layer: Any, kind: type[nn.Module], clip: Clip) -> None:
-    """Makes a spatial layer one of `pseudo3d`'s by changing its class, so that diffusers' module tree stays."""
-    layer.__class__ = kind
-    layer.extend(clip)
 
 
 def attends_to_itself(attention: Attention) -> bool:
@@ -268,6 +264,16 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
     @staticmethod
     def _checkpoint(function, *args):
         return checkpoint(function, *args, use_reentrant=False)
+
+    @wraps(ModelMixin.save_pretrained)
+    def save_pretrained(self, *args: Any, **options: Any) -> None:
+        """As diffusers' own; LoRAs become part of the weights that are saved, as strong as they are here."""
+        saved = self
+        if self._hf_peft_config_loaded:
+            saved = deepcopy(self)
+            saved.fuse_lora()
+            saved.unload_lora()
+        super(VideoUNet, saved).save_pretrained(*args, **options)
 
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
         """The new weights: temporal convolutions, temporal attention, embeddings of frame rate and motion."""

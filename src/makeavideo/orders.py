@@ -61,7 +61,13 @@ class Additions:
 
         check_scale(self.motion_module, self.motion_module_scale)
         check_loras(self.loras)
-        for file in (*filter(None, [self.motion_module]), *(file for file, _ in self.loras)):
+        for file, _ in self.files():
+            if file.is_dir():
+                inside = next(iter(sorted(file.glob("*.safetensors"))), None)
+                todo = (
+                    "and holds no .safetensors: check its name" if inside is None else f"name the file in it, {inside}"
+                )
+                raise UserError(f"{file} is a folder: {todo}.")
             if not file.is_file():
                 raise UserError(f"There is no file {file}: check its name.")
             header_of(file)
@@ -69,14 +75,12 @@ class Additions:
     @classmethod
     def read(cls, motion_module: Path | None, scale: float, loras: Sequence[str] | None) -> Self:
         """As the command line has them; a LoRA is FILE or FILE:STRENGTH."""
-        found = []
-        for text in loras or ():
-            split = re.fullmatch(r"(.+):([+-]?[\d.]+)", text)
-            try:
-                found.append((Path(split[1]), float(split[2])) if split else (Path(text), 1.0))
-            except ValueError:
-                raise UserError(f"--lora {text} is not possible: write FILE or FILE:0.8.") from None
-        return cls(motion_module, scale, tuple(found))
+        return cls(motion_module, scale, tuple(map(with_strength, loras or ())))
+
+    def files(self) -> list[tuple[Path, float]]:
+        """Each with its strength."""
+        module = [] if self.motion_module is None else [(self.motion_module, self.motion_module_scale)]
+        return [*module, *self.loras]
 
     def options(self) -> dict[str, Any]:
         """Of `MakeAVideoPipeline.load`."""
@@ -91,8 +95,7 @@ class Additions:
 
     def told(self) -> list[str]:
         """For people: each file, with its strength."""
-        module = [] if self.motion_module is None else [(self.motion_module, self.motion_module_scale)]
-        return [f"{file.name} ({strength:g})" for file, strength in (*module, *self.loras)]
+        return [f"{file.name} ({strength:g})" for file, strength in self.files()]
 
     def recipe(self) -> dict[str, Any]:
         """For a video's recipe: names, hashes of the files, strengths; nothing where there is none."""
@@ -102,6 +105,17 @@ class Additions:
         if self.loras:
             told["lora"] = [[*named(file), strength] for file, strength in self.loras]
         return told
+
+
+def with_strength(text: str) -> tuple[Path, float]:
+    """FILE or FILE:STRENGTH. Raises UserError where what follows the colon is no number."""
+    file, _, number = text.rpartition(":")
+    if not file or Path(text).exists() or re.search(r"[/\\]", number):  # C:\look.safetensors
+        return Path(text), 1.0
+    try:
+        return Path(file), float(number)
+    except ValueError:
+        raise UserError(f"--lora {text} is not possible: write FILE or FILE:0.8.") from None
 
 
 def named(file: Path) -> tuple[str, str]:

@@ -170,3 +170,9 @@ class ClipTimeEmbedding(TimestepEmbedding):
             strength = self.motion["temporal"](self.frequencies(motion * MOTION_UNIT).to(time.dtype))
             added = added + strength * (motion >= 0).to(time.dtype)[:, None]
         return time + added.repeat_interleave(self.clip.num_frames, dim=0)
+
+
+def extend(layer: Any, kind: type[nn.Module], clip: Clip) -> None:
+    """Makes a spatial layer one of these by changing its class, so that diffusers' module tree stays."""
+    layer.__class__ = kind
+    layer.extend(clip)

@@ -242,7 +242,9 @@ def length_of(options: VideoOptions, usual: int = MAX_FRAMES) -> int:
         if not seconds > 0 or not math.isfinite(seconds):
             raise UserError(f"--seconds {seconds:g} is not possible: choose more than 0.")
         if seconds > DAY:
-            raise UserError(f"--seconds {seconds:g} is longer than a day: choose fewer, and extend the video by others.")
+            raise UserError(
+                f"--seconds {seconds:g} is longer than a day: choose fewer, and extend the video by others."
+            )
     if not 1 <= fps <= 60:
         raise UserError(f"--fps {fps:g} is not possible: choose from 1 to 60 frames a second.")
     if num_frames is None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import UserError
-from .inflation import extend, is_temporal, public
-from .pseudo3d import Clip, PseudoConv3d, set_to_zero
+from .inflation import is_temporal, public
+from .pseudo3d import Clip, PseudoConv3d, extend, set_to_zero
 
 SLOPE = 0.1
 """Of the leaky rectifiers, below zero."""
