@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -71,6 +71,9 @@ LOOKED_AT = ContextVar("LOOKED_AT", default=False)
 
 class CheckedPipeline(DiffusionPipeline):
     """A pipeline of diffusers that comes from a folder on disk, and from there only if every file of it is whole."""
+
+    card: Callable[[str], str] | None = None
+    """The model card for a folder of that name, where the weights are known to be derived from others."""
 
     @classmethod
     def load(
@@ -177,6 +180,13 @@ class CheckedPipeline(DiffusionPipeline):
                 device = one
         device = None if device is None else usable_device(device)
         return super().to(device=device, dtype=None if dtype is None else dtype_of(dtype), **options)
+
+    def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> None:  # type: ignore[override]
+        """As diffusers' own, which takes the options; with the model card, README.md, of what `card` is known of."""
+        super().save_pretrained(save_directory, **options)
+        if self.card is not None:
+            folder = Path(save_directory)
+            (folder / "README.md").write_text(self.card(folder.resolve().name), "utf-8")
 
     def register_to_config(self, **values: Any) -> None:
         """As diffusers' own, and the last step of `DiffusionPipeline.from_pretrained`, which has looked at no file.

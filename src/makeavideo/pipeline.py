@@ -12,6 +12,8 @@ Each use is a list of segments (`timeline.Segment`), that is, what is known and 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -58,8 +60,8 @@ class MakeAVideoPipeline(Assembly):
     ) -> Self:
         """A cascade that starts as a text-to-image pipeline of diffusers: Kandinsky 2.2, Karlo or Stable unCLIP.
 
-        Before any training it makes that pipeline's pictures, 16 of one meaning. `make-a-video adopt` writes it into a
-        folder, with a model card.
+        Before any training it makes that pipeline's pictures, 16 of one meaning. What was found, made and is missing,
+        and the licence, stand in the model card that `save_pretrained` writes, as `make-a-video adopt` does.
 
         Args:
             source, prior, image_encoder, dtype: as for `adoption.kinds.adopt`.
@@ -67,10 +69,13 @@ class MakeAVideoPipeline(Assembly):
         Raises:
             UserError: nothing that can be adopted; the sentence says what it is, and what can be done.
         """
+        from .adoption.card import card_of
         from .adoption.kinds import adopt
 
         adopted = adopt(source, prior, image_encoder, dtype_of(dtype))
-        return cls(**adopted.components, sampling=adopted.sampling)
+        pipe = cls(**adopted.components, sampling=adopted.sampling)
+        pipe.card = partial(card_of, replace(adopted, components={}))
+        return pipe
 
     # -----------------------------------------------------------------------------------------------------------------
     # The five uses

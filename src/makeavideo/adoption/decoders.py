@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..inflation import VideoUNet, add_conditioning, inflate
 from ..sampling import make_scheduler
 from .adopted import Adopted, millions
-from .meanings import SAMPLING, described
+from .meanings import SAMPLING, Meanings
 from .source import Source
 
 NOT_OF_A_SCHEDULE = {"variance_type", "prediction_type"}
@@ -46,19 +46,18 @@ def decoder_of(source: Source, part: str, scheduler: str, conditioning: Conditio
     return add_conditioning(video, conditioning)
 
 
-def check_prior_fits(prior: Source, makes: int, decoder: Source, takes: int, times: int = 1) -> None:
+def check_prior_fits(meanings: Meanings, decoder: Source, takes: int, times: int = 1) -> None:
     """Raises UserError where P's embeddings are of another length than the decoder takes; it takes `times` as many."""
-    if makes * times != takes:
+    if meanings.dim * times != takes:
         raise UserError(
-            f"The prior of {prior.name} makes embeddings of {makes} numbers, and the decoder of {decoder.name} takes "
-            f"{takes // times}: name a prior that belongs to it with --prior."
+            f"The prior of {meanings.prior.name} makes embeddings of {meanings.dim} numbers, and the decoder of "
+            f"{decoder.name} takes {takes // times}: name a prior that belongs to it with --prior."
         )
 
 
 def adopted_from(
     source: Source,
-    prior: Source,
-    parts: dict[str, Any],
+    meanings: Meanings,
     decoder: VideoUNet,
     guidance: float,
     made: str,
@@ -66,15 +65,15 @@ def adopted_from(
     found: Sequence[str] = (),
     missing: Sequence[str] = (),
 ) -> Adopted:
-    """What comes of all that was read. parts: P's and the encoders; made: what became of the null embedding."""
-    whole = {**parts, "decoder": decoder, "decoder_scheduler": make_scheduler()}
-    found = [*described(parts, prior.name), *found]
+    """What comes of all that was read. made: what became of the null embedding."""
+    whole = {**meanings.parts, "decoder": decoder, "decoder_scheduler": make_scheduler()}
+    found = [*meanings.described(), *found]
     if codec is not None:
         whole["codec"] = codec
         kind = "MoVQ" if type(codec).__name__ == "VQModel" else type(codec).__name__
         found.append(f"codec: {kind}, {millions(codec)}, from {source.name}")
-    sources = [source] if prior is source else [source, prior]
-    return Adopted(whole, dict(SAMPLING), sources, guidance, found, [told(decoder), made], list(missing))
+    sources = {one.name: one for one in (source, meanings.prior, meanings.tower) if one is not None}
+    return Adopted(whole, dict(SAMPLING), list(sources.values()), guidance, found, [told(decoder), made], list(missing))
 
 
 def told(video: VideoUNet) -> str:

@@ -12,8 +12,8 @@ from ..encoders import embed_words
 from ..figures import SR_LOW_FACTOR
 from ..inflation import inflate
 from .adopted import Adopted, millions
-from .decoders import adopted_from, decoder_of, schedule_of
-from .meanings import meanings_of, prior_source, tower_alone
+from .decoders import adopted_from, check_prior_fits, decoder_of, schedule_of
+from .meanings import Meanings, meanings_of
 from .source import Source
 
 KINDS = ("UnCLIPPipeline",)
@@ -23,14 +23,10 @@ STEPS = 7
 
 def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: torch.dtype) -> Adopted:
     """Its image tower is CLIP's ViT-L/14, which it has not with it: `image_encoder` names it."""
-    from_prior = prior_source(source, prior)
-    parts = meanings_of(from_prior, dtype)
-    if image_encoder is not None:
-        parts["image_encoder"] = tower_alone(image_encoder, dtype)
-    conditioning = conditioning_of(source, parts, dtype)
+    meanings = meanings_of(source, prior, image_encoder, dtype)
+    conditioning = conditioning_of(source, meanings, dtype)
     decoder = decoder_of(source, "decoder", "decoder_scheduler", conditioning, dtype)
-    found = [f"image tower: {image_encoder}"] if image_encoder else []
-    missing = []
+    found, missing = [], []
     enlargers = enlargers_of(source, decoder.config.unet_config["sample_size"], dtype)
     if enlargers:
         found.append(f"super-resolution: {millions(enlargers['super_resolution_low'])}, twice, from {source.name}")
@@ -39,8 +35,7 @@ def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: t
         missing.append("super-resolution: what it has does not make frames four times as large; train SR on pictures")
     adopted = adopted_from(
         source,
-        from_prior,
-        parts,
+        meanings,
         decoder,
         guidance=8.0,
         made="the decoder's words: those of an empty prompt; its null embedding is the learnt one",
@@ -76,13 +71,14 @@ def enlargers_of(source: Source, size: int, dtype: torch.dtype) -> dict[str, Any
 
 
 @torch.no_grad()
-def conditioning_of(source: Source, parts: dict[str, Any], dtype: torch.dtype) -> WordlessUnclip:
+def conditioning_of(source: Source, meanings: Meanings, dtype: torch.dtype) -> WordlessUnclip:
     """What the decoder is told beside y_e, of an empty prompt, computed once."""
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
     projection: Any = source.network("text_proj", UnCLIPTextProjModel, dtype)
+    config, parts = projection.config, meanings.parts
+    check_prior_fits(meanings, source, config.clip_embeddings_dim)
     words = embed_words(parts["tokenizer"], parts["text_encoder"], [""], "cpu")
-    config = projection.config
     made = WordlessUnclip(
         config.clip_embeddings_dim,
         words.shape[1] - 1,

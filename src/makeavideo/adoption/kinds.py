@@ -8,11 +8,11 @@ import torch
 from ..errors import UserError
 from . import kandinsky, karlo, stable_unclip
 from .adopted import Adopted
-from .source import Source, open_source
+from .meanings import PARTS
+from .others import of_pipeline, values_of
+from .source import open_source
 
 MODULES: tuple[Any, ...] = (kandinsky, karlo, stable_unclip)
-KNOWN = "Kandinsky 2.2, Karlo (unCLIP) or Stable unCLIP"
-INFLATE = "`makeavideo.inflate` makes its UNet a video network, to be trained with captions."
 
 
 def adopt(
@@ -38,7 +38,9 @@ def adopt(
             adopted = module.adopt(opened, prior, image_encoder, dtype)
             adopted.missing += missing_of(adopted)
             return adopted
-    raise UserError(f"{source} cannot be adopted: {what_it_is(opened)}")
+    config = values_of(opened.folder / ("unet" if "unet" in opened.index else "decoder") / "config.json") or {}
+    what = of_pipeline(opened.kind, opened.index, config, is_prior=opened.kind in PARTS)
+    raise UserError(f"{source} cannot be adopted: {what}")
 
 
 def missing_of(adopted: Adopted) -> list[str]:
@@ -54,18 +56,3 @@ def missing_of(adopted: Adopted) -> list[str]:
         if source.licence is None:
             lacking.append(f"licence: {source.name} names none in its model card; look it up before you pass it on")
     return lacking
-
-
-def what_it_is(source: Source) -> str:
-    """Of a pipeline that is none of ours to adopt: what it is, and what can be done."""
-    kind = source.kind
-    if kind == "MakeAVideoPipeline":
-        return "it is a Make-A-Video model already: use it with --model."
-    if "Prior" in kind and "prior" in source.index:
-        return f"it is a prior alone ({kind}): give the decoder's pipeline, and this one with --prior."
-    if any("Transformer" in network and network != "PriorTransformer" for network in source.index.values()):
-        return f"it is a {kind}, whose network is a transformer, and only UNets can be inflated: start from {KNOWN}."
-    if "unet" in source.index:
-        name = f"DeepFloyd IF ({kind})" if kind.startswith("IF") else f"a {kind}"
-        return f"it is {name}, whose decoder is told words and no image embedding: start from {KNOWN}. {INFLATE}"
-    return f"it is a {kind}, of which nothing can be taken: start from {KNOWN}."

@@ -1,5 +1,6 @@
 """C_x, P and the image tower of a pipeline with an unCLIP prior, taken as they are."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,18 +8,19 @@ from torch import Tensor
 
 from ..errors import UserError
 from .adopted import millions
-from .source import Source, load, open_source
+from .source import Source, load, open_source, table_of
 
+COMBINED = {
+    "prior": "prior_prior",
+    "prior_scheduler": "prior_scheduler",
+    "text_encoder": "prior_text_encoder",
+    "tokenizer": "prior_tokenizer",
+    "image_encoder": "prior_image_encoder",
+    "processor": "prior_image_processor",
+}
 PARTS: dict[str, dict[str, str]] = {
     "KandinskyV22PriorPipeline": {"image_encoder": "image_encoder", "processor": "image_processor"},
-    "KandinskyV22CombinedPipeline": {
-        "prior": "prior_prior",
-        "prior_scheduler": "prior_scheduler",
-        "text_encoder": "prior_text_encoder",
-        "tokenizer": "prior_tokenizer",
-        "image_encoder": "prior_image_encoder",
-        "processor": "prior_image_processor",
-    },
+    **dict.fromkeys(("KandinskyV22CombinedPipeline", "KandinskyV22Img2ImgCombinedPipeline"), COMBINED),
     "UnCLIPPipeline": {"prior_scheduler": "prior_scheduler"},
     "StableUnCLIPPipeline": {
         "prior_scheduler": "prior_scheduler",
@@ -34,27 +36,68 @@ SAMPLING = {"prior_candidates": 1, "prior_steps": 25, "prior_guidance_scale": 4.
 """As diffusers' pipelines draw: one embedding, one picture."""
 
 
-def meanings_of(source: Source, dtype: torch.dtype) -> dict[str, Any]:
-    """Components of a cascade, from words and pictures to y_e; no image encoder where the pipeline has none."""
+@dataclass
+class Meanings:
+    """What words and pictures mean in a cascade.
+
+    parts: components, from words and pictures to y_e; the image encoder may be None.
+    prior, tower: where they are from.
+    """
+
+    parts: dict[str, Any]
+    prior: Source
+    tower: Source | None
+
+    @property
+    def dim(self) -> int:
+        """Of y_e."""
+        return int(self.parts["prior"].config.embedding_dim)
+
+    def described(self) -> list[str]:
+        """What was found, a sentence each."""
+        names = {"text_encoder": ("text encoder", self.prior), "prior": ("prior", self.prior)}
+        names |= {} if self.tower is None else {"image_encoder": ("image tower", self.tower)}
+        return [f"{what}: {millions(self.parts[key])}, from {where.name}" for key, (what, where) in names.items()]
+
+
+def meanings_of(source: Source, prior: str | None, image_encoder: str | None, dtype: torch.dtype) -> Meanings:
+    """C_x, P and the image tower: the one that is named, the pipeline's own, or that of the prior's, if there is any.
+
+    Raises:
+        UserError: there is no prior, something of it cannot be read, or the tower's embeddings are of another length.
+    """
     from diffusers.models.transformers.prior_transformer import PriorTransformer
     from transformers import CLIPTextModelWithProjection
 
-    names = {**USUAL, **PARTS[source.kind]}
-    prior = source.network(names["prior"], PriorTransformer, dtype)
-    text = source.network(names["text_encoder"], CLIPTextModelWithProjection, dtype)
+    of_prior = prior_source(source, prior)
+    names = {**USUAL, **PARTS[of_prior.kind]}
+    network = of_prior.network(names["prior"], PriorTransformer, dtype)
+    text = of_prior.network(names["text_encoder"], CLIPTextModelWithProjection, dtype)
     if text.config.hidden_size != text.config.projection_dim:
-        raise UserError(f"{source.name} cannot be adopted: its text encoder's states and embeddings differ in size.")
-    tower = None
-    if names.get("image_encoder") in source.index:
-        tower = tower_of(source, names["image_encoder"], names["processor"], dtype)
-    return {
-        "tokenizer": source.tokenizer(names["tokenizer"]),
+        raise UserError(f"{of_prior.name} cannot be adopted: its text encoder's states and embeddings differ in size.")
+    tower: Any = None
+    where: Source | None = None
+    if image_encoder is not None:
+        tower, where = tower_alone(image_encoder, dtype)
+    elif "image_encoder" in source.index:
+        tower, where = tower_of(source, "image_encoder", "feature_extractor", dtype), source
+    elif names.get("image_encoder") in of_prior.index:
+        tower, where = tower_of(of_prior, names["image_encoder"], names["processor"], dtype), of_prior
+    makes = network.config.embedding_dim
+    if where is not None and tower.config.projection_dim != makes:
+        raise UserError(
+            f"The image tower of {where.name} makes embeddings of {tower.config.projection_dim} numbers, and the prior "
+            f"of {of_prior.name} makes {makes}: name the CLIP that belongs to it with --image-encoder."
+        )
+    parts = {
+        "tokenizer": of_prior.tokenizer(names["tokenizer"]),
         "text_encoder": text,
         "text_projection": None,
         "image_encoder": tower,
-        "prior": prior,
-        "prior_scheduler": scheduler_of(source, names["prior_scheduler"]),
+        "prior": network,
+        "prior_scheduler": scheduler_of(of_prior, names["prior_scheduler"]),
     }
+    return Meanings(parts, of_prior, where)
 
 
 def scheduler_of(source: Source, part: str) -> Any:
@@ -84,16 +127,17 @@ def with_preparation(tower: Any, prepared: dict[str, Any]) -> Any:
     return tower
 
 
-def tower_alone(name: str, dtype: torch.dtype) -> Any:
+def tower_alone(name: str, dtype: torch.dtype) -> tuple[Any, Source]:
     """The image tower of a CLIP model of transformers: a folder, or an id of the hub."""
     from transformers import CLIPVisionModelWithProjection
 
     from ..loading import on_disk
 
-    folder = on_disk(name, ["*.json", "*.safetensors"])
+    folder = on_disk(name, ["*.json", "*.safetensors", "README.md"])
     if not (folder / "config.json").is_file():
         raise UserError(f"There is no image encoder at {name} (no config.json): give CLIP's folder or id.")
-    return with_preparation(load(CLIPVisionModelWithProjection, folder, name, dtype), {})
+    tower = with_preparation(load(CLIPVisionModelWithProjection, folder, name, dtype), {})
+    return tower, Source(name, folder, type(tower).__name__, {}, table_of(folder / "README.md"))
 
 
 def null_picture(tower: Any) -> Tensor:
@@ -124,9 +168,3 @@ def prior_source(source: Source, prior: str | None) -> Source:
             "--prior (kandinsky-community/kandinsky-2-2-prior, kakaobrain/karlo-v1-alpha)."
         )
     return prior_source(source, str(named))
-
-
-def described(parts: dict[str, Any], where: str) -> list[str]:
-    """What was found, a sentence each."""
-    names = {"text_encoder": "text encoder", "prior": "prior", "image_encoder": "image tower"}
-    return [f"{what}: {millions(parts[key])}, from {where}" for key, what in names.items() if parts[key] is not None]

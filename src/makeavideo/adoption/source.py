@@ -1,6 +1,5 @@
 """A text-to-image pipeline of diffusers, in a folder or on the hub, as a place to load parts from: safetensors only."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ import torch
 from torch import nn
 
 from ..errors import UserError, in_a_line
-from ..inflation import is_temporal
 from ..loading import check_finite, on_disk
-from ..model_files import header_of
 from ..quiet import quiet_libraries
+from .others import of_folder, values_of
 
 FILES = [
     "model_index.json",
@@ -51,11 +49,8 @@ class Source:
     def config(self, part: str, file: str = "config.json") -> dict[str, Any]:
         """A part's json. Raises UserError where there is none."""
         path = self.folder / part / file
-        try:
-            values = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
-            values = None
-        if not isinstance(values, dict):
+        values = values_of(path)
+        if values is None:
             raise UserError(f"{self.name} cannot be adopted ({path} is missing, or no json): get it again.")
         return values
 
@@ -119,19 +114,19 @@ def open_source(name: str | Path) -> Source:
         UserError: there is neither, or no pipeline in it; the sentence says what it is instead.
     """
     folder = on_disk(name, FILES)
-    index = folder / "model_index.json"
+    index, card = folder / "model_index.json", table_of(folder / "README.md")
     if not index.is_file():
-        raise UserError(f"{name} cannot be adopted: {what_it_is(folder)}")
-    try:
-        values = json.loads(index.read_text("utf-8"))
-        parts = {key: entry[1] for key, entry in values.items() if isinstance(entry, list) and entry[1]}
-        kind = str(values["_class_name"])
-    except (ValueError, KeyError, IndexError, AttributeError):
-        raise UserError(f"{name} cannot be adopted ({index} is damaged): get it again.") from None
-    return Source(str(name), folder, kind, parts, card_of(folder / "README.md"))
+        raise UserError(f"{name} cannot be adopted: {of_folder(folder, card)}")
+    values = values_of(index)
+    kind = (values or {}).get("_class_name")
+    if values is None or not isinstance(kind, str):
+        raise UserError(f"{name} cannot be adopted ({index} is damaged): get it again.")
+    lists = {key: entry for key, entry in values.items() if isinstance(entry, list) and len(entry) == 2}
+    parts = {key: entry[1] for key, entry in lists.items() if isinstance(entry[1], str)}
+    return Source(str(name), folder, kind, parts, card)
 
 
-def card_of(file: Path) -> dict[str, Any]:
+def table_of(file: Path) -> dict[str, Any]:
     """The table at the top of a model card; empty where there is none."""
     from huggingface_hub import ModelCard
 
@@ -139,46 +134,3 @@ def card_of(file: Path) -> dict[str, Any]:
         return ModelCard.load(file, ignore_metadata_errors=True).data.to_dict()
     except Exception:  # no file, no table, no yaml: nothing is known then
         return {}
-
-
-ADDITIONS = {
-    "LoRA": "it is a LoRA, which changes the network that it was trained for. Load it into that pipeline with "
-    "diffusers, fuse it (fuse_lora), save the pipeline, and adopt that one; one that was trained here is for --lora.",
-    "motion module": "it is a motion module, which is for --motion-module, beside the model that it was trained for.",
-}
-
-
-def addition_in(file: Path) -> str | None:
-    """Which of ADDITIONS a safetensors file is, by the names of its tensors; None: none, or nothing to be read."""
-    try:
-        names = header_of(file)
-    except UserError:
-        return None
-    if any("lora" in name.lower() for name in names):
-        return "LoRA"
-    return "motion module" if all(map(is_temporal, names)) else None
-
-
-def what_it_is(folder: Path) -> str:
-    """Of what is no pipeline's folder, and what can be done."""
-    files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
-    kinds = {kind for file in files if (kind := addition_in(file))}
-    kinds |= {"LoRA"} if (folder / "adapter_config.json").is_file() else set()
-    if kinds:
-        return ADDITIONS[min(kinds)]
-    if folder.is_file():
-        return (
-            "it is a single file. Load it with diffusers' from_single_file and save it as a folder, and adopt that one."
-        )
-    if not folder.is_dir():
-        return "there is no such folder, and it is no id of the Hugging Face hub."
-    config = folder / "config.json"
-    try:
-        kind = json.loads(config.read_text("utf-8")).get("_class_name") if config.is_file() else None
-    except ValueError:
-        kind = None
-    if kind and kind.startswith("UNet"):
-        return f"it is a {kind} alone, without prior and encoders: `makeavideo.inflate` makes it a video network."
-    if kind or config.is_file():
-        return f"it is {kind or 'a network'} alone: give the folder of a whole pipeline, with model_index.json."
-    return "it has no model_index.json: give the folder of a diffusers pipeline."

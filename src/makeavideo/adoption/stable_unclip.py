@@ -11,7 +11,7 @@ import torch
 from ..conditioning import NoisedEmbedding
 from .adopted import Adopted
 from .decoders import adopted_from, check_prior_fits, decoder_of
-from .meanings import meanings_of, prior_source, tower_alone, tower_of
+from .meanings import meanings_of
 from .source import Source
 
 KINDS = ("StableUnCLIPPipeline", "StableUnCLIPImg2ImgPipeline")
@@ -21,19 +21,13 @@ def adopt(source: Source, prior: str | None, image_encoder: str | None, dtype: t
     """Karlo's prior fits the small ones, whose image tower is CLIP's ViT-L/14."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    from_prior = prior_source(source, prior)
-    parts = meanings_of(from_prior, dtype)
-    if image_encoder is not None:
-        parts["image_encoder"] = tower_alone(image_encoder, dtype)
-    elif "image_encoder" in source.index:
-        parts["image_encoder"] = tower_of(source, "image_encoder", "feature_extractor", dtype)
-    dim = parts["prior"].config.embedding_dim
-    decoder = decoder_of(source, "unet", "scheduler", conditioning_of(source, dim, dtype), dtype)
+    meanings = meanings_of(source, prior, image_encoder, dtype)
+    decoder = decoder_of(source, "unet", "scheduler", conditioning_of(source, meanings.dim, dtype), dtype)
     takes = decoder.config.unet_config["projection_class_embeddings_input_dim"] or 0
-    check_prior_fits(from_prior, dim, source, takes, times=2)  # y_e and what its noise level becomes
+    check_prior_fits(meanings, source, takes, times=2)  # y_e and what its noise level becomes
     codec = source.network("vae", AutoencoderKL, dtype)
     made = "the decoder's words: those of an empty prompt; its null embedding is zeros"
-    return adopted_from(source, from_prior, parts, decoder, guidance=10.0, made=made, codec=codec)
+    return adopted_from(source, meanings, decoder, guidance=10.0, made=made, codec=codec)
 
 
 @torch.no_grad()
