@@ -265,8 +265,8 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
     def _checkpoint(function, *args):
         return checkpoint(function, *args, use_reentrant=False)
 
-    @wraps(ModelMixin.save_pretrained)  # type: ignore[override]
-    def save_pretrained(self, *args: Any, **options: Any) -> None:
+    @wraps(ModelMixin.save_pretrained)
+    def save_pretrained(self, *args: Any, **options: Any) -> None:  # type: ignore[override]
         """As diffusers' own; LoRAs become part of the weights that are saved, as strong as they are here."""
         saved = self
         if self._hf_peft_config_loaded:

@@ -145,7 +145,7 @@ def check_kind(file: Path) -> None:
             raise UserError(f"The LoRA {file} changes a text encoder too ({name[:80]}), {NO_WORDS}")
 
 
-def check_fits(network: VideoUNet, state: dict[str, Tensor], file: str | Path) -> None:
+def check_fits(network: VideoUNet, state: dict[str, Tensor], file: str | PathLike[str]) -> None:
     """Raises UserError where a weight of the LoRA has no layer that it fits, or no other half, or is no number."""
     modules = dict(network.named_modules())
     for name, weight in state.items():
