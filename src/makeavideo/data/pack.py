@@ -60,6 +60,10 @@ class Packed:
         return 10 * math.log10(255**2 * self.values / self.error) if self.error else math.inf
 
 
+Made = tuple[dict[str, bytes], Packed | str]
+"""({extension: content}, what they are), or ({}, why the file cannot be read)."""
+
+
 def pack(
     source: Path,
     out: Path,
@@ -110,8 +114,7 @@ def pack(
     missing = [item for job in jobs if job.packed is None for item in job.members]
     with closing(mapped(encode, missing, workers)) as made:
         for job in jobs:
-            tell = partial(_tell_next, progress, iter(range(done + 1, len(items) + 1)), len(items))
-            packed, skipped = job.packed or _pack_folder(job, made, tell)
+            packed, skipped = job.packed or _pack_folder(job, _told(made, done, len(items), progress))
             total += packed
             report.add(skipped)
             done += len(job.members)
@@ -138,9 +141,14 @@ class _Job:
                 self.packed = Packed(**manifest["packed"]), manifest["skipped"]
 
 
-def _pack_folder(
-    job: _Job, made: Iterator[tuple[dict[str, bytes], Packed | str]], tick: Callable[[], None]
-) -> tuple[Packed, list[tuple[str, str]]]:
+def _told(made: Iterator[Made], done: int, total: int, progress: Callable[[int, int], None]) -> Iterator[Made]:
+    """The same, while `progress` is told of each."""
+    for number, one in enumerate(made, done + 1):
+        progress(number, total)
+        yield one
+
+
+def _pack_folder(job: _Job, made: Iterator[Made]) -> tuple[Packed, list[tuple[str, str]]]:
     """One folder of shards; it gets its name when it is whole. made: the next of them are of its members."""
     folder = job.folder
     temporary = folder.with_name(f".{folder.name}.partial")
@@ -148,7 +156,6 @@ def _pack_folder(
     temporary.mkdir(parents=True)
     packed, skipped, shards, names = Packed(), [], _Shards(temporary), set()
     for item, (files, part) in zip(job.members, made, strict=False):
-        tick()
         if isinstance(part, str):
             skipped.append((str(item.media), part))
             continue
@@ -210,10 +217,8 @@ class _Shards:
         return self.written
 
 
-def encode_item(
-    item: Item, size: FrameSize, quality: int | None, background: str
-) -> tuple[dict[str, bytes], Packed | str]:
-    """({extension: content}, what they are), or ({}, why the file cannot be read). Runs in a process of its own."""
+def encode_item(item: Item, size: FrameSize, quality: int | None, background: str) -> Made:
+    """One sample. Runs in a process of its own."""
     try:
         if _is_clip(item.media):
             frames, times, duration = decode(item.media, size, background)
