@@ -277,3 +277,43 @@ def test_a_tokenizer_that_panics_is_named(model):
     index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]  # which takes the file as it is
     (model / "model_index.json").write_text(json.dumps(index))
     refused(model, file.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("tokenizer/tokenizer.json", {"model": {"vocab": {"cat": 999_999}}}, "a word of it is number 999999"),
+        ("tokenizer/tokenizer_config.json", {"pad_token": None}, "it names no pad_token"),
+        ("text_encoder/config.json", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantized"),
+        ("text_encoder/adapter_config.json", {"peft_type": "LORA"}, "an adapter beside the weights is not read"),
+        ("model_index.json", {"super_resolution_high": ["makeavideo.super_resolution", ""]}, "no pair of library"),
+        ("prior/x.safetensors.index.json", {"weight_map": 5}, "it has no tables `weight_map` and `metadata`"),
+        ("prior/x.safetensors.index.json", {"weight_map": {"a": "b"}, "metadata": {}}, "a is not in b, as it says"),
+    ],
+)
+def test_what_only_running_would_show_is_named(model, name, change, reason):
+    file = model / name
+    whole = json.loads(file.read_text()) if file.exists() else {}
+    if "model" in change:
+        change = {"model": {**whole["model"], "vocab": {**whole["model"]["vocab"], **change["model"]["vocab"]}}}
+    file.write_text(json.dumps({**whole, **change}))
+    call = MakeAVideoPipeline.load if "tokenizer" in name else check_model
+    said = refusal(call, model)
+    assert str(file) in said and reason in said
+
+
+def test_what_the_libraries_do_not_read_is_named(model):
+    """A byte order mark, notes that are no texts."""
+    for file in (model / "prior" / "config.json", weights_of(model / "prior")[0]):
+        whole = file.read_bytes()
+        length = struct.unpack("<Q", whole[:8])[0]
+        damages = [b"\xef\xbb\xbf" + whole]
+        if file.suffix == ".safetensors":
+            header = json.loads(whole[8 : 8 + length])
+            told = json.dumps({**header, "__metadata__": {"format": 5}}).encode()
+            marked = b"\xef\xbb\xbf" + whole[8 : 8 + length]
+            damages = [struct.pack("<Q", len(head)) + head + whole[8 + length :] for head in (told, marked)]
+        for damage in damages:
+            file.write_bytes(damage)
+            refused_early(model, file)
+        file.write_bytes(whole)

@@ -321,5 +321,23 @@ def test_all_parts_left_out_that_may_be(tmp_path):
             make(pipe, what, **({"prompt_embeds": torch.zeros(1, 16)} if what is None else {}))
 
 
+@pytest.mark.parametrize(
+    ("part", "weights", "value", "message"),
+    [
+        ("decoder", "conv_out", 3e38, "The decoder of this model makes what is no number"),
+        ("text_encoder", "embeddings.LayerNorm", 3e38, "The text_encoder of this model makes what is no number"),
+        ("super_resolution_low", "conv_out", torch.nan, "The super-resolution of this model makes what is no number"),
+    ],
+)
+def test_what_a_network_makes_is_numbers(tmp_path, part, weights, value, message):
+    """Some such weights are finite themselves; what they made was black."""
+    pipe = loaded(tiny_contract_components(tmp_path))
+    for name, weight in getattr(pipe, part).named_parameters():
+        if name.startswith(weights):
+            torch.nn.init.constant_(weight, value)
+    with pytest.raises(UserError, match=message):
+        make(pipe, size=64)
+
+
 def test_make_scheduler_is_one_that_works():
     assert make_scheduler().config.use_flow_sigmas

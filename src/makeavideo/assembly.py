@@ -156,6 +156,7 @@ class Assembly(Cascade):
         ]
         place = 0
         for low, frames in super_resolve(small):
+            frames = self.numbers(frames, "codec" if s.stage == 0 else "super-resolution")
             yield add_details(frames, low, place, anchors, lows, details)
             place += frames.shape[1]
 

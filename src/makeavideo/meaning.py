@@ -56,13 +56,14 @@ class Meaning(SteppedPipeline):
         """C_x: text embeddings (b, *text_shape).
 
         Raises:
-            UserError: there is no text encoder, or a prompt is no text.
+            UserError: there is no text encoder, or a prompt is no text; what is made of it is no numbers.
         """
         for prompt in prompts:
             check_text(prompt)
         if self.text_encoder is None or self.tokenizer is None:
             raise UserError("This model has no text encoder: give prompt_embeds or image_embeds in place of a prompt.")
-        return embed_text(self.tokenizer, self.text_encoder, prompts, self._execution_device)
+        embeds = embed_text(self.tokenizer, self.text_encoder, prompts, self._execution_device)
+        return self.numbers(embeds, "text_encoder")
 
     def embed_texts(self, text: Tensor, generator: Generators) -> Tensor:
         """P (section 3.1): image embeddings (b, d) for text embeddings (b, *text_shape).
@@ -102,4 +103,4 @@ class Meaning(SteppedPipeline):
         if self.image_encoder is None:
             raise UserError("This model has no image tower, which tells what a picture shows: give a prompt.")
         check_pictures(pictures)
-        return embed_images(self.image_encoder, pictures.to(self._execution_device))
+        return self.numbers(embed_images(self.image_encoder, pictures.to(self._execution_device)), "image_encoder")

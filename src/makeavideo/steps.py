@@ -63,12 +63,29 @@ class SteppedPipeline(DiffusionPipeline):
         start: what to begin with; its mask is up to `predict`.
         shown: what the callback is shown of a prediction.
         levels: as in `sampling.sample`.
+
+        Raises:
+            UserError: as `numbers`.
         """
-        if start is None:
-            with self.steps_shown(stage, steps, shown) as on_step:
-                return sample(predict, noise, scheduler, steps, on_step, levels=levels)
-        with self.steps_shown(stage, steps_of(steps, start.strength), shown) as on_step:
-            return sample(predict, noise, scheduler, steps, on_step, start.frames, start.strength, levels)
+        begin: dict[str, Any] = {} if start is None else {"start": start.frames, "strength": start.strength}
+        total = steps if start is None else steps_of(steps, start.strength)
+        with self.steps_shown(stage, total, shown) as on_step:
+            made = sample(predict, noise, scheduler, steps, on_step, levels=levels, **begin)
+        return self.numbers(made, "decoder" if stage in ("still", "extrapolate") else stage)
+
+    def numbers(self, made: Tensor, what: str) -> Tensor:
+        """What a part of the model made, if it is numbers: what is none would be shown as black.
+
+        Raises:
+            UserError: NaN or infinite ones, of damaged weights, or of a precision that is too small for them.
+        """
+        if made.isfinite().all():
+            return made
+        model = self.config.get("_name_or_path") or "this model"
+        raise UserError(
+            f"The {what} of {model} makes what is no number (NaN or infinite): load it with dtype float32, or, where "
+            "that changes nothing, download it again."
+        )
 
     @contextmanager
     def steps_shown(self, stage: str, total: int, shown: Callable[[Tensor], Tensor] = lambda x: x) -> Iterator[OnStep]:
