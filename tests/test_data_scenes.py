@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import tarfile
 from fractions import Fraction
 from importlib import metadata
@@ -20,6 +22,7 @@ from makeavideo.data.curation import Settings, clips_of, curate
 from makeavideo.data.curation_report import write_report
 from makeavideo.data.index import Source
 from makeavideo.data.scenes import Limits, Scene, Watcher, why_dropped
+from makeavideo.data.workers import mapped
 from makeavideo.media.clip import open_by_content
 
 pytest.importorskip("scenedetect")
@@ -154,6 +157,9 @@ def test_a_long_scene_is_parted_and_limits_hold(tmp_path):
     assert why_dropped(scenes[0], Limits(side=97)) == "too few pixels"
     with pytest.raises(UserError, match="shortest <= longest"):
         Limits(3.0, 2.0)
+    for wrong in ({"motion": np.nan}, {"flicker": np.nan}, {"flicker": np.inf}, {"motion": -1.0}):
+        with pytest.raises(UserError, match="choose a number from 0 on"):
+            Limits(**wrong)
 
 
 def test_black_borders_are_cropped_and_dark_pictures_are_not(tmp_path):
@@ -233,6 +239,23 @@ def test_it_goes_on_where_it_was_and_refuses_another_folder(made, tmp_path):
     (tmp_path / "letter.txt").touch()
     with pytest.raises(UserError, match="holds other files"):
         curate(folder, tmp_path, Settings())
+
+
+@pytest.mark.parametrize("note", [b'{"finger', b"[]", b"{}", b"\xff"])
+def test_a_damaged_note_is_said(made, tmp_path, note):
+    (tmp_path / ".clips.json").write_bytes(note)
+    with pytest.raises(UserError, match="is damaged: remove"):
+        curate(made[0], tmp_path, Settings())
+
+
+def killed(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_said_and_one_worker_is_this_process():
+    with pytest.raises(UserError, match="fewer --workers"):
+        list(mapped(killed, [1, 2, 3], 2))
+    assert list(mapped(lambda number: os.getpid() * number, [1, 2], 1)) == [os.getpid(), 2 * os.getpid()]
 
 
 def test_a_variable_rate_becomes_an_even_one(tmp_path):

@@ -14,7 +14,6 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from .index import CLIPS, Item, Source, list_items
 from .pack import add_member
 from .report import printable
 from .scenes import Limits, Scene, Watcher
+from .workers import mapped
 
 VIDEOS = 16
 """Of which a shard is made."""
@@ -78,7 +78,7 @@ def curate(
         [(path, reason)] of the files that are no clips.
 
     Raises:
-        UserError: no such folder, no clips, or `out` was made of other videos or with other settings.
+        UserError: no such folder, no clips, `out` was made of other videos or with other settings, or a worker was killed.
     """
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out} lies in {source}, where it would be cut itself: choose another folder.")
@@ -87,10 +87,9 @@ def curate(
     missing = [shard for shard in shards if not shard.path("jsonl").is_file()]
     done = len(shards) - len(missing)
     tell(done, len(shards))
-    with ProcessPoolExecutor(workers) as pool:
-        for _ in pool.map(make_shard, missing) if workers > 1 else map(make_shard, missing):
-            done += 1
-            tell(done, len(shards))
+    for _ in mapped(make_shard, missing, workers):
+        done += 1
+        tell(done, len(shards))
     return told
 
 
@@ -101,7 +100,11 @@ def plan(items: Sequence[Item], out: Path, settings: Settings) -> list[Shard]:
     print_of = hashlib.sha256(text.encode()).hexdigest()
     file = out / PLAN
     if file.is_file():
-        if json.loads(file.read_text())["fingerprint"] != print_of:
+        try:
+            begun = json.loads(file.read_bytes())["fingerprint"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UserError(f"{file}, the note of what {out} is made of, is damaged: remove {out}.") from None
+        if begun != print_of:
             raise UserError(f"{out} was begun with other videos or settings: choose another folder, or remove it.")
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out} holds other files: choose a new folder.")

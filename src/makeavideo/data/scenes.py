@@ -6,6 +6,7 @@ What a part's figures are is said at `Scene`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -46,7 +47,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not 0 < self.shortest <= self.longest:
-            raise UserError(f"The scenes must last 0 < shortest <= longest seconds, not {self.shortest:g} and more.")
+            raise UserError(
+                f"The scenes must last 0 < shortest <= longest seconds, not {self.shortest:g} to {self.longest:g}."
+            )
+        for name in ("motion", "flicker"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} {getattr(self, name):g} is no limit: choose a number from 0 on.")
 
 
 @dataclass
