@@ -150,6 +150,36 @@ def test_what_stands_still_flickers_or_is_short_is_left_out_and_said(tmp_path):
     assert [scene.dropped for scene in scenes] == ["", "shorter than is asked for", ""]
 
 
+def test_where_a_scene_stands_still_for_long_it_is_cut(tmp_path):
+    moves, still = moving(1, 48), moving(1, 48)[-1:]
+    frozen = np.concatenate([moves, still.repeat(240, 0), moves[::-1], moves[:1].repeat(24, 0), moves])
+    first, middle, last = scenes_of(write(tmp_path / "a.mp4", frozen))
+    assert (first.dropped, middle.dropped, last.dropped) == ("", "stands still", "")
+    assert abs(first.end - 48) <= 2 and abs(last.start - 288) <= 2 and last.end == len(frozen)
+    assert first.motion > 0.1 and middle.motion < LIMITS.motion
+
+
+def test_what_is_back_half_a_second_later_does_not_stand_still(tmp_path):
+    swings = moving(1, 13)[np.abs((np.arange(120) + 6) % 12 - 6)]
+    (scene,) = scenes_of(write(tmp_path / "a.mp4", swings))
+    assert (scene.start, scene.end) == (0, 120)
+
+
+def test_slides_that_are_cross_faded_stand_still(tmp_path):
+    slides = moving(1, 1).repeat(84, 0)
+    for seed in (2, 3):
+        slides = cross_faded(slides, moving(seed, 1).repeat(84, 0), 12)
+    reasons = [scene.dropped for scene in scenes_of(write(tmp_path / "a.mp4", slides))]
+    assert reasons.count("stands still") == 3 and all(reasons)
+
+
+@pytest.mark.parametrize("length", [5, 8, 12])
+def test_a_short_scene_moves_too(tmp_path, length):
+    frames = np.concatenate([moving(1, length), moving(2, 24), moving(3, 1).repeat(length, 0)])
+    scenes = scenes_of(write(tmp_path / "a.mp4", frames), Limits(shortest=0.1))
+    assert [scene.dropped for scene in scenes] == ["", "", "stands still"] and scenes[0].motion > 0.01
+
+
 def test_a_long_scene_is_parted_and_limits_hold(tmp_path):
     path = write(tmp_path / "a.mp4", moving(1, 120))
     scenes = scenes_of(path, Limits(longest=2.0))

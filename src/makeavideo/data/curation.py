@@ -78,7 +78,7 @@ def curate(
         [(path, reason)] of the files that are no clips.
 
     Raises:
-        UserError: no such folder, no clips, `out` was made of other videos or with other settings, or a worker was killed.
+        UserError: no such folder, no clips, `out` was made of other videos or with other settings, a worker was killed.
     """
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out} lies in {source}, where it would be cut itself: choose another folder.")

@@ -1,9 +1,9 @@
 """Where a video goes over from one scene to another: suddenly, through a plain picture, or by a cross-fade.
 
-PySceneDetect finds sudden changes (its adaptive detector: a change that stands out among its neighbours) and fades through
-black, white or any other colour (its threshold detector, given the contrast). Cross-fades are found here: their middle is a
-mix of the pictures before and after, which show different scenes. Wipes are not found: what tells them apart, parts of two
-pictures side by side, is seen where large things move, too.
+PySceneDetect finds sudden changes (its adaptive detector: a change that stands out among its neighbours) and fades
+through black, white or any other colour (its threshold detector, given the contrast). Cross-fades are found here: their
+middle is a mix of the pictures before and after, which show different scenes. Wipes are not found: what tells them
+apart, parts of two pictures side by side, is seen where large things move, too.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Cuts:
         self._found.update(cut.frame_num - late for cut in cuts)
 
     def _see_flashes(self, number: int) -> None:
-        """Notes what began with a jump, unlike a fade, and is over with this frame: the picture is what it was before."""
+        """Notes what began with a jump, unlike a fade, and is over: this frame is like the one before it."""
         for began in range(max(2, number - self._moment), number):
             before, now = self._greys[began - number - 2], self._greys[-1]
             least = max(JUMP, 3 * self._jumps[began - 1], 3 * _apart(before, now))
@@ -104,8 +104,8 @@ class Cuts:
         """To be asked once, after the last frame.
 
         Returns:
-            The first frames of all scenes but the first one, in order; and of every frame whether it shows no scene, as it
-            is plain or part of a cross-fade, bool (frames,).
+            The first frames of all scenes but the first one, in order; and of every frame whether it shows no scene, as
+            it is plain or part of a cross-fade, bool (frames,).
         """
         for repeated in range(EDGE):
             self._ask(self._sudden, len(self._nothing) + EDGE + repeated, self._last, EDGE)
@@ -123,8 +123,8 @@ class Cuts:
         reach, plain, sudden = self._spans[-1], np.array(self._nothing, bool), np.array(cuts, int)
         runs: list[list[int]] = []
         for at, (span, _) in sorted(self._middles.items()):
-            # of three scenes one may look like a mix of the others, and a scene that fades is one of itself and a colour
-            if ((sudden > at - span) & (sudden <= at + span)).any() or plain[max(0, at - reach) : at + reach + 1].any():
+            # one of three scenes may look like a mix of the others; one that fades is a mix of itself and a colour
+            if ((sudden > at - span) & (sudden <= at + span)).any() or plain[max(0, at - reach) : at + reach].any():
                 continue
             if not runs or at - runs[-1][-1] > self._moment:
                 runs.append([])
@@ -143,7 +143,7 @@ def _alike(whole: np.ndarray, part: np.ndarray) -> float:
 
 
 def _mix_missed(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> float:
-    """How far the middle is from any mix of the ends, as a part of their difference; infinite if it is mostly one of them."""
+    """How far the middle is from a mix of the ends, as a part of their difference; infinite if it is mostly one."""
     change, way = last - first, middle - first
     size = float((change**2).mean())
     share = float((way * change).mean()) / max(size, 1e-6)

@@ -24,8 +24,10 @@ BLACK = 16
 """Grey level (0..255) up to which a picture or a border counts as black."""
 CHANGED = 12
 """Grey levels by which a pixel changes that shows something else than before."""
-APART = 0.5
-"""Seconds between the frames that are compared for motion."""
+APART = (0.5, 0.25, 0.125, 0)
+"""Seconds (a frame at least) between frames that are compared for motion: the first, and others in shorter scenes."""
+STILL = 2.0
+"""Seconds for which a part of a scene stands still that is left out."""
 BORDER_EVERY = 0.25
 """Seconds between frames whose borders are looked at."""
 SMALLEST_BORDER, LARGEST_BORDER = 0.02, 0.4
@@ -60,7 +62,7 @@ class Scene:
     """A part of a video without a cut.
 
     start, end: frames [start, end); begins, ends: seconds.
-    motion: mean share of pixels that show something else half a second later.
+    motion: mean share of pixels that show something else half a second later, sooner in a scene that is shorter.
     flicker: mean jump of the brightness to and fro from frame to frame, grey levels.
     brightness: mean grey level.
     crop: (left, top, right, bottom) of what is no black border, pixels.
@@ -95,10 +97,11 @@ class Watcher:
 
     def __init__(self, rate: float) -> None:
         self._cuts = Cuts(rate)
-        self._before: deque[np.ndarray] = deque(maxlen=max(1, round(rate * APART)))
+        self._distances = [max(1, round(rate * apart)) for apart in APART]
+        self._greys: deque[np.ndarray] = deque(maxlen=self._distances[0] + 1)
         self._times: list[float] = []
         self._brightness: list[float] = []
-        self._changed: list[float] = []
+        self._changed: list[list[float]] = []
         self._borders: list[tuple[int, np.ndarray, np.ndarray]] = []
         self.shape = (0, 0)
 
@@ -111,9 +114,9 @@ class Watcher:
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         self._cuts.look(small)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.int16)
-        whole = len(self._before) == self._before.maxlen
-        self._changed.append(float((np.abs(grey - self._before[0]) > CHANGED).mean()) if whole else 0.0)
-        self._before.append(grey)
+        self._greys.append(grey)
+        befores = [self._greys[max(-1 - distance, -len(self._greys))] for distance in self._distances]
+        self._changed.append([float((np.abs(grey - before) > CHANGED).mean()) for before in befores])
         self._times.append(time)
         self._brightness.append(float(grey.mean()))
         if not self._borders or time - self._times[self._borders[-1][0]] >= BORDER_EVERY:
@@ -135,9 +138,21 @@ class Watcher:
                 first, last = int(shown[0]), int(shown[-1]) + 1
             elif ends[last] - ends[first] < limits.shortest:
                 continue  # the black, or the cross-fade, between two scenes
-            for start, end in self._parts(first, last, ends, limits.longest):
-                found.append(self._scene(start, end, ends, limits))
+            for piece in self._moving_and_still(first, last, ends, limits.motion):
+                for start, end in self._parts(*piece, ends, limits.longest):
+                    found.append(self._scene(start, end, ends, limits))
         return found
+
+    def _moving_and_still(self, start: int, end: int, times: np.ndarray, motion: float) -> Iterable[tuple[int, int]]:
+        """A scene where it moves, and where it stands still for long, in order."""
+        apart = self._distances[0]
+        # of two frames and of what is between them: what moves to and fro may be back half a second later
+        still = np.array(self._changed)[start + apart : end].max(1, initial=0) < motion
+        turns = np.flatnonzero(np.diff(still, prepend=False, append=False)) + start
+        stretches = [(first, last + apart) for first, last in turns.reshape(-1, 2).tolist()]
+        stretches = [stretch for stretch in stretches if times[stretch[1]] - times[stretch[0]] > STILL]
+        edges = sorted({start, end, *(edge for stretch in stretches for edge in stretch)})
+        return pairwise(edges)
 
     def _parts(self, start: int, end: int, times: np.ndarray, longest: float) -> Iterable[tuple[int, int]]:
         """Equal parts of at most so many seconds."""
@@ -148,7 +163,8 @@ class Watcher:
 
     def _scene(self, start: int, end: int, times: np.ndarray, limits: Limits) -> Scene:
         bright = np.asarray(self._brightness[start:end])
-        changed = self._changed[start + self._before.maxlen : end] if self._before.maxlen else []
+        place, apart = next(((i, n) for i, n in enumerate(self._distances) if n < end - start), (0, self._distances[0]))
+        changed = [of_frame[place] for of_frame in self._changed[start + apart : end]]
         jumps = np.abs(2 * bright[1:-1] - bright[:-2] - bright[2:]) / 2
         scene = Scene(
             start,
