@@ -55,7 +55,7 @@ class Cuts:
         self._spans = sorted({max(2, round(rate * span)) for span in SPANS})
         self._moment = max(2, round(rate * PASSING))
         self._greys: deque[np.ndarray] = deque(maxlen=2 * self._spans[-1] + 1)
-        self._last = np.zeros((1, 1, 3), np.uint8)
+        self._last: np.ndarray = np.zeros((1, 1, 3), np.uint8)
         self._jumps: list[float] = []
         self._nothing: list[bool] = []
         self._found: set[int] = set()
