@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import signal
 import tarfile
 from fractions import Fraction
 from importlib import metadata
@@ -22,7 +20,6 @@ from makeavideo.data.curation import Settings, clips_of, curate
 from makeavideo.data.curation_report import write_report
 from makeavideo.data.index import Source
 from makeavideo.data.scenes import Limits, Scene, Watcher, why_dropped
-from makeavideo.data.workers import mapped
 from makeavideo.media.clip import open_by_content
 
 pytest.importorskip("scenedetect")
@@ -276,16 +273,6 @@ def test_a_damaged_note_is_said(made, tmp_path, note):
     (tmp_path / ".clips.json").write_bytes(note)
     with pytest.raises(UserError, match="is damaged: remove"):
         curate(made[0], tmp_path, Settings())
-
-
-def killed(_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_worker_is_said_and_one_worker_is_this_process():
-    with pytest.raises(UserError, match="fewer --workers"):
-        list(mapped(killed, [1, 2, 3], 2))
-    assert list(mapped(lambda number: os.getpid() * number, [1, 2], 1)) == [os.getpid(), 2 * os.getpid()]
 
 
 def test_a_variable_rate_becomes_an_even_one(tmp_path):

@@ -122,10 +122,6 @@ def pack(
     return total, report
 
 
-def _tell_next(progress: Callable[[int, int], None], numbers: Iterator[int], total: int) -> None:
-    progress(next(numbers), total)
-
-
 class _Job:
     """A folder of shards that is to be made. packed: what `_pack_folder` gives, where it is made already."""
 
