@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from diffusers import DDIMScheduler
 import tiny_text_to_image as tiny
 from makeavideo import MakeAVideoPipeline, UserError
 from makeavideo.decoding import Decoding
+from makeavideo.filling import Masked, MaskedLatents
+from makeavideo.inflation import widen_input
 from makeavideo.parametrization import Parametrization
 from makeavideo.sampling import add_noise, make_scheduler
 from makeavideo.training.losses import weighted_loss
@@ -71,15 +74,50 @@ def test_kandinskys_picture_is_that_of_diffusers(kandinsky, guidance):
     assert abs((frame + 1) / 2 - picture[0]).max() < 1e-3
 
 
+@pytest.fixture(scope="module")
+def stable_unclip(tmp_path_factory):
+    """(its pipeline, ours)"""
+    folder = tmp_path_factory.mktemp("stable")
+    theirs = tiny.stable_unclip(folder / "theirs")
+    tiny.image_encoder().save_pretrained(folder / "tower")
+    ours = MakeAVideoPipeline.from_text_to_image(folder / "theirs", image_encoder=str(folder / "tower"))
+    ours.set_progress_bar_config(disable=True)
+    return theirs, ours
+
+
+@pytest.mark.parametrize("start", ["kandinsky", "karlo", "stable_unclip"])
 @torch.no_grad()
-def test_a_clip_is_its_pictures_before_training(kandinsky):
-    *_, ours = kandinsky
+def test_a_clip_is_its_pictures_before_training(start, request):
+    *_, ours = request.getfixturevalue(start)
     y_e = ours.embed_prompts([PROMPT], seed())
     noise = torch.randn(1, 16, *ours.frame_shape, generator=seed())
     how = Decoding(8, 4, 4.0)
     clip = ours.decode(y_e, 16, how, noise=noise)
     alone = torch.cat([ours.decode(y_e, 1, how, noise=part) for part in noise.split(1, 1)], 1)
-    assert clip.shape == (1, 16, 4, 8, 8) and (clip - alone).abs().max() < 1e-3
+    assert clip.shape == (1, 16, ours.decoder.out_channels, 8, 8) and (clip - alone).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("start", ["karlo", "stable_unclip"])
+@torch.no_grad()
+def test_an_adopted_model_does_all_five_uses(start, request):
+    """With an F-up that is D_t, wider: what it makes means nothing, but every network meets every other."""
+    *_, ours = request.getfixturevalue(start)
+    filling = Masked if ours.codec is None else MaskedLatents
+    f_up = widen_input(deepcopy(ours.decoder), filling.extra_channels)
+    pipe = MakeAVideoPipeline(**{**ours.components, "interpolator": f_up, "interpolator_scheduler": make_scheduler()})
+    pipe.set_progress_bar_config(disable=True)
+    few = {"size": pipe.sizes[0], "num_inference_steps": 1, "output_type": "pt", "fps": 8}
+    picture = (torch.rand(16, 16, 3, generator=seed()) * 255).byte().numpy()
+    clip = (torch.rand(5, 16, 16, 3, generator=seed()) * 255).byte().numpy()
+    videos = [
+        pipe(PROMPT, num_frames=18, generator=seed(), **few),
+        pipe.animate(picture, num_frames=6, generator=seed(), **few),
+        pipe.interpolate(picture, picture, num_frames=6, generator=seed(), **few),
+        pipe.vary(clip, num_frames=3, generator=seed(), **few),
+        pipe.extend(clip, num_frames=4, generator=seed(), **few),
+    ]
+    assert [video.frames.shape[1] for video in videos] == [18, 6, 6, 3, 9]
+    assert all(video.frames.isfinite().all() and video.frames.shape[-1] == pipe.sizes[0] for video in videos)
 
 
 def test_what_is_saved_makes_the_same_video(kandinsky, tmp_path):

@@ -130,7 +130,7 @@ def some_bytes(path, data=b""):
         ),
         (lambda path: some(path, "lora_unet_a.hada_w1_a"), "loha.safetensors", "loha.safetensors", "it is a LoRA"),
         (lambda path: some_bytes(path, b"---\ntags: [lora]\n---\n"), "README.md", "", "it is a LoRA"),
-        (some_bytes, "model.ckpt", "model.ckpt", "pickled weights, which can run code"),
+        (some_bytes, "model.ckpt", "model.ckpt", "of pickled weights, which can run code"),
         (some_bytes, "model.safetensors", "model.safetensors", "the file is empty"),
         (some, "model.safetensors", "model.safetensors", "If it is a whole model, load it with"),
         (some_bytes, "notes.txt", "notes.txt", "it is no folder"),

@@ -140,6 +140,10 @@ def test_the_recipes_train_an_adopted_model_and_save_what_was_learnt(adopted, ru
         noise = torch.Generator().manual_seed(0)
         videos.append(pipe("a red dog", num_frames=4, num_inference_steps=2, generator=noise, output_type="pt").frames)
     assert videos[1].isfinite().all() and not torch.equal(*videos)
+    load_motion_module(pipes[0].decoder, runs["motion-module"] / "motion_module.safetensors", 0.0)
+    noise = torch.Generator().manual_seed(0)
+    off = pipes[0]("a red dog", num_frames=4, num_inference_steps=2, generator=noise, output_type="pt").frames
+    torch.testing.assert_close(off, videos[0])  # its noise too, which frames share where they have learnt to
 
 
 def test_a_run_shows_prompts_as_a_webp_and_tells_the_loss_on_clips_held_out(adopted, runs):
@@ -184,6 +188,9 @@ def test_the_command_takes_what_was_trained_and_says_so_in_the_file(adopted, run
     assert recipe["lora"][0][0] == "lora.safetensors" and recipe["lora"][0][2] == 0.8
 
 
+BUCKETS = ([(8, 16), (32, 16)], [(32, 16), (8, 16)])
+
+
 def test_memory_is_counted_without_a_weight(adopted):
     recipe = load_recipe(RECIPES / "motion-module.yaml", [])
     here = adopt_recipe(adopted, "motion-module", gradient_checkpointing=False)
@@ -191,6 +198,8 @@ def test_memory_is_counted_without_a_weight(adopted):
     net = inflate(tiny.kandinsky_unet(), prediction="epsilon", schedule={})
     assert with_all.learns == sum(weight.numel() for weight in net.temporal_parameters())
     assert 0 < with_less.activations < with_all.activations and with_less.gradients == 4 * with_less.learns
+    shapes = [here.model_copy(update={"data": here.data.model_copy(update={"buckets": two})}) for two in BUCKETS]
+    assert with_all.activations < count(shapes[0]).activations == count(shapes[1]).activations
     lora = count(adopt_recipe(adopted, "lora"))
     assert lora.learns < with_all.learns and lora.stays > with_all.stays
     assert recipe.train == "temporal" and "counted, not measured" in "\n".join(with_less.lines())
@@ -215,6 +224,26 @@ def test_memory_is_counted_without_a_weight(adopted):
 def test_what_cannot_be_trained_is_refused_in_a_sentence(adopted, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         check_trainable(adopt_recipe(adopted, "motion-module", **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"size": 17}, r"data.size 17 is not possible: .* 2x2 pixels: choose multiples of 2"),
+        ({"size": (16, 18), "crop": (16, 15)}, r"data.size 15x16 is not possible"),
+        ({"buckets": [(16, 16), (15, 20)]}, r"data.buckets 20x15 is not possible"),
+    ],
+)
+def test_frames_that_the_codec_does_not_divide_are_refused(adopted, changes, sentence):
+    recipe = adopt_recipe(adopted, "motion-module")
+    with pytest.raises(UserError, match=sentence):
+        check_trainable(recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)}))
+
+
+def test_prompts_of_another_cascade_are_refused_at_the_start(adopted, tiny_model, tmp_path):
+    prompts = {"model": str(tiny_model), "texts": ["a dog"]}
+    with pytest.raises(UserError, match=r"works on .* and the network that is trained on .*: name the cascade"):
+        train(adopt_recipe(adopted, "motion-module", output=str(tmp_path / "run"), prompts=prompts))
 
 
 def test_what_is_not_there_is_said_before_training(adopted, tmp_path, monkeypatch):

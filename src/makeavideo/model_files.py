@@ -175,7 +175,7 @@ def check_fit(folder: Path, index: Index) -> None:
     text, picture = ("text_encoder", "hidden_size"), ("image_encoder", "projection_dim")
     pixels = {name: 3 for name in NETWORKS}
     if index["codec"] is not None:
-        pixels |= dict.fromkeys(("decoder", "interpolator"), codec_of(folder)[0])
+        pixels |= dict.fromkeys(("decoder", "interpolator"), codec_of(folder / "codec")[0])
     takes = {"text_embed_dim": text, "embedding_proj_dim": text, "image_embed_dim": picture, "embedding_dim": picture}
     for name, values in configs.items():
         file, unet, patch = folder / name / "config.json", values.get("unet_config"), values.get("space_to_depth", 1)
@@ -191,8 +191,8 @@ def check_fit(folder: Path, index: Index) -> None:
 
 
 def codec_of(folder: Path) -> tuple[int, int]:
-    """Channels of the codec's latents, and pixels along each side of one. Raises UserError."""
-    file = folder / "codec" / "config.json"
+    """Of a codec's folder: channels of its latents, and pixels along each side of one. Raises UserError."""
+    file = folder / "config.json"
     values = read_config(file)
     channels: Any = values.get("latent_channels")
     blocks = values.get("block_out_channels")
@@ -210,7 +210,7 @@ def shapes_of(folder: Path, index: Index) -> Shapes:
     sides, patch = side if isinstance(side, list) else [side, side], configs["decoder"].get("space_to_depth", 1)
     if len(sides) != 2 or not all(is_whole(number) and number >= 1 for number in (*sides, patch)):
         damaged(file, "unet_config.sample_size and space_to_depth are no whole numbers from 1 up")
-    shrink = 1 if index["codec"] is None else codec_of(folder)[1]
+    shrink = 1 if index["codec"] is None else codec_of(folder / "codec")[1]
     if max(sides) * patch * shrink > LARGEST_SIDE:
         asks = f"{max(sides) * patch * shrink} pixels a side, more than {LARGEST_SIDE}"
         damaged(file, f"it asks for pictures of {asks}")

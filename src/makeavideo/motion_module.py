@@ -24,6 +24,8 @@ MOTION_MODULE = "motion_module.safetensors"
 """What a run calls it."""
 LEARNT = ("motion", "shared_noise", "guidance", "known_frames")
 """Fields of the network's config that come with what it learnt."""
+STILL = {"shared_noise": 0.0, "guidance": 1.0, "known_frames": False}
+"""Those of a 2-D network."""
 
 
 def spatial_hash(network: VideoUNet) -> str:
@@ -96,7 +98,7 @@ def load_motion_module(network: VideoUNet, file: str | Path, scale: float = 1.0)
                 raise UserError(f"The motion module {file} has another shape at {name}: get it again.")
             target, trained = weights[name], trained.to(weights[name])
             target.copy_(torch.lerp(starts[name](target), trained, scale) if name in starts else trained)
-    network.register_to_config(**{name: learnt[name] for name in LEARNT})
+    network.register_to_config(**{name: learnt[name] for name in LEARNT} | (STILL if scale == 0 else {}))
 
 
 def identities(network: VideoUNet) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def of_file(file: Path) -> str:
     convert = "load it with diffusers' from_single_file and save it as a folder, and adopt that one."
     if file.suffix in PICKLES:
         return (
-            f"it is a single file, and pickled weights can run code. If it is a whole model that you trust, {convert}"
+            f"it is a file of pickled weights, which can run code. If you trust it, and it is a whole model, {convert}"
         )
     if file.suffix != ".safetensors":
         return "it is no folder: give that of a diffusers pipeline."

@@ -4,6 +4,7 @@ What is counted are bytes of tensors: weights, gradients, the optimiser's state,
 its backward pass. Beside these a GPU holds what kernels work in and what is between tensors, here taken as a tenth.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from ..errors import UserError
-from ..figures import TIMESTEPS, shrinkage
+from ..figures import TIMESTEPS
 from ..inflation import VideoUNet, inflate
-from ..model_files import read_config
-from .networks import codec_class, make_trainable, whole_network
+from ..model_files import codec_of, read_config
+from .networks import codec_class, embedding_dim, make_trainable, whole_network
 from .recipe import Recipe
 from .refusals import check_trainable
 from .stages.interpolator import as_interpolator, filling_asked
@@ -145,13 +146,13 @@ class Step:
         return made
 
     def run(self, recipe: Recipe) -> None:
-        """Forwards, on clips as the recipe's."""
-        config, frames = self.network.config, recipe.data.num_frames
-        batch, (height, width) = recipe.batch_size, recipe.data.shape
+        """Forwards, on clips as the recipe's, of its largest shape."""
+        config, frames, batch = self.network.config, recipe.data.num_frames, recipe.batch_size
+        height, width = max(recipe.data.shapes, key=math.prod)
         if recipe.codec is not None:
-            side = shrinkage(read_config(Path(recipe.codec) / "config.json")["block_out_channels"])
+            side = codec_of(Path(recipe.codec))[1]
             height, width = height // side, width // side
-        dim = (config.conditioning or {}).get("dim") or config.unet_config["encoder_hid_dim"]
+        dim = embedding_dim(config)
         with torch.device("meta"), saved_tensors_hooks(self.keep, lambda tensor: tensor):
             x = torch.empty(batch, frames, self.network.out_channels + config.extra_channels, height, width)
             told = {"image_embeds": torch.empty(batch, dim)}

@@ -177,6 +177,11 @@ def in_frames(codec: Any, made: Tensor) -> Tensor:
     return made if codec is None else torch.cat(list(decode(codec, made)), 1)
 
 
+def embedding_dim(config: Any) -> int:
+    """Length of the image embeddings that a network of this config is told."""
+    return int((config.conditioning or {}).get("dim") or config.unet_config["encoder_hid_dim"])
+
+
 def load_codec(recipe: Recipe, network: VideoUNet, device: torch.device) -> Any:
     """The codec that the recipe names, frozen; None: it names none.
 

@@ -135,6 +135,11 @@ class DataRecipe(Strict):
         """(height, width) of what is trained on."""
         return sides(self.crop or self.size)
 
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(height, width) of all batches that there can be."""
+        return self.buckets or [self.shape]
+
 
 class NoiseRecipe(Strict):
     """Noise levels t in (0, 1): x_t = (1 - t) x + t n, with t = sigmoid(mean + std N(0, 1))."""

@@ -1,6 +1,10 @@
 """What a recipe asks for and a stage cannot do, said before anything is loaded."""
 
+from pathlib import Path
+
 from ..errors import UserError
+from ..model_files import codec_of
+from ..shapes import Shape
 from .recipe import Recipe
 
 DIVIDED = ("decoder-image", "decoder-video", "interpolator", "sr-low-image", "sr-low-video", "sr-high-image")
@@ -34,6 +38,21 @@ def check_trainable(recipe: Recipe) -> None:
     check_additions(recipe)
     check_buckets(recipe)
     check_divided(recipe)
+    check_codec(recipe)
+
+
+def check_codec(recipe: Recipe) -> None:
+    """Refuse frames that a codec makes no whole latents of. Raises UserError."""
+    if recipe.codec is None or not Path(recipe.codec).is_dir():
+        return  # that there is none is said where it is loaded
+    side = codec_of(Path(recipe.codec))[1]
+    for shape in {recipe.data.shape, *map(tuple, recipe.data.shapes)}:
+        if any(length % side for length in shape):
+            key = "buckets" if recipe.data.buckets and shape != recipe.data.shape else "size"
+            raise UserError(
+                f"data.{key} {Shape(*shape).written} is not possible: the codec makes one latent of {side}x{side} "
+                f"pixels: choose multiples of {side}."
+            )
 
 
 def check_additions(recipe: Recipe) -> None:

@@ -90,7 +90,8 @@ class Run:
         self.compiled: Any = torch.compile(self.network) if recipe.compile else self.network
         self.prompts = self.held_out = None
         if recipe.sample_every:
-            self.prompts = None if recipe.prompts is None else PromptClips(recipe, recipe.prompts, accelerator.device)
+            if recipe.prompts is not None:
+                self.prompts = PromptClips(recipe, recipe.prompts, stage.network, accelerator.device)
             self.held_out = HeldOutLoss(recipe, stage.dataset.files, stage) if recipe.data.held_out else None
         self.step = 0
         self.report = SkipReport()

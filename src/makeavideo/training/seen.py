@@ -1,6 +1,7 @@
 """What a run shows of itself beside the contact sheet: clips of fixed prompts, and the loss on clips held out."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from ..codec import decode
 from ..data.report import named, printable
 from ..errors import UserError
 from ..figures import KEY_FRAMES
+from ..model_files import codec_of
 from ..sampling import to_uint8
 from .batches import Batches, on_device
 from .datasets import unlabelled_clips
+from .networks import embedding_dim
 from .processes import Share, place, told_by
 from .recipe import PromptRecipe, Recipe
 from .stages.conditions import Conditions
@@ -27,12 +30,15 @@ class PromptClips:
 
     Each process makes some of them. Only the first one has the cascade, which embeds the prompts and decodes latents.
 
+    Args:
+        network: what is trained.
+
     Raises:
-        UserError: no such cascade, or one that reads no prompts.
+        UserError: no such cascade, one that reads no prompts, or one for another network.
     """
 
-    def __init__(self, recipe: Recipe, prompts: PromptRecipe, device: torch.device):
-        self.recipe, self.device, self.codec = recipe, device, None
+    def __init__(self, recipe: Recipe, prompts: PromptRecipe, network: Any, device: torch.device):
+        self.recipe, self.network, self.device, self.codec = recipe, network, device, None
         told = self.read(prompts) if place()[0] == 0 else None
         y_e, channels, shape = told_by(0, told)
         self.share = Share(len(y_e))
@@ -45,10 +51,26 @@ class PromptClips:
 
         pipe: Any = MakeAVideoPipeline.load(prompts.model, dtype="float32", device="cpu")
         pipe.set_progress_bar_config(disable=True)
+        self.check_fits(pipe, prompts.model)
         with torch.no_grad():
             y_e = pipe.embed_prompts(prompts.texts, torch.Generator().manual_seed(self.recipe.seed))
         self.codec = None if pipe.codec is None else pipe.codec.to(self.device)
         return y_e, pipe.decoder.out_channels, [side // pipe.shrinkage for side in self.recipe.data.shape]
+
+    def check_fits(self, pipe: Any, name: str) -> None:
+        """Raises UserError where the cascade's embeddings or latents are not those of the network that is trained."""
+        side = 1 if self.recipe.codec is None else codec_of(Path(self.recipe.codec))[1]
+        compared = {
+            "embeddings of {} numbers": (pipe.prior.config.embedding_dim, embedding_dim(self.network.config)),
+            "frames of {} channels": (pipe.decoder.out_channels, self.network.out_channels),
+            "latents of {} pixels a side": (pipe.shrinkage, side),
+        }
+        for what, (theirs, ours) in compared.items():
+            if theirs != ours:
+                raise UserError(
+                    f"prompts.model {name} works on {what.format(theirs)} and the network that is trained on "
+                    f"{what.format(ours)}: name the cascade that it belongs to."
+                )
 
     @torch.no_grad()
     def __call__(self, network: Any) -> np.ndarray | None:
