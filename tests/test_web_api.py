@@ -174,6 +174,8 @@ def test_what_is_sent_to_the_page_s_own_functions_is_looked_at(quick_site):
             error = over["output"]["error"]
             assert re.search(r"takes \d+ values?, not 0|of another kind than it takes", error), error
     assert b"session_not_found" in get(f"{url}gradio_api/queue/data?session_hash=nobody")[1]
+    status, said = get(f"{url}gradio_api/file={'a' * 5000}")
+    assert status == 403 and len(said) < 300
     status, said = get(f"{url}assets/{'a' * 5000}")
     assert status == 404 and b"There is nothing at this address." in said
     for name in ("generate", "stop"):  # not past the queue

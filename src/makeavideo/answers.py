@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 from .doors import UPLOAD
+from .errors import in_a_line
 
 NO_FORM = "The upload is no multipart form: send one."
 NO_FILE = "The upload brings no file: send it in a field named files, whole and with its name."
@@ -30,6 +31,7 @@ def say_what_is_wrong(app: Any, page: Any) -> None:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
     from gradio.route_utils import FnIndexInferError
+    from starlette.exceptions import HTTPException
     from starlette.routing import Mount
 
     def answer(request: Any, error: Exception) -> Any:
@@ -41,12 +43,16 @@ def say_what_is_wrong(app: Any, page: Any) -> None:
     def fail(request: Any, error: Exception) -> Any:  # Starlette raises it again, and the server prints it
         return JSONResponse({"detail": OURS}, 500)
 
+    def shorten(request: Any, error: Any) -> Any:  # Gradio repeats what it was asked for
+        return JSONResponse({"detail": in_a_line(error.detail)}, error.status_code, error.headers)
+
     requests = (FnIndexInferError, LookupError, TypeError, ValueError, AttributeError, OSError)
     mounts: list[Any] = [route for route in app.routes if isinstance(route, Mount)]
     for one in (app, *(mount.app for mount in mounts)):
         one.add_exception_handler(RequestValidationError, answer)
         one.add_exception_handler(Exception, fail)
     for mount in mounts:
+        mount.app.add_exception_handler(HTTPException, shorten)
         for kind in requests:
             mount.app.add_exception_handler(kind, answer)
         mount.app = _Answers(mount.app, page)
