@@ -116,9 +116,8 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     check_kind(file)
     try:
         with quiet_libraries():
-            found, alphas, told = StableDiffusionLoraLoaderMixin.lora_state_dict(
-                str(file), use_safetensors=True, return_lora_metadata=True
-            )
+            read_by_diffusers: Any = StableDiffusionLoraLoaderMixin.lora_state_dict
+            found, alphas, told = read_by_diffusers(str(file), use_safetensors=True, return_lora_metadata=True)
     except Exception as error:
         raise UserError(f"The LoRA {file} cannot be read ({in_a_line(error, 120)}): check its name.") from None
     if any(name.startswith(OF_PEFT) for name in found):

@@ -157,9 +157,9 @@ class VideoWriter:
         size = frame.shape[:2]
         if self._size is None:
             check_size(size, self._ending)
-            self._size = size
-        if size != self._size:
-            first, other = (f"{width}x{height}" for height, width in (self._size, size))
+        before = self._size = self._size or size
+        if size != before:
+            first, other = (f"{width}x{height}" for height, width in (before, size))
             raise UserError(f"all frames must have the first one's size, {first} pixels, not {other}: give one size")
         if self._ending == ".png" and self.num_frames == 1:
             raise UserError(ONE_PICTURE.format(path=self._shown, n="several"))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
 from ..figures import TIMESTEPS
@@ -24,13 +25,18 @@ from .stages.interpolator import as_interpolator, filling_asked
 
 GIB = 2**30
 AROUND = 1.1
+PEAK, UTILISATION = 989e12, 0.35
+"""Operations a second of an H100 in bf16, and the part of them that is assumed to be reached."""
 STATE = {"adamw": 8.0, "muon": 8.0, "adamw8bit": 2.0}
 """Bytes of an optimiser's state for each number that learns; muon's hidden weights take half of that."""
 
 
 @dataclass
 class Counted:
-    """In bytes; `learns` and `stays` are numbers of weights of the network, `beside` the image tower and the codec."""
+    """In bytes; `learns` and `stays` are numbers of weights of the network, `beside` the image tower and the codec.
+
+    operations: of the network in a step, forwards and back.
+    """
 
     learns: int
     stays: int
@@ -40,6 +46,7 @@ class Counted:
     average: float
     activations: float
     beside: float
+    operations: float
 
     @property
     def total(self) -> float:
@@ -51,7 +58,14 @@ class Counted:
         names = {"state": "optimiser", "activations": "a step's activations", "beside": "image tower, codec"}
         rows = [f"{names.get(part, part):22}{getattr(self, part) / GIB:7.2f} GiB" for part in parts]
         head = f"{self.learns / 1e6:,.1f} million weights learn, {self.stays / 1e6:,.1f} million stay"
-        return [head, *rows, f"{'all, and a tenth':22}{self.total / GIB:7.2f} GiB, counted, not measured"]
+        seconds = self.operations / PEAK / UTILISATION
+        speed = f"{seconds:.2g} s at {UTILISATION:.0%} of {PEAK / 1e12:.0f} TFLOP/s (an H100's bf16)"
+        return [
+            head,
+            *rows,
+            f"{'all, and a tenth':22}{self.total / GIB:7.2f} GiB, counted, not measured",
+            f"{'operations of a step':22}{self.operations / 1e12:7.2f} TFLOP: {speed}, counted, not measured",
+        ]
 
 
 def count(recipe: Recipe) -> Counted:
@@ -87,6 +101,7 @@ def count(recipe: Recipe) -> Counted:
         average=4.0 * learns,
         activations=float(half) * (step.kept + step.largest),
         beside=beside(recipe, half),
+        operations=float(step.operations),
     )
 
 
@@ -110,15 +125,16 @@ def numbers_of(network: Any) -> int:
 
 
 class Step:
-    """A step forwards of a network without memory, and how many numbers it keeps for the way back.
+    """A step of a network without memory, and how many numbers it keeps for the way back.
 
     Attributes:
         kept: numbers that are kept until the way back comes to them.
         largest: of the parts that are computed anew on the way back, what the largest one keeps meanwhile.
+        operations: forwards and back; where parts are computed anew, twice forwards.
     """
 
     def __init__(self, network: Any):
-        self.network, self.kept, self.largest = network, 0, 0
+        self.network, self.kept, self.largest, self.operations = network, 0, 0, 0
         self.weights = {id(weight) for weight in network.parameters()}
         self.inner: int | None = None
         self.seen: dict[int, Any] = {}
@@ -146,7 +162,7 @@ class Step:
         return made
 
     def run(self, recipe: Recipe) -> None:
-        """Forwards, on clips as the recipe's, of its largest shape."""
+        """Forwards and back, on clips as the recipe's, of its largest shape."""
         config, frames, batch = self.network.config, recipe.data.num_frames, recipe.batch_size
         height, width = max(recipe.data.shapes, key=math.prod)
         if recipe.codec is not None:
@@ -156,4 +172,10 @@ class Step:
         with torch.device("meta"), saved_tensors_hooks(self.keep, lambda tensor: tensor):
             x = torch.empty(batch, frames, self.network.out_channels + config.extra_channels, height, width)
             told = {"image_embeds": torch.empty(batch, dim)}
-            self.network(x, torch.empty(batch) * TIMESTEPS, fps=torch.empty(batch), added_cond_kwargs=told)
+            times, rates = torch.empty(batch) * TIMESTEPS, torch.empty(batch)
+            with FlopCounterMode(display=False) as forwards:
+                made = self.network(x, times, fps=rates, added_cond_kwargs=told).sample
+            with FlopCounterMode(display=False) as backwards:
+                made.sum().backward()
+        forth = forwards.get_total_flops() * (2 if recipe.gradient_checkpointing else 1)
+        self.operations = forth + backwards.get_total_flops()
