@@ -10,6 +10,7 @@ import pytest
 
 from makeavideo.data.clips import UnlabelledClips
 from makeavideo.media.inputs import open_video, shape_of_video
+from makeavideo.media.pictures import Unreadable
 from makeavideo.media.reader import read_video
 from makeavideo.media.shown import as_shown
 
@@ -102,6 +103,11 @@ def test_colours_as_the_file_says(planes, matrix, name, full):
     reference = coded(planes)  # says nothing: the filter is told
     shown = filtered(reference, f"in_color_matrix={name}:in_range={'full' if full else 'limited'}:out_range=full")
     assert np.abs(made.astype(int) - shown).max() <= 2
+
+
+def test_colours_that_the_scaler_does_not_know_are_told_as_such():
+    with pytest.raises(Unreadable, match="YCgCo"):
+        as_shown(coded(COLOURS[0], matrix=8), None, "rgb24")
 
 
 @pytest.mark.parametrize(("size", "name"), [((720, 576), "bt601"), ((1280, 720), "bt709"), ((1280, 544), "bt709")])

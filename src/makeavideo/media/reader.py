@@ -79,6 +79,7 @@ _SENTENCES = {
     "no video track": "has no video stream, nothing but sound: give a file with moving pictures",
     "unknown codec": "is coded in a way that FFmpeg does not know: convert it to mp4 first",
     "no frames": "holds no frames",
+    "its colours are coded as YCgCo": "has its colours coded as YCgCo, which are not read: convert it to mp4 first",
 }
 
 

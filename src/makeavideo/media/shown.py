@@ -10,9 +10,10 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from .code_points import CodePoints
-from .pictures import MAX_PIXELS, SCALER, SCALER_THREADS
+from .pictures import MAX_PIXELS, SCALER, SCALER_THREADS, Unreadable
 
-BT709, BT601, UNSPECIFIED, SRGB = 1, 5, 2, 13
+BT709, BT601, UNSPECIFIED, SRGB, YCGCO = 1, 5, 2, 13, 8
+OTHER_COLOURS = "its colours are coded as YCgCo"
 _STRANGEST = 8  # times as wide as high: beyond this a pixel's shape is damage, not intent
 _KEPT = 4
 _local = threading.local()
@@ -25,7 +26,12 @@ def as_shown(frame: av.VideoFrame, pixel_shape: Fraction | None, layout: str) ->
 
     Where the file does not say which matrix its colours are in, it is BT.709 from 577 lines or 1,280 columns on, and
     BT.601 below, as mpv has it. PQ and HLG are mapped to standard range, and wide colours to BT.709's, by libswscale.
+
+    Raises:
+        Unreadable: YCgCo, which libswscale does not know.
     """
+    if frame.colorspace == YCGCO:
+        raise Unreadable(OTHER_COLOURS)
     width, height = shown_width(frame.width, frame.height, pixel_shape), frame.height
     if not CodePoints(frame.color_primaries, frame.color_trc).usual:
         key = (frame.width, frame.height, frame.format.name, width, layout, frame.color_trc, frame.color_primaries)
