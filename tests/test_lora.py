@@ -171,7 +171,7 @@ def test_a_folder_is_no_lora_and_a_scale_is_a_number(tmp_path):
     file = other("x", torch.ones(1), tmp_path)
     with pytest.raises(UserError, match=rf"is a folder: name the file in it, {file}"):
         Additions.read(None, 1.0, [str(tmp_path)])
-    with pytest.raises(UserError, match=r"strength nan of .* is not possible"):
+    with pytest.raises(UserError, match="--motion-module-scale nan is not possible"):
         Additions.read(file, float("nan"), None)
     with pytest.raises(UserError, match="There is no file"):
         Additions.read(None, 1.0, [f"{tmp_path}/none.safetensors:0.8"])

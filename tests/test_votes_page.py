@@ -192,6 +192,7 @@ def test_names_of_a_wrong_type_or_length_are_nobodys(folders, tmp_path):
     assert store.votes() == []
 
 
+@pytest.mark.slow
 def test_the_page_gives_nothing_away_and_keeps_in_step(browser, folders, tmp_path):
     a, b = folders
     db, port = tmp_path / "v.sqlite", free_port()

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from PIL import Image
 
 from makeavideo.media.reader import probe, read_recipe, read_video
@@ -178,6 +179,7 @@ def test_the_small_clip_is_seen_before_the_large_one(browser, site):
 
 
 @quick
+@pytest.mark.slow
 def test_the_gallery_is_there_again_after_a_restart(browser, quick_site, tiny_model):
     url, folder = quick_site
     with person(browser, url) as ada:
