@@ -15,12 +15,16 @@ import tiny_text_to_image as tiny
 from conftest import tiny_decoder
 from makeavideo import MakeAVideoPipeline, UserError, inflate
 from makeavideo.cli.main import app
+from makeavideo.codec import encode
+from makeavideo.data.clips import UnlabelledClips
 from makeavideo.inflation import is_temporal
 from makeavideo.lora import add_lora, load_loras, lora_weights, save_lora
 from makeavideo.motion_module import load_motion_module, save_motion_module, spatial_hash
+from makeavideo.sampling import add_noise
 from makeavideo.training.memory import count
-from makeavideo.training.recipe import load_recipe
+from makeavideo.training.recipe import Recipe, load_recipe
 from makeavideo.training.refusals import check_trainable
+from makeavideo.training.stages.conditions import Conditions, told
 from makeavideo.training.trainer import train
 from tiny_adopted import RECIPES, adopt_recipe, adopted_kandinsky
 
@@ -144,6 +148,33 @@ def test_the_recipes_train_an_adopted_model_and_save_what_was_learnt(adopted, ru
     noise = torch.Generator().manual_seed(0)
     off = pipes[0]("a red dog", num_frames=4, num_inference_steps=2, generator=noise, output_type="pt").frames
     torch.testing.assert_close(off, videos[0])  # its noise too, which frames share where they have learnt to
+
+
+@torch.no_grad()
+def apart(pipe, folder):
+    """How far the frames lie apart that D_t sees in a clip that stands still, each under a noise of its own."""
+    stills = UnlabelledClips(folder, 16, 4, fps=8.0)
+    x = torch.stack([stills[index, 0]["pixels"] for index in range(len(stills))])[:, :1].expand(-1, 4, -1, -1, -1)
+    x, clips = encode(pipe.codec, x), len(stills)
+    noise, level = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)), torch.full((clips,), 0.6)
+    y_e = torch.zeros(clips, pipe.decoder.config.unet_config["encoder_hid_dim"])
+    conditions = Conditions(y_e, torch.ones(clips, dtype=torch.bool), torch.full((clips,), 8.0))
+    return told(pipe.decoder, add_noise(x, noise, level), level, conditions).diff(dim=1).abs().mean().item()
+
+
+@pytest.mark.slow
+def test_fine_tuning_on_silent_clips_makes_frames_go_together(adopted, tmp_path):
+    """Before it a clip is as many pictures as frames; clips that stand still teach the temporal weights to agree."""
+    values = adopt_recipe(adopted, "motion-module", steps=150, batch_size=4, output=str(tmp_path)).model_dump()
+    values |= {"prompts": None, "sample_every": 0, "gradient_checkpointing": False}
+    values["data"] |= {"still_clips": 1.0, "held_out": []}
+    values["noise"] |= {"shared": 0.0}
+    values["optim"] |= {"ema_decay": 0.9}
+    module = train(Recipe.model_validate(values)) / "motion_module.safetensors"
+    model, others = adopted / "my-model", adopted / "my" / "others"
+    before = apart(MakeAVideoPipeline.load(model, device="cpu", dtype="float32"), others)
+    after = apart(MakeAVideoPipeline.load(model, device="cpu", dtype="float32", motion_module=module), others)
+    assert after < 0.6 * before  # 0.37
 
 
 def test_a_run_shows_prompts_as_a_webp_and_tells_the_loss_on_clips_held_out(adopted, runs):
