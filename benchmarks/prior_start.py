@@ -54,6 +54,8 @@ def make_set(folder: Path, samples: int, dim: int) -> None:
     records["words"] = np.arange(samples) * len(words)
     records.tofile(folder / "set.index" / indexed.SAMPLES)
     (folder / "set.index" / indexed.WORDS).write_bytes(words * samples)
+    number = np.fromfile(folder / "set.index" / indexed.PATHS, indexed.NUMBER)
+    np.repeat(number, samples).tofile(folder / "set.index" / indexed.PATHS)
     about |= {"samples": samples, "words": len(words) * samples, "kinds": {"png": samples}}
     (folder / "set.index" / indexed.INDEX).write_text(json.dumps(about))
     (folder / "set.index" / indexed.SHARDS).write_text(json.dumps([[*shards[0][:2], samples]]))
