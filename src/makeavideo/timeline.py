@@ -51,8 +51,7 @@ class Windows:
     """How key frames follow from others, window after window.
 
     fill: makes the frames of a window that are not given; at their places is what they may begin with.
-    context: frames that a window sees of what exists when it continues a video; the last one before an end sees two more
-        than `transition` at most.
+    context: frames that a window sees of what exists when it continues a video.
     transition: key frames that are made anew where one segment passes into the next, or a loop closes.
     sink: whether a segment's first frame stays in the sight of every window, before the latest ones, and is what its
         frames more and more begin with: faults of what was made would else add up (the word is StreamingLLM's,
@@ -113,9 +112,6 @@ def continue_keys(start: Tensor, end: Tensor | None, y_e: Tensor, windows: Windo
         if closing and new < total - done <= new + transition:
             new = total - done - transition  # so that the last window has frames enough to reach the end smoothly
         last = closing and done + new == total
-        if last:  # what it comes from and what it goes to weigh about the same, or it would stay and then jump
-            recent = recent[:, -transition - 2 :]
-            known = recent.shape[1]
         seen, begin = recent, recent[:, -1:].expand(-1, new, -1, -1, -1)
         if windows.sink:
             share = torch.linspace(0, 1, new + 1, device=start.device)[1:, None, None, None].to(start)
