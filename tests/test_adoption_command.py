@@ -33,6 +33,7 @@ from makeavideo.cli.main import app
 from makeavideo.media.reader import probe
 from makeavideo.model_files import check_model
 from makeavideo.motion_module import save_motion_module
+from tiny_adopted import refusal
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +54,6 @@ def copy(kandinsky, tmp_path):
 
 def run(*args):
     return CliRunner().invoke(app, [str(arg) for arg in args])
-
-
-def refusal(source, **how) -> str:
-    with pytest.raises(UserError) as error:
-        adopt(source, **how)
-    sentence = str(error.value)
-    assert "\n" not in sentence and sentence.endswith((".", ").")) and str(source) in sentence, sentence
-    return sentence
 
 
 def test_adopt_and_generate(kandinsky, tmp_path):

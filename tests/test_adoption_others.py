@@ -14,6 +14,7 @@ import tiny_text_to_image as tiny
 from makeavideo import MakeAVideoPipeline, UserError
 from makeavideo.adoption.kinds import adopt
 from makeavideo.cli.main import app
+from tiny_adopted import refusal
 
 UNET = ["diffusers", "UNet2DConditionModel"]
 ENCODERS = {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
@@ -24,14 +25,6 @@ IMAGE, HINT, BOTH = (
     {"addition_embed_type": "text_image"},
 )
 INFLATED = "`makeavideo.inflate` makes its UNet a video network"
-
-
-def refusal(source, **how) -> str:
-    with pytest.raises(UserError) as error:
-        adopt(source, **how)
-    sentence = str(error.value)
-    assert "\n" not in sentence and sentence.endswith((".", ").")) and str(source) in sentence, sentence
-    return sentence
 
 
 def pipeline(folder, kind, parts, config=None):

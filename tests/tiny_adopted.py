@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
 import tiny_text_to_image as tiny
-from makeavideo import MakeAVideoPipeline
+from makeavideo import MakeAVideoPipeline, UserError
+from makeavideo.adoption.kinds import adopt
 from makeavideo.training.recipe import Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "adopt"
@@ -47,3 +49,12 @@ def adopt_recipe(folder, name, **changes):
         values["prompts"]["model"] = str(folder / "my-model")
         values["data"]["held_out"] = [str(folder / "my" / "others")]
     return Recipe.model_validate({**values, **SMALL, **changes})
+
+
+def refusal(source, **how) -> str:
+    """The one sentence with which a source is refused, which names it."""
+    with pytest.raises(UserError) as error:
+        adopt(source, **how)
+    sentence = str(error.value)
+    assert "\n" not in sentence and sentence.endswith((".", ").")) and str(source) in sentence, sentence
+    return sentence
