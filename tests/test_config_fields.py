@@ -51,8 +51,7 @@ def model(tiny_model, tmp_path) -> Path:
 
 def one_sentence(error: UserError, file: Path) -> None:
     said = str(error)
-    named = str(file.parent) in said or said.startswith(f"The {file.parent.name} of this model makes what is no number")
-    assert named and "\n" not in said and len(said) < 700, said
+    assert str(file.parent) in said and "\n" not in said and len(said) < 700, said
 
 
 def load(model: Path, file: Path) -> dict[str, Any]:

@@ -81,9 +81,10 @@ class SteppedPipeline(DiffusionPipeline):
         """
         if made.isfinite().all():
             return made
-        model = self.config.get("_name_or_path") or "this model"
+        part = getattr(getattr(self, what, None), "config", None)  # a component knows its own folder
+        place = getattr(part, "_name_or_path", None) or self.config.get("_name_or_path") or "this model"
         raise UserError(
-            f"The {what} of {model} makes what is no number (NaN or infinite): load it with dtype float32, or, where "
+            f"The {what} of {place} makes what is no number (NaN or infinite): load it with dtype float32, or, where "
             "that changes nothing, download it again."
         )
 
