@@ -43,6 +43,7 @@ RESULTS = Path("results")
 MEASURE = {
     "wording": "wording.py data/emoji",
     "emoji_bars": "emoji_bars.py data/emoji --sheet docs/contact-sheet.png",
+    "keeping": "keeping.py data/emoji",
     "sharpness": "sharpness.py data/emoji",
     "interpolation": "interpolation.py data/emoji --sheet docs/interpolation-sheet.png",
     "seams": "long_video.py seams",

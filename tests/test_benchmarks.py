@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -31,6 +32,7 @@ RUNS = {
     " --json {out}/figures.json",
     "floors": "{data} --model {model} --videos 2 --steps 1 --bootstrap 2 --json {out}/figures.json",
     "dials": "{data} --model {model} --prompts 2 --clips 2 --rates 8 --motions 1 --steps 1 --json {out}/figures.json",
+    "keeping": "{data} --model {model} --clips 2 --steps 1 --json {out}/figures.json",
     "wording": "{data} --model {model} --prior diffusion --most 3 --json {out}/figures.json",
     "sharpness": "{data} --model {model} --prompts 2 --held-out 2 --num-frames 3 --steps 1 --sheet {out}/sheet.png"
     " --json {out}/figures.json",
@@ -128,6 +130,19 @@ def test_it_runs(name, data, tiny_model, tmp_path, monkeypatch, capsys):
     if program == "space_time":
         emulated = not torch.cpu._is_avx512_bf16_supported()
         assert ("bfloat16: left out" in said) == emulated == ("bfloat16" not in record["figures"]["seconds"])
+
+
+def test_what_moves_is_kept_and_what_changes_melts(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from keeping import melted
+
+    frames = np.full((4, 64, 64, 3), 255, np.uint8)
+    for step, frame in enumerate(frames):
+        frame[20 + step : 40 + step, 20:40] = 200, 30, 30
+        frame[28 + step : 31 + step, 26:34] = 0
+    assert melted(frames) == 0
+    frames[2:, 28:36, 26:34] = 200, 30, 30  # the small part is gone
+    assert melted(frames) > 5
 
 
 def test_a_bar_follows_the_machines_rate():

@@ -69,9 +69,11 @@ def test_what_goes_with_a_batch_is_the_same_whoever_reads_it(training_data, tmp_
     recipe = recipe_of(settings(tmp_path, training_data, name), steps=4)
     dataset = unlabelled_clips(recipe.data)
     if stage == "decoder-video":
-        complete = Company(
-            captioned_images(recipe.data.model_copy(update={"roots": recipe.data.stills}), False), 3, 0.5
+        stills, moving = (
+            captioned_images(recipe.data.model_copy(update={"roots": recipe.data.stills, "size": side}), False)
+            for side in (recipe.data.size, 2 * recipe.data.size)
         )
+        complete = Company(stills, 3, moving, 0.5)
     else:
         complete = Gaps(FirstGuess if stage == "guess" else Masked, 0.5)
     complete = pickle.loads(pickle.dumps(complete))  # where processes are spawned
@@ -91,7 +93,7 @@ def test_what_goes_with_a_batch_is_the_same_whoever_reads_it(training_data, tmp_
     assert_same(batches(0, start=2), alone[2:])
     halves = zip(*(batches(0, rank=rank, world=2, steps=2) for rank in range(2)), strict=True)
     assert_same([batch for pair in halves for batch in pair], batches(0, steps=2, gradient_accumulation=2))
-    drawn = {"decoder-video": {"known", "stills"}, "guess": {"known", "guess"}, "mask": {"known"}}[stage]
+    drawn = {"decoder-video": {"known", "stills", "moving"}, "guess": {"known", "guess"}, "mask": {"known"}}[stage]
     assert set(alone[0]) == {"pixels", "fps", "key", "index", "skipped"} | drawn
     assert any(not torch.equal(alone[0]["known"], batch["known"]) for batch in alone[1:])
     if stage == "guess":

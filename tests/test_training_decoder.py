@@ -19,8 +19,10 @@ from makeavideo.training.checkpoints import checkpoints
 from makeavideo.training.looks import other_looks
 from makeavideo.training.losses import gradient_loss, weighted_loss
 from makeavideo.training.masks import draw_masks
+from makeavideo.training.moved import moved
 from makeavideo.training.optimizer import Muon, is_hidden, make_optimizer, orthogonalised
 from makeavideo.training.recipe import OptimRecipe
+from makeavideo.training.refusals import check_trainable
 from makeavideo.training.stages import STAGES
 from makeavideo.training.trainer import train
 from tiny_training import SIZE, everything_of_the_decoder, papers_interpolator, recipe_of
@@ -157,9 +159,59 @@ def test_guidance_settles_at_its_scale(values):
 
     answer = x.clone()
     for _ in range(60):
-        answer = stage.guided(without, x, answer, x, torch.tensor([0.5, 0.5]), conditions)
+        answer = stage.guided(without, x, answer, x, torch.tensor([0.5, 0.5]), conditions, torch.ones(2, dtype=bool))
     torch.testing.assert_close(answer[0], null[0] + 2 * (x[0] - null[0]))
     assert torch.equal(answer[1], x[1])  # what is shown without y_e stays what it was
+
+
+def test_guidance_does_not_lead_away_from_a_known_frame(values):
+    data = {key: x for key, x in values["data"].items() if not key.startswith("still")}
+    data |= {"known_frames": 0.5, "other_looks": 0.0}
+    stage = stage_of(values, condition_dropout=0.0, guidance=2.0, data=data)
+    known = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])
+    x = torch.rand(2, 4, 3, SIZE, SIZE) * 2 - 1
+
+    def answers(sample, timestep, added_cond_kwargs, **_):
+        """The truth, and without y_e what is off by a tenth."""
+        null = not added_cond_kwargs["image_embeds"].any()
+        return type("Output", (), {"sample": (x + 0.1 if null else x).clone().requires_grad_()})
+
+    losses = [
+        stage.clip_loss(answers, x, torch.full((2,), 8.0), torch.Generator().manual_seed(0), given)
+        for given in (known, known[:1].expand(2, -1), None)
+    ]
+    assert losses[0] > 0 and losses[1] == 0 and losses[2] > losses[0]
+
+
+def test_moved_pictures_keep_all_that_is_seen():
+    picture = torch.ones(3, 3, 64, 64)
+    picture[:, 0, 16:44, 20:40], picture[:, 1, 24:30, 24:30] = -0.5, -1.0
+    rates = torch.tensor([8.0, 8.0, 1e6], dtype=torch.float64)
+    clips = moved(picture, rates, 16, torch.Generator().manual_seed(4))
+    assert clips.shape == (3, 16, 3, 32, 32) and clips.dtype == torch.float32
+    assert torch.equal(clips, moved(picture, rates, 16, torch.Generator().manual_seed(4)))
+    assert clips.abs().max() <= 1 + 1e-5
+    torch.testing.assert_close(clips[..., 0, :], torch.ones_like(clips[..., 0, :]))  # white comes in from outside
+    change = clips.diff(dim=1).abs().flatten(1).mean(1)
+    assert (change[:2] > 1e-3).all() and change[2] < 1e-4  # a swing takes its time, whatever the frame rate
+    assert (clips[0] - clips[1]).abs().max() > 0.1
+    assert (clips[:, :, 1].flatten(2).amin(2) < -0.5).all()  # the small part is in every frame
+
+
+def test_moved_pictures_take_the_place_of_clips(values, training_data):
+    data = {key: x for key, x in values["data"].items() if not key.startswith("still")}
+    data |= {"moved_stills": [str(training_data / "images")], "moved_share": 1.0, "known_frames": 0.0}
+    stage = stage_of(values, guidance=1.0, data=data)
+    seen = []
+    stage.clip_loss = lambda network, x, *_: seen.append(x)
+    batch = on_device(Batches(stage.dataset, stage.complete)[[(1, i, 0.5) for i in range(3)]], torch.device("cpu"))
+    assert batch["moving"].shape == (3, 1, 2 * SIZE, 2 * SIZE, 3)
+    stage.loss(None, dict(batch), torch.Generator().manual_seed(2))
+    assert seen[0].shape == batch["pixels"].shape and not torch.equal(seen[0], batch["pixels"])
+    with pytest.raises(UserError, match="moved_stills have the shape of"):
+        check_trainable(
+            stage.recipe.model_copy(update={"data": stage.recipe.data.model_copy(update={"buckets": [(8, 8)]})})
+        )
 
 
 def test_losses_of_frames():

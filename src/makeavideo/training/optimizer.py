@@ -20,10 +20,13 @@ UPDATE_SIZE = 0.2
 """Root mean square of an update in units of the learning rate: about that of AdamW's."""
 
 
-def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrices with singular values near 1, by Newton-Schulz of fifth order: (..., rows, columns)."""
+def orthogonalised(matrices: Tensor, steps: int = 5, half: bool = False) -> Tensor:
+    """The nearest matrices with singular values near 1, by Newton-Schulz of fifth order: (..., rows, columns).
+
+    half: in bf16, which is accurate enough.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = matrices.bfloat16() if half else matrices
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / torch.linalg.matrix_norm(x.float(), keepdim=True).clamp(min=1e-7).to(x.dtype)
@@ -39,9 +42,13 @@ def as_matrix(x: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW that follows Muon's rule in the parameter groups that say `muon: True`."""
+    """AdamW that follows Muon's rule in the parameter groups that say `muon: True`.
 
-    def __init__(self, groups: list[dict], **adamw):
+    half: whether that rule is computed in bf16.
+    """
+
+    def __init__(self, groups: list[dict], half: bool = False, **adamw):
+        self.half = half
         super().__init__([{"muon": False, **group} for group in groups], **adamw)
 
     @torch.no_grad()
@@ -67,7 +74,7 @@ class Muon(torch.optim.AdamW):
         """Moves weights of one shape."""
         ahead = torch.stack([as_matrix(self.looked_ahead(p, p.grad)) for p in parameters if p.grad is not None])
         size = UPDATE_SIZE * max(ahead.shape[1:]) ** 0.5
-        for parameter, update in zip(parameters, orthogonalised(ahead), strict=True):
+        for parameter, update in zip(parameters, orthogonalised(ahead, half=self.half), strict=True):
             if parameter.ndim > 2:
                 update = update.unflatten(1, (*parameter.shape[2:], parameter.shape[1])).movedim(-1, 1)
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -87,8 +94,10 @@ def is_hidden(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not any(end in name for end in ENDS)
 
 
-def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, fused: bool) -> torch.optim.Optimizer:
-    """The recipe's optimiser for a stage's parameter groups."""
+def make_optimizer(
+    network: nn.Module, groups: list[dict], optim: OptimRecipe, fused: bool, half: bool = False
+) -> torch.optim.Optimizer:
+    """The recipe's optimiser for a stage's parameter groups; `half`: where it may, it computes in bf16."""
     settings: dict[str, Any] = {"betas": optim.betas, "weight_decay": optim.weight_decay, "fused": fused}
     if optim.kind == "adamw":
         return torch.optim.AdamW(groups, **settings)
@@ -101,7 +110,7 @@ def make_optimizer(network: nn.Module, groups: list[dict], optim: OptimRecipe, f
         chosen = {id(p) for p in hidden}
         ends = [p for p in group["params"] if id(p) not in chosen]
         split += [{**group, "params": hidden, "muon": True}, {**group, "params": ends}]
-    return Muon([group for group in split if group["params"]], **settings)
+    return Muon([group for group in split if group["params"]], half=half, **settings)
 
 
 def eight_bit() -> Any:

@@ -203,8 +203,9 @@ def stage_recipe(plan: Plan, stage: PlanStage, path: Path, before: list[str], ru
         changes["data.split"] = None
     if own:
         changes["data.roots"] = list(own)
-    if wishes.pictures and plain.data.stills:
-        changes["data.stills"] = list(wishes.pictures)
+    for key in ("stills", "moved_stills"):
+        if wishes.pictures and getattr(plain.data, key):
+            changes[f"data.{key}"] = list(wishes.pictures)
     overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     for override in wishes.overrides:
         target, colon, key = override.partition("=")[0].rpartition(":")
@@ -241,10 +242,10 @@ def begun(recipe: Recipe) -> Recipe | None:
 
 def check_data(recipe: Recipe, name: str) -> None:
     """A plan of hours must not end at its sixth stage for a folder that was never there."""
-    for key, roots in (("data.roots", recipe.data.roots), ("data.stills", recipe.data.stills)):
-        for root in roots:
+    for key in ("roots", "stills", "moved_stills"):
+        for root in getattr(recipe.data, key):
             if not os.path.exists(os.path.expanduser(root)):
-                raise UserError(f"{key} of {name} is {root}, which does not exist: give an existing folder.")
+                raise UserError(f"data.{key} of {name} is {root}, which does not exist: give an existing folder.")
     split = recipe.data.split
     if split is not None and not os.path.isfile(os.path.expanduser(split)):
         raise UserError(f"data.split of {name} is {split}, which does not exist: give an existing file.")

@@ -114,6 +114,12 @@ class DataRecipe(Strict):
         le=1,
         description="decoder-video: share of clips that are one frame, many times: to stand still",
     )
+    moved_stills: list[str] = Field(
+        default=[], description="decoder-video: pictures that are moved about and bent, in the place of some clips"
+    )
+    moved_share: float = Field(
+        default=0.25, ge=0, le=1, description="decoder-video: share of clips that are such pictures"
+    )
     every_fifth: float = Field(
         default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
     )

@@ -83,6 +83,8 @@ def check_buckets(recipe: Recipe) -> None:
         return
     if stage not in ("decoder-image", "decoder-video", "interpolator"):
         raise UserError(f"data.buckets is for decoder and interpolator, not {stage}: take it out of the recipe.")
+    if recipe.data.moved_stills:
+        raise UserError("data.moved_stills have the shape of data.size, not of data.buckets: take one of them out.")
     if recipe.data.crop is not None:
         raise UserError("data.buckets cut to their own shapes, and data.crop to another: take one of them out.")
     if len({height / width for height, width in buckets}) < len(buckets) or len(buckets) > 256:

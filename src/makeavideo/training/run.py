@@ -112,8 +112,8 @@ class Run:
             # accelerate's own FSDP2 takes GPUs only; what is wanted of it here is the precision of the network's calls
             self.network = accelerator.prepare_model(stage.network, evaluation_mode=True)
             shard(stage.network, accelerator.device)
-        fused = accelerator.device.type in ("cpu", "cuda")
-        optimizer = make_optimizer(stage.network, stage.parameter_groups(), recipe.optim, fused)
+        fused, half = accelerator.device.type in ("cpu", "cuda"), accelerator.mixed_precision == "bf16"
+        optimizer = make_optimizer(stage.network, stage.parameter_groups(), recipe.optim, fused, half)
         if not divided:
             self.network = accelerator.prepare(stage.network)
         self.optimizer, self.schedule = accelerator.prepare(optimizer, make_schedule(optimizer, recipe))

@@ -18,6 +18,7 @@ from ..datasets import captioned_images, unlabelled_clips
 from ..looks import other_looks
 from ..losses import denoising_loss, diffuse
 from ..masks import draw_masks
+from ..moved import moved
 from ..networks import (
     all_parameters,
     in_frames,
@@ -47,11 +48,13 @@ class Company:
 
     Attributes:
         images, count: pictures, and how many go with a batch: "stills", uint8 (count, 1, h, w, 3).
+        moving: pictures that may take a clip's place: "moving", uint8 (batch, 1, 2 h, 2 w, 3).
         known_frames: share of the clips of which D_t is shown some: "known" (batch, frames), 1 where it is.
     """
 
     images: CaptionedImages | None
     count: int
+    moving: CaptionedImages | None
     known_frames: float
 
     def __call__(self, batch: dict, generator: torch.Generator) -> dict:
@@ -59,13 +62,14 @@ class Company:
         if self.known_frames and frames > 1:
             shown = torch.rand(clips, generator=generator) < self.known_frames
             batch["known"] = draw_masks(clips, frames, generator) * shown[:, None]
-        if self.images is not None:
-            chosen = torch.randint(len(self.images), (self.count,), generator=generator).tolist()
-            if self.images.buckets is not None:
-                chosen = self.images.buckets.alike(chosen)
-            stills = collate(self.images.__getitems__([(index, 0) for index in chosen]))
-            batch["stills"] = stills["pixels"]
-            batch["skipped"] += stills["skipped"]
+        for name, images, count in (("stills", self.images, self.count), ("moving", self.moving, clips)):
+            if images is not None:
+                chosen = torch.randint(len(images), (count,), generator=generator).tolist()
+                if images.buckets is not None:
+                    chosen = images.buckets.alike(chosen)
+                pictures = collate(images.__getitems__([(index, 0) for index in chosen]))
+                batch[name] = pictures["pixels"]
+                batch["skipped"] += pictures["skipped"]
         return batch
 
 
@@ -90,11 +94,19 @@ class DecoderStage:
             raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
         self.codec = load_codec(recipe, self.network, device)
         self.conditioner = Conditioner(recipe, device, self.network.config.motion if recipe.motion else None)
-        stills: CaptionedImages | None = None
-        if recipe.video and recipe.data.stills:
-            stills = captioned_images(recipe.data.model_copy(update={"roots": recipe.data.stills}), captions=False)
-            self.skipped += stills.passed_by
-        self.complete: Complete | None = Company(stills, recipe.data.stills_per_step, recipe.data.known_frames)
+        data = recipe.data
+        twice = tuple(2 * side for side in data.shape)
+        stills = self.pictures(data.stills, {})
+        moving = self.pictures(data.moved_stills, {"size": twice, "crop": None, "buckets": []})
+        self.complete: Complete | None = Company(stills, data.stills_per_step, moving, data.known_frames)
+
+    def pictures(self, roots: list[str], shape: dict[str, Any]) -> CaptionedImages | None:
+        """Those that clips are learnt with, if any."""
+        if not self.recipe.video or not roots:
+            return None
+        images = captioned_images(self.recipe.data.model_copy(update={"roots": roots, **shape}), captions=False)
+        self.skipped += images.passed_by
+        return images
 
     def parameter_groups(self) -> list[dict]:
         return (temporal_and_spatial if self.recipe.video else all_parameters)(self.network, self.recipe)
@@ -103,14 +115,22 @@ class DecoderStage:
         data = self.recipe.data
         x, fps = batch["pixels"], batch["fps"] if self.recipe.video else None
         if self.recipe.video and data.still_clips:
-            draws = torch.rand(len(x), generator=generator, device=generator.device).to(self.device)
-            x = torch.where((draws < data.still_clips)[:, None, None, None, None], x[:, :1], x)
+            x = torch.where(self.some_of(x, data.still_clips, generator), x[:, :1], x)
+        if "moving" in batch:
+            pictures = to_pixels(batch["moving"])[:, 0]
+            bent = moved(pictures, batch["fps"], x.shape[1], generator)
+            x = torch.where(self.some_of(x, data.moved_share, generator), bent, x)
         loss = self.clip_loss(network, x, fps, generator, batch.get("known"))
         if "stills" not in batch:
             return loss
         stills = to_pixels(batch["stills"])
         of_stills = self.clip_loss(network, stills, torch.zeros(len(stills), device=self.device), generator)
         return torch.lerp(loss, of_stills, len(stills) / (len(stills) + x.shape[:2].numel()))
+
+    def some_of(self, x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """(batch, 1, 1, 1, 1), true for this share of the clips."""
+        draws = torch.rand(len(x), generator=generator, device=generator.device).to(self.device)
+        return (draws < share)[:, None, None, None, None]
 
     def clip_loss(
         self, network, x: Tensor, fps: Tensor | None, generator: torch.Generator, known: Tensor | None = None
@@ -132,7 +152,10 @@ class DecoderStage:
             x_t = torch.lerp(x, x_t, wanted[:, :, None, None, None])
             t = t[:, None] * wanted
         x_hat = told(network, x_t, t, conditions)
-        target = x if self.recipe.guidance == 1 else self.guided(network, x, x_hat.detach(), x_t, t, conditions)
+        target = x
+        free = torch.ones_like(conditions.dropped) if wanted is None else (wanted == 1).all(1)
+        if self.recipe.guidance > 1 and free.any():
+            target = self.guided(network, x, x_hat.detach(), x_t, t, conditions, free)
         return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
 
     def other_looks(self, x: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -146,14 +169,19 @@ class DecoderStage:
         return changed, torch.where((draws[1] < 0.5)[:, None, None, None, None], changed, x)
 
     @torch.no_grad()
-    def guided(self, network, x: Tensor, x_hat: Tensor, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+    def guided(
+        self, network, x: Tensor, x_hat: Tensor, x_t: Tensor, t: Tensor, conditions: Conditions, free: Tensor
+    ) -> Tensor:
         """Model guidance (2502.12154): the target, moved on from what the network would say without y_e.
 
         With w = 1 - 1 / guidance the network's answer settles at guidance times the way from the null one.
+
+        free: (batch,), the clips of which D_t is shown nothing. Where it is shown a frame that says more of the clip
+            than y_e, guidance would lead away from it.
         """
+        led = free & ~conditions.dropped
         null = told(network, x_t, t, conditions.without_meaning())
-        moved = x + (1 - 1 / self.recipe.guidance) * (x_hat - null)
-        return torch.where(conditions.dropped[:, None, None, None, None], x, moved)
+        return torch.where(led[:, None, None, None, None], x + (1 - 1 / self.recipe.guidance) * (x_hat - null), x)
 
     def contact_sheet(self, network):
         count = SHEET_CLIPS if self.recipe.video else SHEET_PICTURES
