@@ -104,12 +104,16 @@ def test_a_variation_is_like_the_video_but_not_the_same(pipe, clip):
 
 
 def test_an_extension_goes_on_without_a_seam(pipe):
-    video = frames_of(pipe, "dog face", num_frames=31)
-    longer = frames_of(pipe.extend, video, num_frames=70, fps=24.0)
-    assert np.array_equal(longer[:31], video)
-    moved = steps(longer)[:-1]
-    for seam in (30, 80):  # where the video ends, and where a second window begins
-        assert moved[seam] <= 1.5 * np.median(moved), (seam, moved)
+    """Where the video ends, and where a second window begins, it moves about as much as elsewhere: in the mean of four
+    videos, since each has its own faster and slower moments, and in none does it jump."""
+    seams = []
+    for seed, prompt in enumerate(["dog face", "rocket", "red apple", "frog"]):
+        video = frames_of(pipe, prompt, num_frames=31, seed=seed)
+        longer = frames_of(pipe.extend, video, num_frames=70, fps=24.0, seed=seed)
+        assert np.array_equal(longer[:31], video)
+        moved = steps(longer)[:-1]
+        seams.append(moved[[30, 80]] / np.median(moved))
+    assert (np.mean(seams, 0) <= 1.5).all() and np.max(seams) <= 3, seams
 
 
 @pytest.mark.parametrize("use", ["generate", "animate", "interpolate", "extend"])
