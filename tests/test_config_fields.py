@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import random
 import shutil
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
-from makeavideo import UserError
+from makeavideo import UserError, VideoUNet
 from makeavideo.loading import load_components
 from makeavideo.model_files import NETWORKS, check_model
 from makeavideo.pipeline import MakeAVideoPipeline
+from makeavideo.training.networks import load_folder, load_network
 from makeavideo.training.plan import Wishes, check
 from makeavideo.training.recipe import load_recipe
+from makeavideo.tryout import run_once
 
 WRONG: list[Any] = [None, "x", [], {}, -1, 0, 10**12, 10**400, 1e308, True, [[[1]]], {"a": {"b": [None]}}, 3.7]
 FREE = {"_diffusers_version", "_name_or_path", "transformers_version", "_class_name", "architectures", "dtype"}
@@ -116,6 +120,55 @@ def test_our_own_fields_have_types_and_bounds(model, key, value):
     with pytest.raises(UserError, match=key) as error:
         load(model, file)
     one_sentence(error.value, file)
+
+
+@pytest.mark.parametrize("name", ["decoder", "interpolator"])
+def test_what_can_be_built_and_cannot_run_is_refused(model, name):
+    file = model / name / "config.json"
+    values = json.loads(file.read_text())
+    values["unet_config"]["downsample_padding"] = 2  # of no weight's shape
+    file.write_text(json.dumps(values))
+    with pytest.raises(UserError, match="it cannot run, Sizes of tensors") as error:
+        load(model, file)
+    one_sentence(error.value, file)
+    with pytest.raises(UserError, match="it cannot run, Sizes of tensors"):
+        load_network(file.parent, "network to start from")
+
+
+def test_a_codec_and_a_prior_are_tried_too():
+    from diffusers import AutoencoderKL, PriorTransformer, VQModel
+
+    for kind in (AutoencoderKL, VQModel):
+        blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+        with torch.device("meta"):
+            network = kind(block_out_channels=[8, 8], norm_num_groups=4, **blocks)
+        run_once(network)
+        network.encoder.down_blocks[0].downsamplers[0].padding = 3
+        with pytest.raises(UserError, match="it cannot run, it gives"):
+            run_once(network)
+    with torch.device("meta"):
+        words = PriorTransformer(num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=8)
+        run_once(words)
+    words.proj_in = torch.nn.Linear(4, 16, device="meta")  # of embeddings of 8
+    with pytest.raises(UserError, match="it cannot run, "):
+        run_once(words)
+
+
+@pytest.mark.parametrize("name", ["decoder/diffusion_pytorch_model", "image_encoder/model"])
+def test_a_training_begins_with_numbers(model, name):
+    from transformers import CLIPVisionModelWithProjection
+
+    file = model / f"{name}.safetensors"
+    weights = load_file(file)
+    first = min(weights)
+    save_file({**weights, first: weights[first] * math.nan}, file, {"format": "pt"})
+    kind = VideoUNet if "decoder" in name else CLIPVisionModelWithProjection
+    with pytest.raises(UserError, match=f"{first} holds numbers that are none") as error:
+        load_folder(kind, file.parent, "network")
+    one_sentence(error.value, file)
+    save_file({key: value for key, value in weights.items() if key != first}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=f"it lacks weights, {first}"):
+        load_folder(kind, file.parent, "network")
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,12 @@ def test_weights_of_another_shape_and_weights_too_many_are_told(tmp_path):
     file = tmp_path / "diffusion_pytorch_model.safetensors"
     weights = load_file(file)
     save_file(weights | {"other": weights["linear.weight"].clone()}, file, {"format": "pt"})
-    assert load_folder(TextProjection, tmp_path, "projection").linear.in_features == 4
+    with quiet_libraries():
+        assert TextProjection.from_pretrained(tmp_path).linear.in_features == 4
     logging.getLogger("diffusers").removeHandler(handler)
     assert len(told) == 1 and "other" in told[0]
     save_file({"linear.weight": weights["linear.weight"][:1].clone()}, file, {"format": "pt"})
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="another shape"):
         load_folder(TextProjection, tmp_path, "projection")
 
 

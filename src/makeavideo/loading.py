@@ -29,7 +29,7 @@ from .motion_module import load_motion_module
 from .nesting import SHORT
 from .quiet import quiet_libraries
 from .sampling import check_scheduler, is_unclip
-from .tryout import check_words, load_tokenizer, try_out
+from .tryout import check_words, load_tokenizer, run_once, try_out
 
 LOGGER = logging.getLogger("diffusers.pipelines.pipeline_utils")
 """Where diffusers tells the same of components that it loads itself."""
@@ -352,7 +352,7 @@ def check_finite(network: Any, folder: Path) -> None:
 
 
 def check_tensors(component: Any, folder: Path, variant: str | None) -> None:
-    """The network that the config describes has the tensors that the file holds, and no others.
+    """The network that the config describes has the tensors that the file holds, and no others, and can run.
 
     It is made without memory for its weights: a config of absurd sizes costs nothing. transformers gives some tensors
     other names while it reads, so of its networks the shapes alone are compared here.
@@ -376,6 +376,7 @@ def check_tensors(component: Any, folder: Path, variant: str | None) -> None:
     for name in both:
         if tuple(wanted[name].shape) != tuple(found[name]["shape"]):
             damaged(weights_of(folder), f"its weights have another shape than its config.json says, {name} for one")
+    run_once(network)
 
 
 def compare(file: Path, missing: list[str], unexpected: list[str]) -> None:

@@ -19,6 +19,77 @@ def try_out(scheduler: Any) -> None:
         raise UserError("its steps give no numbers")
 
 
+def run_once(network: Any) -> None:
+    """Two frames of nothing through a network without memory: some configs describe what is built and then cannot run.
+
+    Networks of transformers look at their configs themselves.
+
+    Raises:
+        UserError: it cannot run, or what it gives is of another shape.
+    """
+    call = CALLS.get(type(network).__name__)
+    if call is None:
+        return
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            made, wanted = call(network.eval())
+    except Exception as error:
+        raise UserError(f"it cannot run, {in_a_line(error)}") from error
+    if tuple(made.shape) != wanted:
+        raise UserError(f"it cannot run, it gives {tuple(made.shape)} where {wanted} are wanted")
+
+
+Called = tuple[torch.Tensor, tuple[int, ...]]
+"""What a network made, and the shape that this should have."""
+
+
+def video_unet(network: Any) -> Called:
+    """D_t, F-up, or super-resolution by diffusion: the last one alone is told no image embedding."""
+    config, unet = network.config, network.config.unet_config
+    patch = config.space_to_depth
+    side = patch * 2 ** len(unet["block_out_channels"])
+    clip = torch.empty(1, 2, network.unet.conv_in.in_channels // patch**2, side, side)
+    told: dict[str, Any] = {}
+    if config.unet_class == "UNet2DConditionModel":
+        numbers = (config.conditioning or {}).get("dim") or unet.get("encoder_hid_dim") or 1
+        told["added_cond_kwargs"] = {"image_embeds": torch.empty(1, numbers)}
+    elif unet.get("class_embed_type") is not None:
+        told["class_labels"] = torch.empty(1)
+    made = network(clip, torch.empty(1), fps=torch.empty(1), own=True, **told).sample
+    return made, (1, 2, network.out_channels, side, side)
+
+
+def super_resolver(network: Any) -> Called:
+    side, factor = 4 * network.config.patch, network.config.factor
+    return network(torch.empty(1, 2, 3, side, side)), (1, 2, 3, factor * side, factor * side)
+
+
+def prior(network: Any) -> Called:
+    config, seen = network.config, {}
+    numbers = config.embedding_dim
+    if network.encoder_hidden_states_proj is not None:
+        seen["encoder_hidden_states"] = torch.empty(1, config.num_embeddings, numbers)
+    told = torch.empty(1, config.embedding_proj_dim or numbers)
+    return network(torch.empty(1, numbers), torch.empty(1), told, **seen)[0], (1, config.clip_embed_dim or numbers)
+
+
+def codec(network: Any) -> Called:
+    side = 2 ** (len(network.config.block_out_channels) + 2)
+    found = network.encode(torch.empty(1, 3, side, side))
+    latents = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+    whole = {"force_not_quantize": True} if hasattr(found, "latents") else {}
+    return network.decode(latents, **whole).sample, (1, 3, side, side)
+
+
+CALLS = {
+    "VideoUNet": video_unet,
+    "SuperResolver": super_resolver,
+    "PriorTransformer": prior,
+    "AutoencoderKL": codec,
+    "VQModel": codec,
+}
+
+
 def load_tokenizer(component: Any, folder: Path) -> Any:
     """A tokenizer that has split texts of several lengths. Raises UserError, which names the file at fault."""
     try:

@@ -18,23 +18,32 @@ from torch import Tensor
 from ..codec import CLASSES, decode, encode
 from ..errors import UserError
 from ..inflation import VideoUNet, inflate, is_temporal
+from ..loading import load_component
 from ..lora import LORA, add_lora, fuse_lora, lora_weights, save_lora
+from ..model_files import check_component
 from ..motion_module import MOTION_MODULE, load_motion_module, save_motion_module
 from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
+from ..tryout import run_once
 from .recipe import Recipe, load_recipe
 
 
 def load_folder(loader: Any, folder: str | Path | None, what: str) -> Any:
-    """`loader.from_pretrained(folder)` with a sentence for a missing, damaged, pickled or wrong network."""
+    """`loader.from_pretrained(folder)`, in float32, looked at as a model's parts are before they make videos.
+
+    Raises:
+        UserError: a network that is missing, damaged, pickled, another one, or of weights that are no numbers.
+    """
     if folder is None:
         raise UserError(f"The recipe names no {what}: add the folder that the stage before exported.")
     if not Path(folder).is_dir():
         raise UserError(f"There is no {what} at {folder}: train that stage first or correct the path in the recipe.")
     try:
-        with quiet_libraries():
-            return loader.from_pretrained(folder, use_safetensors=True)
+        check_component(Path(folder))
+        return load_component(loader, Path(folder), torch.float32, None)
     except Exception as error:  # whatever it is that a library stumbles over in a damaged file
+        if isinstance(error, UserError) and str(folder) in str(error):
+            raise
         reason = str(error).split("\n")[0]
         raise UserError(f"The {what} at {folder} cannot be loaded from safetensors: {reason}") from None
 
@@ -120,7 +129,14 @@ def build_unet(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
         if config.get(key, channels) != channels:
             raise UserError(f"The recipe's network.{key} is {config[key]}: {recipe.stage} needs {channels}.")
         config[key] = channels * space_to_depth**2
-    return inflate(build(getattr(diffusers, name), config), temporal="none", space_to_depth=space_to_depth)
+    kind = getattr(diffusers, name)
+    with torch.device("meta"):
+        tried = inflate(build(kind, config), temporal="none", space_to_depth=space_to_depth)
+    try:
+        run_once(tried)
+    except UserError as error:
+        raise UserError(f"The recipe's network cannot be used, {error}: correct its keys.") from None
+    return inflate(build(kind, config), temporal="none", space_to_depth=space_to_depth)
 
 
 def start_network(recipe: Recipe, in_channels: int = 3) -> VideoUNet:
