@@ -59,6 +59,13 @@ def test_a_list_gives_the_options_and_the_command_the_rest(name, text, tmp_path)
     assert cat.number == (2 if name == "a.csv" else 1) and rocket.number == cat.number + 2
 
 
+@pytest.mark.parametrize("part", [";", "\t"])
+def test_a_spreadsheets_own_way_with_columns(part, tmp_path):
+    head, row = part.join(["Prompt", "Num-Frames", ""]), part.join(["a cat, asleep", "3", ""])
+    (line,) = read_list(write(tmp_path / "a.csv", head, row), {})
+    assert line.error is None and (line.row.prompt, line.row.num_frames) == ("a cat, asleep", 3)
+
+
 def test_a_text_is_a_prompt_a_line(tmp_path):
     found = read_list(write(tmp_path / "a.txt", "a cat", "", "# 1, a dog"), {})
     assert [(line.number, line.row.prompt) for line in found] == [(1, "a cat"), (3, "# 1, a dog")]

@@ -58,7 +58,7 @@ def test_captions_from_a_table_and_from_recipes(folders, tmp_path):
     with pytest.raises(UserError, match=r"1\.mp4 has no caption"):
         videos.captions_of(files, table)
     table.write_text("name,caption\n0,a\n")
-    with pytest.raises(UserError, match="columns file and caption"):
+    with pytest.raises(UserError, match="has no column file: begin it"):
         videos.captions_of(files, table)
 
 

@@ -29,7 +29,7 @@ def test_pairs_are_files_of_the_same_stem_with_their_prompt(tmp_path):
     (tmp_path / "prompts.csv").write_text("id,prompt\none,given\n")
     assert [pair.prompt for pair in find_pairs(a, b, tmp_path / "prompts.csv")] == ["given", "two red dogs"]
     (tmp_path / "prompts.csv").write_text("name,text\none,given\n")
-    with pytest.raises(UserError, match="columns id and prompt"):
+    with pytest.raises(UserError, match="has no column id: begin it"):
         find_pairs(a, b, tmp_path / "prompts.csv")
 
     clip(b / "alone.mp4", "somebody's")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ..csv_text import plain_name, read_rows
 from ..errors import UserError, words_of
 from ..nesting import SHORT
 from ..prompts import check_prompt, check_text
@@ -110,25 +110,13 @@ Found = list[tuple[int, dict[str, Any], str | None]]
 
 
 def _read_csv(text: str, path: Path) -> Found:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    found: Found = []
-    try:
-        head = [_plain_name(name) for name in next(reader, [])]
-        if text.strip() and not {"prompt", "prompts"} & set(head):
-            raise UserError(f"The list {path} has no column prompt: begin it with a line of column names.")
-        if twice := {name for name in head if head.count(name) > 1}:
-            raise UserError(f"The list {path} has the column {min(twice)!r} twice: take one of them out.")
-        number = reader.line_num + 1
-        for cells in reader:
-            said = {name: cell for name, cell in zip(head, cells, strict=False) if cell.strip()}
-            more = any(cell.strip() for cell in cells[len(head) :])
-            if said or more:  # spreadsheets leave empty ones
-                wrong = "it has more cells than the head, put a text with commas in quotes" if more else None
-                found.append((number, said, wrong))
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"The list {path} is no csv (line {reader.line_num}: {error}): mend that line.") from None
-    return found
+    if not text.strip():
+        return []
+    wrong = "it has more cells than the head, put a text with commas in quotes"
+    return [
+        (number, {name: cell for name, cell in said.items() if cell.strip()}, wrong if more else None)
+        for number, said, more in read_rows(io.StringIO(text, newline=""), f"The list {path}", "prompt", "prompts")
+    ]
 
 
 def _read_text(text: str, path: Path) -> Found:
@@ -165,15 +153,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of a JSON line; of a key that stands there twice, neither value is taken for what is meant."""
     said: dict[str, Any] = {}
     for name, value in pairs:
-        if (name := _plain_name(name)) in said:
+        if (name := plain_name(name)) in said:
             raise _Twice(f"it has the key {name[:80]!r} twice")
         said[name] = value
     return said
-
-
-def _plain_name(name: str) -> str:
-    """Columns as the command line writes them, such as num-frames, are meant too."""
-    return name.strip().replace("-", "_")
 
 
 def _checked(number: int, said: dict[str, Any], error: str | None, defaults: dict[str, Any]) -> Line:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
+from .. import csv_text
+from ..csv_text import NoTable
 from ..errors import UserError, in_a_line
 from .shards import filesystem, patiently
 
@@ -20,10 +21,6 @@ Chunk = tuple[tuple[str, ...], tuple[bytes, ...]]
 """(paths, what is said of each: a line of JSON a row, with the keys of `wordings.read_wordings`)."""
 
 
-class NoList(UserError):
-    """Some other table or log: it does not begin with a row that names a file."""
-
-
 def read_rows(url: str) -> Iterator[Chunk]:
     """The files of a list, at most ROWS at a time; rows that follow each other and name one file are of one sample.
 
@@ -31,12 +28,12 @@ def read_rows(url: str) -> Iterator[Chunk]:
     `caption`.
 
     Raises:
-        NoList: its first row has no path.
+        NoTable: its first row has no path.
         UserError: it cannot be read, or another row has no path or more cells than the head.
     """
     files: list[str] = []
     rows: list[bytes] = []
-    refusal: type[UserError] = UserError if url.lower().endswith(".csv") else NoList  # a csv says it in its head
+    refusal: type[UserError] = UserError if url.lower().endswith(".csv") else NoTable  # a csv says it in its head
     for number, row in _parsed(url):
         path = None if row is None else row.pop("path", None) or row.pop("file_name", None)
         if row is None or not path or not isinstance(path, str):
@@ -83,24 +80,10 @@ def _parsed(url: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
 
 
 def _csv(text: io.TextIOWrapper, url: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader, number = csv.reader(text, strict=True), 1
-    try:
-        head = [name.strip() for name in next(reader, [])]
-        if not {"path", "file_name"} & set(head):
-            raise NoList(f"The list {url} has no column path: begin it with a line of column names, as path,caption.")
-        if twice := {name for name in head if name and head.count(name) > 1}:
-            raise UserError(f"The list {url} has the column {min(twice)!r} twice: take one of them out.")
-        number = reader.line_num + 1
-        for cells in reader:
-            if any(cell.strip() for cell in cells[len(head) :]):
-                raise UserError(
-                    f"Line {number} of {url} has more cells than the head: put a text with commas in quotes."
-                )
-            if any(cell.strip() for cell in cells):  # spreadsheets leave empty ones
-                yield number, dict(zip(head, cells, strict=False))
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"The list {url} is no csv (the row of line {number}: {error}): mend that row.") from None
+    for number, said, more in csv_text.read_rows(text, f"The list {url}", "path", "file_name"):
+        if more:
+            raise UserError(f"Line {number} of {url} has more cells than the head: put a text with commas in quotes.")
+        yield number, said
 
 
 def _jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from ..csv_text import NoTable
 from ..errors import UserError, in_a_line
 from .index import CAPTIONS, HIDDEN, USABLE, regular_files, samples_among, split_name
-from .lists import LISTS, NO_PATH, NoList, read_rows
+from .lists import LISTS, NO_PATH, read_rows
 from .shards import filesystem, is_remote, joined, patiently
 
 FILES = 4096
@@ -128,7 +129,7 @@ def _rows_of(url: str, told: Told, given: bool) -> list[Task]:
         tasks = [Task(url, files, rows=rows) for files, rows in read_rows(url)]
         told += [] if tasks else [(url, NO_ROWS)]
         return tasks
-    except NoList:
+    except NoTable:
         if given:
             raise
         told.append((url, NO_PATH))

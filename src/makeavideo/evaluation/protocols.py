@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..csv_text import read_table
 from ..errors import UserError
 from ..media.reader import read_recipe
 from ..media.writer import write_video
@@ -20,7 +21,7 @@ from .image_measures import fid, inception_score
 from .results import Result
 from .text_image import TextImageNetwork
 from .text_measures import clipsim
-from .videos import ORIGINAL, ClipProtocol, Tell, read_table
+from .videos import ORIGINAL, ClipProtocol, Tell
 
 Generate = Callable[[list[str], int], np.ndarray]
 
@@ -113,10 +114,7 @@ class Ucf101:
 
 def ucf101_sentences(path: str | Path | None = None) -> dict[str, str]:
     """Class name -> the sentence written for it. Raises UserError: no such csv, or other columns."""
-    rows = read_table(path or SENTENCES)
-    if not {"class", "sentence"} <= set(rows[0]):
-        raise UserError(f"The table {path or SENTENCES} needs the columns class and sentence: add a heading with them.")
-    return {row["class"]: row["sentence"] for row in rows}
+    return {name: row["sentence"] for name, row in read_table(path or SENTENCES, "class", "sentence").items()}
 
 
 def shares(classes: Sequence[str], count: int) -> dict[str, int]:

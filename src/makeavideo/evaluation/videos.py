@@ -1,6 +1,5 @@
 """Folders of videos, read one at a time, and the clips that a protocol cuts out of them."""
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..csv_text import read_table
 from ..data.index import CLIPS
 from ..errors import UserError
 from ..media.reader import Video, read_recipe, read_video
@@ -191,11 +191,7 @@ def captions_of(files: Sequence[Path], table: str | Path | None = None, folder: 
 
 
 def _captions_in(table: str | Path, files: Sequence[Path], folder: str | Path | None) -> list[Any]:
-    rows = read_table(table)
-    column = "caption" if "caption" in rows[0] else "prompt"
-    if not {"file", column} <= set(rows[0]):
-        raise UserError(f"The table {table} needs the columns file and caption: add a heading with them.")
-    known = {row["file"]: row[column] for row in rows}
+    known = {name: row.get("caption") or row.get("prompt") for name, row in read_table(table, "file").items()}
     captions = []
     for file in files:
         names = [file.name, file.stem]
@@ -203,15 +199,3 @@ def _captions_in(table: str | Path, files: Sequence[Path], folder: str | Path | 
             names.insert(0, file.relative_to(folder).as_posix())
         captions.append(next((known[name] for name in names if name in known), None))
     return captions
-
-
-def read_table(path: str | Path) -> list[dict[str, str]]:
-    """Rows of a csv with a heading. Raises UserError: no such file, not text, or empty."""
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"The table {path} cannot be read ({error}): give a csv file.") from None
-    if not rows:
-        raise UserError(f"The table {path} has no rows: give a csv with a heading and a line for each video.")
-    return rows

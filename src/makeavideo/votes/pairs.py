@@ -3,10 +3,10 @@
 A is always the first folder, B the second.
 """
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from ..csv_text import read_table
 from ..errors import UserError
 from ..media.reader import read_recipe
 
@@ -58,11 +58,7 @@ def _videos(folder: Path) -> dict[str, Path]:
 
 
 def _read_prompts(path: Path) -> dict[str, str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return {row["id"]: row["prompt"].strip() for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
-        raise UserError(f"{path} is not a list of prompts: it needs the columns id and prompt, as CSV.") from error
+    return {name: row["prompt"].strip() for name, row in read_table(path, "id", "prompt").items()}
 
 
 def _prompt(a: Path, b: Path) -> str:
