@@ -29,6 +29,8 @@ json.dump(told, sys.stdout)
 REFUSED = [
     (["generate", "a dog", "--fast", "--size", "130"], "16, 64, 192 pixels"),
     (["generate", "a dog", "--size", "0"], "--size 0"),
+    (["generate", "a dog", "--count", "100000", "--size", "130"], "16, 64, 192 pixels"),
+    (["generate", "\u200b\ufeff "], "The prompt is empty"),
     (["generate", "a dog", "--fast", "--fps", "100"], "--fps 100 is not possible: choose from 1 to 60"),
     (["generate", "a dog", "--fast", "--fps", "0"], "--fps 0 is not possible: choose from 1 to 60"),
     (["generate", "a dog", "--fast", "--fps", "55", "-o", "a.gif"], "between 0.01 and 50 for .gif"),

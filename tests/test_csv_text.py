@@ -20,6 +20,7 @@ def test_a_table_as_spreadsheets_write_it(tmp_path, text):
         ("id,prompt,prompt\none,a,b\n", "The table {} has the column 'prompt' twice: take one of them out."),
         ("id,text\none,a\n", "The table {} has no column prompt: it needs id and prompt."),
         ("name;prompt\none;a\n", "The table {} has no column id: begin it with a line of column names, "),
+        ("x" * 200_000, "The table {} is no csv (the row of line 1: field larger than field limit"),
         ("id,prompt\n", "The table {} has no rows: give a csv with a heading and a row for each id."),
         ("", "The table {} has no column id: "),
         ('id,prompt\none,"a\n', "The table {} is no csv (the row of line 2: unexpected end of data): mend that row."),

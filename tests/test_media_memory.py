@@ -1,5 +1,7 @@
 """Every kind in which a pipeline gives frames can be given back to it and written."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,10 @@ def closed() -> Image.Image:
         (np.zeros((8, 8, 3), complex), "pixels in memory are complex128"),
         (Image.new("RGB", (0, 0)), "has 0x0 pixels: give one of at least 1x1"),
         (closed(), "a picture in memory cannot be read"),
+        *(
+            (one, "this .* is no picture in memory: give")
+            for one in (io.BufferedReader(io.BytesIO()), io.BytesIO(), None, b"x", 5)
+        ),
     ],
 )
 def test_what_is_no_picture_is_one_sentence(bad, message):

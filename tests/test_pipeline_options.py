@@ -1,7 +1,9 @@
 """The pipeline keeps diffusers' contract: batches, embeddings and latents in, callbacks, precisions, parts left out."""
 
 import inspect
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from diffusers import (
 
 from conftest import tiny_components, tiny_contract_components
 from makeavideo import UserError
+from makeavideo.motion_module import load_motion_module
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.sampling import make_scheduler
 from makeavideo.settings import VideoOptions
@@ -140,6 +143,33 @@ def test_what_other_uses_cannot_take_is_one_sentence(one, call, message):
         call(one, np.zeros((20, 20, 3), np.uint8))
 
 
+def test_a_video_of_days_is_not_extended(one, tmp_path):
+    file = str(tmp_path / "camera.mkv")
+    with av.open(file, "w") as container:  # a clock that jumped
+        stream = container.add_stream("ffv1", rate=24, options={"pix_fmt": "bgr0"})
+        stream.width = stream.height = 16
+        for time in (0, 40, 500_000_000):
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8))
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(UserError, match=r"lasts 1[0-9][0-9] hours, and at most 24 are extended: cut a part out"):
+        one.extend(file, num_frames=1, size=16)
+
+
+@pytest.mark.parametrize(("place", "message"), [(5, "no folder's name"), ("file", "cannot be written to .*file")])
+def test_a_model_that_cannot_be_written_is_one_sentence(one, tmp_path, place, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=message) as error:
+        one.save_pretrained(tmp_path / place if isinstance(place, str) else place)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_no_motion_module(one, tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read \(it is a folder\)"):
+        load_motion_module(one.decoder, tmp_path)
+
+
 def test_numbers_of_numpy_are_numbers(one):
     made = make(one, num_videos_per_prompt=np.int64(2), num_frames=np.int64(2), size=np.int64(16), fps=np.float32(8))
     assert made.shape == (2, 2, 3, 16, 16)
@@ -174,6 +204,7 @@ def test_the_signature_names_all_options(one, use):
         ({"prompt": ["red rocket"] * 3, "negative_prompt": ["cat"] * 2}, "2 negative prompts are given: give one"),
         ({"negative_prompt": [" "]}, "A negative prompt is empty"),
         ({"num_videos_per_prompt": 0}, "num_videos_per_prompt 0 is not possible"),
+        ({"num_videos_per_prompt": 10**9}, "num_videos_per_prompt 1000000000 is not possible"),
         ({"prompt_embeds": torch.zeros(1, 16)}, "More than one of prompt, prompt_embeds and image_embeds"),
         ({"prompt": None, "prompt_embeds": torch.zeros(1, 3)}, r"prompt_embeds has the shape \(1, 3\)"),
         ({"prompt": None}, "The prompt is empty"),

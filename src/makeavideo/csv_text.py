@@ -1,4 +1,4 @@
-"""Tables that people write as CSV: a line of column names, then a row a line, of which nothing is lost without a word."""
+"""Tables that people write as CSV: a line of column names, then a row a line; nothing is lost without a word."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ def read_rows(lines: Iterable[str], what: str, *wanted: str) -> Iterator[Row]:
     """
     lines = iter(lines)
     first = next(lines, "")
-    delimiter = max(DELIMITERS, key=lambda one: len({*_names([first], one)} & {*wanted}))
-    reader, number = csv.reader(chain([first], lines), delimiter=delimiter, strict=True), 1
+    number = 1
     try:
+        delimiter = max(DELIMITERS, key=lambda one: len({*_names([first], one)} & {*wanted}))
+        reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         head = [plain_name(name) for name in next(reader, [])]
         if not {*head} & {*wanted}:
             raise NoTable(

@@ -7,6 +7,8 @@ KEY_FRAMES = 16
 """Frames that D_t makes, and the window that F-up works on."""
 FRAME_SKIP = 5
 """F-up puts FRAME_SKIP - 1 new frames between two key frames: 16 -> 76."""
+MOST_VIDEOS = 10_000
+"""Of one prompt in one call: their embeddings, and a few frames of each, are in memory together."""
 MAX_FRAMES = (KEY_FRAMES - 1) * FRAME_SKIP + 1
 """Frames of a video that D_t covers with one window: the shape of the paper."""
 TIMESTEPS = 1000

@@ -16,6 +16,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from safetensors import SafetensorError
 
 from .additions import check_loras, check_scale
 from .config_types import check_types
@@ -182,11 +183,15 @@ class CheckedPipeline(DiffusionPipeline):
         return super().to(device=device, dtype=None if dtype is None else dtype_of(dtype), **options)
 
     def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> None:  # type: ignore[override]
-        """As diffusers' own, which takes the options; with the model card, README.md, of what `card` is known of."""
-        super().save_pretrained(save_directory, **options)
-        if self.card is not None:
-            folder = Path(save_directory)
-            (folder / "README.md").write_text(self.card(folder.resolve().name), "utf-8")
+        """As diffusers' own, with the model card, README.md, where there is one. UserError: it cannot be written."""
+        folder = named_folder(save_directory)
+        try:
+            super().save_pretrained(folder, **options)
+            if self.card is not None:
+                (folder / "README.md").write_text(self.card(folder.resolve().name), "utf-8")
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or in_a_line(error)
+            raise UserError(f"The model cannot be written to {folder} ({reason}): choose another place.") from error
 
     def register_to_config(self, **values: Any) -> None:
         """As diffusers' own, and the last step of `DiffusionPipeline.from_pretrained`, which has looked at no file.

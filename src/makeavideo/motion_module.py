@@ -125,5 +125,5 @@ def read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                 raise UserError(f"{file} is no motion module: train one with `train: temporal`.")
             return told, {name: opened.get_tensor(name) for name in list(opened.keys())}
     except (OSError, SafetensorError) as error:
-        reason = in_a_line(error, 120)
+        reason = "it is a folder" if Path(file).is_dir() else in_a_line(error, 120)
         raise UserError(f"The motion module {file} cannot be read ({reason}): check its name.") from None

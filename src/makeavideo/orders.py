@@ -291,7 +291,7 @@ def read_story(path: Path) -> Story:
     from .yaml_text import NotYaml, parse_yaml
 
     try:
-        parts = parse_yaml(path.read_text())
+        parts = parse_yaml(path.read_text("utf-8"))
     except NotYaml as error:
         raise UserError(f"The story {path} cannot be read, {error}: mend that.") from None
     except (OSError, ValueError):

@@ -27,14 +27,14 @@ from .arguments import check_generators, check_one, check_tensor, check_vectors,
 from .assembly import Assembly, MakeAVideoOutput
 from .chunks import take, without_first, without_first_frame
 from .errors import UserError
-from .figures import KEY_FRAMES
+from .figures import KEY_FRAMES, MOST_VIDEOS
 from .kinds import is_whole
 from .machine import dtype_of
 from .media.inputs import Picture, Video, open_video, read_picture, sample_frames, shape_of, shape_of_video
 from .media.pictures import Fit
 from .nesting import SHORT
 from .sampling import Anchor, is_unclip
-from .settings import Settings, VideoOptions, check_interpolation, check_mixed, keep_shape, takes_options
+from .settings import Settings, VideoOptions, check_given, check_interpolation, check_mixed, keep_shape, takes_options
 from .timeline import Segment, frame_skip, key_frames
 
 
@@ -259,6 +259,7 @@ class MakeAVideoPipeline(Assembly):
                 "extend gives the video's own frames too, which are no latents: choose another output_type."
             )
         frames = open_video(video, s.made, s.fps, fit, background)
+        check_given(frames.duration)
         return self.package(s, self.extended(s, frames, prompt, prompt_weight))
 
     def extended(
@@ -313,8 +314,9 @@ class MakeAVideoPipeline(Assembly):
             if vectors is not None:
                 check_vectors(name, vectors, *self.text_shape)
         check_vectors("image_embeds", y_e, self.prior.config.embedding_dim)
-        if not is_whole(repeats) or repeats < 1:
-            raise UserError(f"num_videos_per_prompt {SHORT.repr(repeats)} is not possible: choose 1 or more.")
+        if not is_whole(repeats) or not 1 <= repeats <= MOST_VIDEOS:
+            said = f"choose from 1 to {MOST_VIDEOS:,}"
+            raise UserError(f"num_videos_per_prompt {SHORT.repr(repeats)} is not possible: {said}.")
         repeats = int(repeats)
         given = texts if y_e is None else y_e
         assert given is not None

@@ -10,9 +10,14 @@ TODO = "say in a few words what the video should show"
 
 def check_prompt(text: Any, what: str = "The prompt", todo: str = TODO) -> None:
     """Raises UserError, one sentence that begins with `what`, where the text is blank or no text."""
-    if text is None or (isinstance(text, str) and not text.strip()):
-        raise UserError(f"{what} is empty: {todo}.")
     check_text(text, what)
+    if not any(map(is_seen, text or "")):
+        raise UserError(f"{what} is empty: {todo}.")
+
+
+def is_seen(letter: str) -> bool:
+    """Whether it is more than space: what is pasted may hold marks of no width."""
+    return letter.isprintable() and not letter.isspace()
 
 
 def check_text(text: Any, what: str = "The prompt") -> None:

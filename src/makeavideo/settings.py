@@ -221,6 +221,12 @@ def check_interpolation(s: Settings) -> None:
         )
 
 
+def check_given(seconds: float) -> None:
+    """Raises UserError where a video that is to be gone on from lasts so long: all its frames are written again."""
+    if seconds > DAY:
+        raise UserError(f"The video lasts {seconds / 3600:,.0f} hours, and at most 24 are extended: cut a part out.")
+
+
 def check_mixed(prompt: Any, weight: Any) -> None:
     """Raises UserError where what is mixed in is no text (it may be blank, or None), or cannot be so much."""
     check_text(prompt)

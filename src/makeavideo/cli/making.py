@@ -47,14 +47,17 @@ class Command:
         seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")
         self.outputs = {seed: output}
         if count > 1:
-            names = {one: f"{output.stem}-{one}{output.suffix}" for one in range(seed, seed + count)}
-            self.outputs = {one: output.with_name(name) for one, name in names.items()}
-        for one in self.outputs.values():
+            seeded = {one: f"{output.stem}-{one}{output.suffix}" for one in range(seed, seed + count)}
+            self.outputs = {one: output.with_name(name) for one, name in seeded.items()}
+        # what is not there yet differs in its seed alone: to look at 100,000 names took a minute
+        names = [*self.outputs.values()]
+        looked_at = [names[0], *(one for one in names[1:] if one == names[-1] or os.path.lexists(one))]
+        for one in looked_at:
             check_writable(one, quality=quality)
         self.options, self.machine, self.quality, self.quiet = options, machine, quality, quiet
         self.folder = model or default_model()
         self.settings = Abilities.of(self.folder).settle(self.options, fast, keep)
-        for one in self.outputs.values():
+        for one in looked_at:
             check_writable(
                 one, fps=self.settings.fps, size=self.settings.shape, num_frames=given + self.settings.num_frames
             )

@@ -245,11 +245,12 @@ def extend(
     quiet: Quiet = False,
 ) -> None:
     """Continue a video, as long as you like: the video, then new frames that follow from its last ones."""
-    from ..settings import check_mixed
+    from ..settings import check_given, check_mixed
 
     check_mixed(prompt, prompt_weight)
     fit, keep = settled_fit(fit, video, moving=True)
     found = open_video_early(video, fit, background)
+    check_given(found.duration)
     rate = fps if fps is not None else min(60.0, max(1.0, found.fps))
     how = Machine(dtype, device, offload)
     more = Additions.read(motion_module, motion_module_scale, lora)

@@ -143,7 +143,7 @@ class FeatureRecipe(Strict):
 def load_feature_recipe(path: str | Path) -> FeatureRecipe:
     """Raises UserError: no such file, not YAML, or a wrong key."""
     try:
-        return FeatureRecipe.model_validate(parse_yaml(Path(path).read_text()))
+        return FeatureRecipe.model_validate(parse_yaml(Path(path).read_text("utf-8")))
     except (OSError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"The recipe {path} cannot be used ({reason}): see recipes/evaluation.") from None

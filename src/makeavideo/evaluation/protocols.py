@@ -103,7 +103,7 @@ class Ucf101:
         """The videos of the training list, or all videos where there is no list. Raises UserError: nothing there."""
         root, listed = Path(self.root), self.training_list()
         if listed:
-            videos = [root / line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+            videos = [root / line.split()[0] for line in listed.read_text("utf-8").splitlines() if line.strip()]
         else:
             videos = sorted(root.glob("*/*.avi"))
         missing = next((path for path in videos if not path.is_file()), None)

@@ -32,7 +32,7 @@ def array_of(picture: Any, background: str = "#ffffff") -> np.ndarray:
         raise UserError(f"{len(picture)} pictures stand where one is wanted: of several videos give one")
     pixels = _numbers(picture)
     shape = pixels.shape
-    if hasattr(picture, "detach"):
+    if is_tensor(picture):
         pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
     if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise UserError(
@@ -74,7 +74,7 @@ def clip_of(video: Any, background: str = "#ffffff") -> np.ndarray:
         return np.stack(frames)
     pixels = _numbers(video)
     shape = pixels.shape
-    if hasattr(video, "detach"):
+    if is_tensor(video):
         pixels = np.moveaxis(pixels, 1, -1) if pixels.ndim == 4 else pixels
     if pixels.ndim != 4 or pixels.shape[3] != 3 or not pixels.size:
         raise UserError(
@@ -84,12 +84,20 @@ def clip_of(video: Any, background: str = "#ffffff") -> np.ndarray:
     return _in_bytes(pixels)
 
 
+def is_tensor(value: Any) -> bool:
+    """Whether it is one of torch's; open files can be detached too."""
+    return hasattr(value, "is_floating_point")
+
+
 def _numbers(pixels: Any) -> np.ndarray:
     try:
-        if hasattr(pixels, "detach"):
+        if is_tensor(pixels):
             pixels = pixels.detach().cpu()
             return np.asarray(pixels.float() if pixels.is_floating_point() else pixels)
-        return np.asarray(pixels)
+        found = np.asarray(pixels)
+        if found.dtype == object or not found.ndim:
+            raise TypeError("it is no numbers")
+        return found
     except (RuntimeError, TypeError, ValueError) as error:  # a tensor without numbers, a sparse one, ragged lists
         kind = type(pixels).__name__
         raise UserError(f"this {kind} is no picture in memory: give a dense tensor, an array, a PIL picture") from error

@@ -332,7 +332,7 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     """The keys of a YAML file; UserError where it cannot be read. `what`: what to call it."""
     path = Path(path)
     try:
-        values = parse_yaml(path.read_text())
+        values = parse_yaml(path.read_text("utf-8"))
     except NotYaml as error:
         raise UserError(f"The {what} {path} cannot be used, {error}: mend that.") from None
     except (OSError, UnicodeDecodeError) as error:
