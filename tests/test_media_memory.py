@@ -15,6 +15,7 @@ from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 from media_files import CLIP
 
+FILE = io.BufferedReader(io.BytesIO())  # it can be detached, as tensors can
 KINDS = {
     "uint8": lambda clip: clip,
     "np": lambda clip: clip.astype(np.float32) / 255,
