@@ -190,6 +190,8 @@ def test_a_split_holds_out_by_name_and_nothing_is_said_of_it(shards, tmp_path):
 
 def test_what_is_wrong_is_one_sentence(shards, tmp_path):
     write_animation(tmp_path / "a.mp4.webp", 3)
+    with pytest.raises(UserError, match="name of a data folder is empty"):
+        build_index([""], tmp_path / "no.index", workers=1)
     with pytest.raises(UserError, match="does not exist or is empty"):
         build_index([str(tmp_path / "nowhere")], tmp_path / "x")
     with pytest.raises(UserError, match="cannot be reached"):

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.xdist_group("stages")  # they share a run of every stag
         ("sr-low-image", {"class": "UNet3D"}, "network.class is UNet3D"),
         ("sr-low-image", {"space_to_depth": 0}, "network.space_to_depth is 0"),
         ("sr-low-image", {"down_block_types": ["Nothing", "DownBlock2D"]}, "does not make a UNet2DModel"),
+        ("decoder-image", {"attention_head_dim": 0}, "does not make a UNet2DConditionModel: "),
+        ("decoder-image", {"encoder_hid_dim": 7}, "gives 8 numbers, and the network takes 7: name the one"),
         ("decoder-image", {"downsample_padding": 2}, "network cannot be used, it cannot run, Sizes of tensors"),
         ("decoder-image", {**SUPER_RESOLUTION, "in_channels": 3}, "takes no image embedding"),
         ("prior", {"num_layerz": 2}, "unknown key network.num_layerz"),

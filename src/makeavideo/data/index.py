@@ -168,7 +168,7 @@ def list_items(
         if "://" in one or one.lower().endswith((".csv", ".jsonl")):
             raise UserError(f"{one} is read through an index: make-a-video data index {one} -o FOLDER, and give that.")
     roots = [Path(one).expanduser() for one in given]
-    if not roots:
+    if not roots or "" in given:
         raise UserError("No data folder was given; name at least one folder or tar shard.")
     sources: list[Named] = []
     skipped: list[tuple[str, str]] = []

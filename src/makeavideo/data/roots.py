@@ -72,6 +72,8 @@ Under = tuple[str, dict[str, int], bool]
 
 
 def _files_under(root: str, told: Told) -> Under:
+    if not root:  # abspath would make the folder that one is in of it
+        raise UserError("The name of a data folder is empty: give folders, .tar shards, .csv or .jsonl lists.")
     before = len(told)
     top, sizes, alone = _elsewhere(root, told) if is_remote(root) else _here(root, told)
     if not sizes and len(told) == before:

@@ -110,7 +110,7 @@ def build(network_class: Any, config: dict) -> Any:
         )
     try:
         return network_class(**config)
-    except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # whatever a library stumbles over, a division by zero among it
         reason = str(error).split("\n")[0]
         raise UserError(f"The recipe's network does not make a {network_class.__name__}: {reason}") from None
 
@@ -196,6 +196,17 @@ def in_frames(codec: Any, made: Tensor) -> Tensor:
 def embedding_dim(config: Any) -> int:
     """Length of the image embeddings that a network of this config is told."""
     return int((config.conditioning or {}).get("dim") or config.unet_config["encoder_hid_dim"])
+
+
+def check_tower(network: VideoUNet, tower: Any, folder: str | None) -> None:
+    """Raises UserError where the embeddings of an image tower are not those that a network is told."""
+    config = network.config
+    takes = (config.conditioning or {}).get("dim") or config.unet_config.get("encoder_hid_dim")
+    if takes != tower.config.projection_dim:
+        raise UserError(
+            f"The image encoder {folder} gives {tower.config.projection_dim} numbers, and the network takes {takes}: "
+            "name the one that it belongs to, or set network.encoder_hid_dim."
+        )
 
 
 def load_codec(recipe: Recipe, network: VideoUNet, device: torch.device) -> Any:

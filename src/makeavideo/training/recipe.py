@@ -37,7 +37,10 @@ VIDEO_STAGES = frozenset({"decoder-video", "interpolator", "sr-low-video"})
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    # an empty text, as of a variable that is not set, would be the folder that one is in
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, str_min_length=1
+    )
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -57,6 +60,11 @@ def _or_say(sentence: str) -> WrapValidator:
 
 Shape = Annotated[tuple[PositiveInt, PositiveInt], _or_say("write [144, 256], height and width")]
 Sides = Annotated[PositiveInt | Shape, _or_say("write 256, or [144, 256], height and width")]
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+YEAR = 365 * 24 * 60.0
+"""Minutes: longer ones do not fit where they are counted in whole milliseconds."""
 
 
 class DataRecipe(Strict):
@@ -152,7 +160,7 @@ class NoiseRecipe(Strict):
 
     mean: float = 0.6
     std: float = Field(default=0.9, gt=0)
-    weight_floor: float = Field(default=0.1, gt=0, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
+    weight_floor: float = Field(default=0.1, gt=0, le=1, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
     shared: float = Field(
         default=0.0, ge=0, le=1, description="part of the noise that all frames of a clip share; 1 in super-resolution"
     )
@@ -173,7 +181,7 @@ class OptimRecipe(Strict):
         description="learning rate of what is pretrained, as a part of the new layers': a video stage's",
     )
     weight_decay: float = Field(default=0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Share, Share] = (0.9, 0.99)
     warmup_steps: int = Field(default=100, ge=0)
     schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -196,7 +204,7 @@ class SuperResolutionRecipe(Strict):
         default=0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named"
     )
     cleaned_variants: int = Field(default=2, gt=0, description="small frames that D cleans of each picture, once")
-    cleaned_levels: tuple[float, float] = Field(
+    cleaned_levels: tuple[Share, Share] = Field(
         default=(0.1, 0.5), description="noise that D cleans them of, in one step"
     )
     sharpen: float = Field(
@@ -290,7 +298,10 @@ class Recipe(Strict):
         "that one GPU does not hold",
     )
     timeout_minutes: float = Field(
-        default=60.0, gt=0, description="after which a process that waits for another one gives up (NCCL, gloo)"
+        default=60.0,
+        gt=0,
+        le=YEAR,
+        description="after which a process that waits for another one gives up (NCCL, gloo)",
     )
     trackers: list[str] = Field(
         default=["tensorboard"],

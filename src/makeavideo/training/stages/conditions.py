@@ -1,6 +1,7 @@
 """What D, D_t and F-up are told of a clip: a picture's meaning, the frame rate, strength of motion (section 3.2)."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from ...encoders import embed_images
 from ...figures import TIMESTEPS
 from ...motion import clip_strength
-from ..networks import load_folder
+from ..networks import check_tower, load_folder
 from ..recipe import Recipe
 
 
@@ -49,13 +50,18 @@ def told(network, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
 class Conditioner:
     """Finds out of clips (batch, frames, 3, h, w) in [-1, 1] what their network is told.
 
+    UserError: the recipe names no image tower, or that of another network.
+
     usual_motion: `motion.usual_change` of the network that is told the strength of motion; None of another one.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, usual_motion: tuple[float, float] | None = None):
+    def __init__(
+        self, recipe: Recipe, network: Any, device: torch.device, usual_motion: tuple[float, float] | None = None
+    ):
         from transformers import CLIPVisionModelWithProjection
 
         tower = load_folder(CLIPVisionModelWithProjection, recipe.image_encoder, "image encoder")
+        check_tower(network, tower, recipe.image_encoder)
         half = torch.float32 if recipe.mixed_precision == "no" else torch.bfloat16
         self.image_encoder = tower.to(device, half).eval().requires_grad_(False)
         self.device, self.chance, self.usual_motion = device, recipe.condition_dropout, usual_motion

@@ -93,7 +93,8 @@ class DecoderStage:
         if self.network.config.unet_class != "UNet2DConditionModel":
             raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
         self.codec = load_codec(recipe, self.network, device)
-        self.conditioner = Conditioner(recipe, device, self.network.config.motion if recipe.motion else None)
+        usual_motion = self.network.config.motion if recipe.motion else None
+        self.conditioner = Conditioner(recipe, self.network, device, usual_motion)
         data = recipe.data
         twice = tuple(2 * side for side in data.shape)
         stills = self.pictures(data.stills, {})

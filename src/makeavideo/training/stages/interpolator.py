@@ -78,7 +78,7 @@ class InterpolatorStage:
         if self.network.config.unet_class != "UNet2DConditionModel":
             raise UserError(f"The network of {recipe.stage} takes no image embedding: use UNet2DConditionModel.")
         self.codec = load_codec(recipe, self.network, device)
-        self.conditioner = Conditioner(recipe, device)
+        self.conditioner = Conditioner(recipe, self.network, device)
 
     def parameter_groups(self) -> list[dict]:
         optim, network = self.recipe.optim, self.network
