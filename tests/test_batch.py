@@ -181,6 +181,20 @@ def test_the_same_file_is_made_once_and_another_one_of_its_name_is_refused(plan_
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "error"),
+    [
+        ("a.mp4", "a.mp4/b.mp4", "a.mp4 is the output of line 1, and no folder: choose another name."),
+        ("a.mp4/c/b.mp4", "a.mp4", "a.mp4 is a folder of other lines' outputs: choose another name."),
+        ("a.mp4", "ü" * 130 + ".mp4", "is longer than 255 bytes: choose a shorter one."),
+    ],
+)
+def test_outputs_that_cannot_lie_side_by_side_are_refused_before_any_is_made(plan_of, one, other, error):
+    plan = plan_of({"prompt": "a cat", "output": one}, {"prompt": "a dog", "output": other})
+    assert list(plan.jobs) == [one]
+    assert [broken.line for broken in plan.broken] == [2] and plan.broken[0].error.endswith(error)
+
+
 @pytest.fixture(scope="module")
 def made(tiny_model, tmp_path_factory) -> Path:
     """Folder of list.csv, and of out/, where three of its six lines came out."""

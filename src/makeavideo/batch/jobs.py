@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.formats import check_quality, ending_of, frame_rate
+from ..nesting import SHORT
 from ..orders import Abilities, Additions, Order, Story, asked, read_story
 from ..settings import Settings
 from .rows import Line, Row
 
 ENDINGS = (".mp4", ".webm", ".gif", ".webp", ".png")
 """Of one file each; a folder of pictures is not made here."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, or a folder's, on the usual disks."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class Plan:
         self.twice = 0
         """Lines, or counts of them, that ask for what another one asks for."""
         self._said: Counter[str] = Counter()
+        self._folders: set[str] = set()
 
     def add(self, line: Line) -> None:
         """Its jobs, or the line as a broken one."""
@@ -132,6 +137,16 @@ class Plan:
         other = self.jobs.get(job.name, job)
         if other.key != job.key:
             raise UserError(f"{job.name} is the output of line {other.line} already: choose another name.")
+        place = PurePosixPath(job.name)
+        if taken := next((str(one) for one in place.parents if str(one) in self.jobs), None):
+            line = self.jobs[taken].line
+            raise UserError(f"{taken} is the output of line {line}, and no folder: choose another name.")
+        if job.name in self._folders:
+            raise UserError(f"{job.name} is a folder of other lines' outputs: choose another name.")
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in place.parts):
+            said = SHORT.repr(job.name)
+            raise UserError(f"The output {said} is longer than {LONGEST_NAME} bytes: choose a shorter one.")
+        self._folders |= {str(one) for one in place.parents}
 
     def _jobs_of(self, number: int, row: Row) -> Iterator[Job]:
         output = None if row.output is None else checked_name(row.output)
