@@ -46,6 +46,23 @@ def test_key_frames_survive_interpolation(pipe):
     assert pipe.fill_between(keys, 2, y_e, Decoding(24, 2, 1.0)).shape[1] == 13
 
 
+@pytest.mark.parametrize("count, last_gap", [(3, 4), (15, 3), (16, 5), (16, 6), (20, 7)])
+def test_every_frame_is_filled_from_key_frames_on_both_sides(pipe, monkeypatch, count, last_gap):
+    """Whatever the last gap: a stretch that begins between two key frames leaves what is before its first one alone."""
+
+    def fill(given, mask, y_e, how):
+        clips = [
+            np.interp(range(len(m)), m.nonzero()[:, 0], g[m > 0, 0, 0, 0]) for g, m in zip(given, mask, strict=True)
+        ]
+        return torch.tensor(np.stack(clips)).to(given)[:, :, None, None, None].expand_as(given)
+
+    monkeypatch.setattr(pipe, "fill", fill)
+    times = torch.tensor([*range(0, 5 * (count - 1), 5), 5 * (count - 2) + last_gap], dtype=torch.float32)
+    keys = times[None, :, None, None, None].expand(1, -1, 3, 4, 4)
+    video = pipe.fill_between(keys, last_gap, torch.zeros(1, count, 8), Decoding(24, 2, 1.0))
+    torch.testing.assert_close(video[0, :, 0, 0, 0], torch.arange(times[-1] + 1))
+
+
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 CLIP = np.random.default_rng(1).integers(0, 256, (30, 40, 40, 3), np.uint8)
 

@@ -152,7 +152,10 @@ def test_a_model_that_names_none_has_the_usual_ones(tiny_model, tmp_path):
 
 def test_the_included_model_names_all_of_them():
     index = json.loads((default_model() / "model_index.json").read_text())
-    assert index["sampling"] == SamplingConfig(context=10, any_shape=False, grow_motion=1.65, sink=True).as_dict()
+    assert (
+        index["sampling"]
+        == SamplingConfig(context=10, any_shape=False, grow_motion=1.65, sink=True, transition=3).as_dict()
+    )
 
 
 @pytest.mark.parametrize("values", IMPOSSIBLE, ids=str)

@@ -340,7 +340,8 @@ class Cascade(Meaning, CheckedPipeline):
 
         made = self.fill(cut(given), cut(mask), cut(y_e), how).unflatten(0, (batch, -1))
         for number, span in enumerate(stretches):
-            given[:, list(span)] = made[:, number]
+            start = next(place for place in places if place in span)  # before it, F-up had nothing to fill from
+            given[:, start : span.stop] = made[:, number, start - span.start :]
         return given
 
     def upscale_low(
