@@ -123,7 +123,7 @@ def test_a_megabyte_is_not_quoted_whole(capsys, monkeypatch, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("ending", "text", "sentence"),
     [
-        (".csv", 'prompt\n"a dog\na cat\n', r"no csv \(line 3: unexpected end of data"),
+        (".csv", 'prompt\n"a dog\na cat\n', r"no csv \(the row of line 2: unexpected end of data"),
         (".csv", "prompt,num-frames,num_frames\na,1,2\n", "the column 'num_frames' twice"),
         (".jsonl", '{"prompt": "a", "prompt": "b"}\n', "has the key 'prompt' twice"),
         (".jsonl", '{"prompt": "a", "num-frames": 1, "num_frames": 2}\n', "has the key 'num_frames' twice"),

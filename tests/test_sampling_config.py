@@ -81,8 +81,8 @@ def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:
 def test_every_number_has_limits_and_a_change_that_is_tried():
     names = {field.name for field in fields(SamplingConfig)}
     tried = {name for _, changed in CHANGES for name in changed}
-    # steps of SR_l where it diffuses and sink are tried below, any_shape in tests/test_shapes.py
-    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps"}
+    # steps of SR_l where it diffuses, sink and continue_motion are tried below, any_shape in tests/test_shapes.py
+    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps", "continue_motion"}
 
 
 @torch.no_grad()
@@ -108,6 +108,20 @@ def test_a_changed_number_changes_the_video(pipe, usual_videos, options, changed
         pipe.register_to_config(sampling=SamplingConfig().as_dict())
     assert video.shape == usual_videos[id(options)].shape
     assert not torch.equal(video, usual_videos[id(options)])
+
+
+def test_what_goes_on_from_frames_is_told_its_own_motion(pipe):
+    videos = []
+    pipe.decoder.register_to_config(known_frames=True)
+    try:
+        for strength in (0.0, 2.0):
+            pipe.register_to_config(sampling=SamplingConfig(continue_motion=strength).as_dict())
+            videos.append(make(pipe, LONG_LOOP | {"loop": False, "num_frames": 24}))
+    finally:
+        pipe.decoder.register_to_config(known_frames=False)
+        pipe.register_to_config(sampling=SamplingConfig().as_dict())
+    assert torch.equal(videos[0][:, :16], videos[1][:, :16])
+    assert not torch.equal(videos[0][:, 16:], videos[1][:, 16:])
 
 
 def test_a_sink_is_seen_by_a_decoder_that_sees_known_frames(pipe):

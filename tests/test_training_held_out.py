@@ -32,7 +32,9 @@ def folder(tmp_path_factory):
 
 def loss(folder, trained, held_out):
     data = {"roots": [str(folder / trained)], "held_out": [str(folder / held_out)], "size": 8, "num_frames": 4}
-    recipe = Recipe.model_validate({"stage": "decoder-video", "output": "", "data": data, "steps": 1, "batch_size": 2})
+    recipe = Recipe.model_validate(
+        {"stage": "decoder-video", "output": "run", "data": data, "steps": 1, "batch_size": 2}
+    )
     return HeldOutLoss(recipe, unlabelled_clips(recipe.data).files, STAGE)
 
 

@@ -269,7 +269,8 @@ class Cascade(Meaning, CheckedPipeline):
 
     def growing(self, how: Decoding, frames: Tensor, mask: Tensor | None) -> tuple[Decoding, Start]:
         """How D_t is run where it begins with these frames, noised, and keeps those of the mask."""
-        motion = None if how.motion is None else self.sampling.told_motion(how.motion)
+        goes_on = mask is not None and int(mask[0].sum()) > 1
+        motion = None if how.motion is None else self.sampling.told_motion(how.motion, goes_on)
         start = Start(frames, self.sampling.grow_strength_at(how.fps), mask)
         return replace(how, motion=motion), start
 

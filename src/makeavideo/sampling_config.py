@@ -39,6 +39,7 @@ KINDS = {
     "grow_strength_max": "strength",
     "grow_motion": "scale",
     "grow_motion_power": "power",
+    "continue_motion": "scale",
     "refine_strength": "strength",
     "context": "context",
     "transition": "transition",
@@ -61,6 +62,8 @@ class SamplingConfig:
         within grow_strength_min and grow_strength_max.
     grow_motion, grow_motion_power: what D_t is told then is grow_motion * strength of motion ^ grow_motion_power; a
         picture that is begun with holds motion back, and D_t answers to more with less than as much.
+    continue_motion: in the place of grow_motion where D_t goes on from frames that move; too much, and a long video
+        loses its subject.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
     sink: whether it sees the first frame of what it continues too, and goes back towards it, so that a subject that
@@ -87,6 +90,7 @@ class SamplingConfig:
     grow_strength_max: float = 0.9
     grow_motion: float = 1.25
     grow_motion_power: float = 1.7
+    continue_motion: float = 1.25
     refine_strength: float = 0.75
     context: int = 6
     sink: bool = False
@@ -139,9 +143,10 @@ class SamplingConfig:
         """For the config of a saved pipeline."""
         return asdict(self)
 
-    def told_motion(self, motion: float) -> float:
-        """What D_t is told of this strength of motion where it begins with a picture."""
-        return float(self.grow_motion * motion**self.grow_motion_power)
+    def told_motion(self, motion: float, goes_on: bool = False) -> float:
+        """What D_t is told of this strength of motion where it begins with a picture, or goes on from several."""
+        factor = self.continue_motion if goes_on else self.grow_motion
+        return float(factor * motion**self.grow_motion_power)
 
     def grow_strength_at(self, fps: float) -> float:
         """The strength that makes a clip of a picture at this rate of key frames."""
