@@ -51,6 +51,7 @@ FIGURES = {
     "seams": {"rocket": {SEAM: 1.1, LOOP: 1.0}, "frog": {SEAM: 1.2, LOOP: 1.3}},
     "drift": {"rocket": [0.8, 0.8, 0.76], "frog": [0.8, 0.7, 0.6]},
     "memory": [{"times": n, "frames": 76 * n, "GiB": 1 + n / 100, "seconds": 9.0 * n} for n in (1, 4, 16)],
+    "keeping": {"learnt": {"real": {"parts": 12.0, "likeness": 0.9, "motion": 4.0}}},
     "dials": {
         "rates": [{"fps": 3.0, "made": 8.0, "real": 16.0}, {"fps": 24.0, "made": 7.0, "real": 4.0}],
         "motions": [{"motion": 0.3, "made": 1.0}, {"motion": 1.5, "made": 3.0}],
