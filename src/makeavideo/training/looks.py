@@ -38,8 +38,12 @@ def place(clips: Tensor, draws: Tensor) -> Tensor:
     rows = torch.stack([mirror * cos, -sin, across]), torch.stack([mirror * sin, cos, down])
     theta = torch.stack(rows).permute(2, 0, 1)
     grid = F.affine_grid(theta, [len(clips), 1, *clips.shape[-2:]], align_corners=False)
-    darkness = F.grid_sample((1 - clips).flatten(1, 2), grid, align_corners=False)
-    return 1 - darkness.unflatten(1, clips.shape[1:3])
+    return warp(clips.flatten(1, 2), grid).unflatten(1, clips.shape[1:3])
+
+
+def warp(pictures: Tensor, grid: Tensor) -> Tensor:
+    """Pictures (n, c, h, w), white 1, seen through a grid as `F.grid_sample` takes it; white comes in from outside."""
+    return 1 - F.grid_sample(1 - pictures, grid, align_corners=False)
 
 
 def recolour(clips: Tensor, draws: Tensor) -> Tensor:

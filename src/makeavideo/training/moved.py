@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .looks import warp
+
 FREQUENCY = (0.2, 1.5)
 """Swings a second."""
 LARGEST = {"across": 0.15, "down": 0.15, "turn": 0.25, "wider": 0.15, "taller": 0.15, "shear": 0.15}
@@ -40,9 +42,8 @@ def moved(pictures: Tensor, rates: Tensor, num_frames: int, generator: torch.Gen
     grid = F.affine_grid(affine(whole).flatten(0, 1), [batch * num_frames, 1, *side], align_corners=False)
     fields = F.interpolate(handles, side, mode="bicubic", align_corners=True).unflatten(0, (batch, BENDS))
     bent = BEND * torch.einsum("bfk,bkchw->bfhwc", swings[:, :, len(LARGEST) :], fields)
-    darkness = (1 - pictures)[:, None].expand(-1, num_frames, -1, -1, -1).flatten(0, 1)
-    frames = F.grid_sample(darkness, grid + bent.flatten(0, 1), align_corners=False)
-    return 1 - F.avg_pool2d(frames, 2).unflatten(0, (batch, num_frames))
+    copies = pictures[:, None].expand(-1, num_frames, -1, -1, -1).flatten(0, 1)
+    return F.avg_pool2d(warp(copies, grid + bent.flatten(0, 1)), 2).unflatten(0, (batch, num_frames))
 
 
 def affine(whole: Tensor) -> Tensor:
