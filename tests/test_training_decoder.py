@@ -169,11 +169,12 @@ def test_guidance_does_not_lead_away_from_a_known_frame(values):
     data |= {"known_frames": 0.5, "other_looks": 0.0}
     stage = stage_of(values, condition_dropout=0.0, guidance=2.0, data=data)
     known = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])
-    x = torch.rand(2, 4, 3, SIZE, SIZE) * 2 - 1
+    x, calls = torch.rand(2, 4, 3, SIZE, SIZE) * 2 - 1, []
 
     def answers(sample, timestep, added_cond_kwargs, **_):
         """The truth, and without y_e what is off by a tenth."""
         null = not added_cond_kwargs["image_embeds"].any()
+        calls.append(null)
         return type("Output", (), {"sample": (x + 0.1 if null else x).clone().requires_grad_()})
 
     losses = [
@@ -181,6 +182,7 @@ def test_guidance_does_not_lead_away_from_a_known_frame(values):
         for given in (known, known[:1].expand(2, -1), None)
     ]
     assert losses[0] > 0 and losses[1] == 0 and losses[2] > losses[0]
+    assert calls == 3 * [False, True]  # processes that share a divided network call it equally often
 
 
 def test_moved_pictures_keep_all_that_is_seen():

@@ -154,8 +154,8 @@ class DecoderStage:
             t = t[:, None] * wanted
         x_hat = told(network, x_t, t, conditions)
         target = x
-        free = torch.ones_like(conditions.dropped) if wanted is None else (wanted == 1).all(1)
-        if self.recipe.guidance > 1 and free.any():
+        if self.recipe.guidance > 1:  # whatever is known: processes that share a network call it together
+            free = torch.ones_like(conditions.dropped) if wanted is None else (wanted == 1).all(1)
             target = self.guided(network, x, x_hat.detach(), x_t, t, conditions, free)
         return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
 
