@@ -60,6 +60,9 @@ def test_captions_from_a_table_and_from_recipes(folders, tmp_path):
     table.write_text("name,caption\n0,a\n")
     with pytest.raises(UserError, match="has no column file: begin it"):
         videos.captions_of(files, table)
+    table.write_text("file,text\n0,a\n")
+    with pytest.raises(UserError, match="it needs file and caption"):
+        videos.captions_of(files, table)
 
 
 def test_folders_of_pictures_are_videos_and_empty_folders_are_refused(tmp_path):

@@ -191,7 +191,10 @@ def captions_of(files: Sequence[Path], table: str | Path | None = None, folder: 
 
 
 def _captions_in(table: str | Path, files: Sequence[Path], folder: str | Path | None) -> list[Any]:
-    known = {name: row.get("caption") or row.get("prompt") for name, row in read_table(table, "file").items()}
+    rows = read_table(table, "file")
+    if not {"caption", "prompt"} & set(next(iter(rows.values()))):
+        raise UserError(f"The table {table} has no column caption: it needs file and caption.")
+    known = {name: row.get("caption") or row.get("prompt") for name, row in rows.items()}
     captions = []
     for file in files:
         names = [file.name, file.stem]
