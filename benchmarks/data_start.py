@@ -38,7 +38,7 @@ from makeavideo.training.batches import StepKeys, make_loader
 from makeavideo.training.recipe import Recipe
 imported = time.monotonic()
 index, batch, workers, worlds, step = sys.argv[1], *map(int, sys.argv[2:])
-recipe = Recipe.model_validate({"stage": "clip", "output": "", "data": {"roots": [index], "size": 16},
+recipe = Recipe.model_validate({"stage": "clip", "output": "unused", "data": {"roots": [index], "size": 16},
                                 "steps": 10**6, "batch_size": batch // worlds})
 images = CaptionedImages(index, 16)
 parts = [StepKeys(recipe, len(images), step, rank, worlds, images.order) for rank in range(worlds)]

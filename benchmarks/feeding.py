@@ -101,8 +101,7 @@ class Free(nn.Module):
 def prepared(recipe: Recipe, data: Path, work: Path, workers: int, own_networks: bool) -> Recipe:
     """The recipe on these data, with tiny networks unless its own are wanted."""
     given = {"roots": [str(data / "clips")], "num_workers": workers, "cache_gb": 0.0, "held_out": []}
-    if recipe.data.stills:
-        given["stills"] = [str(data / "images")]
+    given |= {kind: [str(data / "images")] for kind in ("stills", "moved_stills") if getattr(recipe.data, kind)}
     changes: dict[str, Any] = {"output": str(work / recipe.stage), "trackers": [], "sample_every": 0, "prompts": None}
     if not own_networks:
         tower = work / "tower"

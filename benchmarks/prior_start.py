@@ -84,7 +84,7 @@ def main() -> None:
     make_set(folder, arguments.samples, arguments.dim)
     data = {"roots": [str(folder / "set.index")], "size": 16, "embeddings": str(folder / "embeddings")}
     network = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 2}
-    recipe = {"stage": "prior", "output": "", "data": data, "network": network, "steps": 1000, "batch_size": 256}
+    recipe = {"stage": "prior", "output": "unused", "data": data, "network": network, "steps": 1000, "batch_size": 256}
     began = time.monotonic()
     call = [sys.executable, "-c", TRAINER, json.dumps({**recipe, "mixed_precision": "no"})]
     done = subprocess.run(call, capture_output=True, text=True)

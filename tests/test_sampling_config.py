@@ -55,6 +55,8 @@ CHANGES = [
     (ENLARGED, {"super_resolution_overlap": 1}),
 ]
 
+GOES_ON = {"continue_motion": (0.0, 2.0), "continue_strength": (0.6, 0.9)}
+
 
 @pytest.fixture(scope="module")
 def pipe(tiny_model) -> MakeAVideoPipeline:
@@ -81,8 +83,8 @@ def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:
 def test_every_number_has_limits_and_a_change_that_is_tried():
     names = {field.name for field in fields(SamplingConfig)}
     tried = {name for _, changed in CHANGES for name in changed}
-    # steps of SR_l where it diffuses, sink and continue_motion are tried below, any_shape in tests/test_shapes.py
-    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps", "continue_motion"}
+    # steps of SR_l where it diffuses, sink and what goes on are tried below, any_shape in tests/test_shapes.py
+    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps", *GOES_ON}
 
 
 @torch.no_grad()
@@ -110,12 +112,13 @@ def test_a_changed_number_changes_the_video(pipe, usual_videos, options, changed
     assert not torch.equal(video, usual_videos[id(options)])
 
 
-def test_what_goes_on_from_frames_is_told_its_own_motion(pipe):
+@pytest.mark.parametrize(("name", "values"), GOES_ON.items())
+def test_what_goes_on_from_frames_has_its_own_numbers(pipe, name, values):
     videos = []
     pipe.decoder.register_to_config(known_frames=True)
     try:
-        for strength in (0.0, 2.0):
-            pipe.register_to_config(sampling=SamplingConfig(continue_motion=strength).as_dict())
+        for value in values:
+            pipe.register_to_config(sampling=SamplingConfig(**{name: value}).as_dict())
             videos.append(make(pipe, LONG_LOOP | {"loop": False, "num_frames": 24}))
     finally:
         pipe.decoder.register_to_config(known_frames=False)
@@ -168,7 +171,15 @@ def test_the_included_model_names_all_of_them():
     index = json.loads((default_model() / "model_index.json").read_text())
     assert (
         index["sampling"]
-        == SamplingConfig(context=10, any_shape=False, grow_motion=1.65, sink=True, transition=3).as_dict()
+        == SamplingConfig(
+            context=10,
+            any_shape=False,
+            continue_motion=2.2,
+            continue_strength=0.6,
+            grow_motion=1.65,
+            sink=True,
+            transition=3,
+        ).as_dict()
     )
 
 

@@ -40,6 +40,7 @@ KINDS = {
     "grow_motion": "scale",
     "grow_motion_power": "power",
     "continue_motion": "scale",
+    "continue_strength": "strength",
     "refine_strength": "strength",
     "context": "context",
     "transition": "transition",
@@ -62,8 +63,8 @@ class SamplingConfig:
         within grow_strength_min and grow_strength_max.
     grow_motion, grow_motion_power: what D_t is told then is grow_motion * strength of motion ^ grow_motion_power; a
         picture that is begun with holds motion back, and D_t answers to more with less than as much.
-    continue_motion: in the place of grow_motion where D_t goes on from frames that move; too much, and a long video
-        loses its subject.
+    continue_motion, continue_strength: in the places of grow_motion and grow_strength where D_t goes on from several
+        frames; less is begun anew there, or a long video loses its subject, and what moves is told more in turn.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
     sink: whether it sees the first frame of what it continues too, and goes back towards it, so that a subject that
@@ -91,6 +92,7 @@ class SamplingConfig:
     grow_motion: float = 1.25
     grow_motion_power: float = 1.7
     continue_motion: float = 1.25
+    continue_strength: float = 0.75
     refine_strength: float = 0.75
     context: int = 6
     sink: bool = False
@@ -148,9 +150,10 @@ class SamplingConfig:
         factor = self.continue_motion if goes_on else self.grow_motion
         return float(factor * motion**self.grow_motion_power)
 
-    def grow_strength_at(self, fps: float) -> float:
-        """The strength that makes a clip of a picture at this rate of key frames."""
-        strength = self.grow_strength + self.grow_strength_per_octave * math.log2(8 / fps)
+    def grow_strength_at(self, fps: float, goes_on: bool = False) -> float:
+        """The strength that makes a clip of a picture at this rate of key frames, or goes on from several."""
+        usual = self.continue_strength if goes_on else self.grow_strength
+        strength = usual + self.grow_strength_per_octave * math.log2(8 / fps)
         return min(self.grow_strength_max, max(self.grow_strength_min, strength))
 
 
