@@ -9,6 +9,7 @@ import torch
 
 from conftest import tiny_super_resolution
 from makeavideo.errors import UserError
+from makeavideo.figures import STRONGEST_MOTION
 from makeavideo.included import default_model
 from makeavideo.inflation import add_motion, inflate
 from makeavideo.pipeline import MakeAVideoPipeline
@@ -55,8 +56,6 @@ CHANGES = [
     (ENLARGED, {"super_resolution_overlap": 1}),
 ]
 
-GOES_ON = {"continue_motion": (0.0, 2.0), "continue_strength": (0.6, 0.9)}
-
 
 @pytest.fixture(scope="module")
 def pipe(tiny_model) -> MakeAVideoPipeline:
@@ -83,8 +82,8 @@ def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:
 def test_every_number_has_limits_and_a_change_that_is_tried():
     names = {field.name for field in fields(SamplingConfig)}
     tried = {name for _, changed in CHANGES for name in changed}
-    # steps of SR_l where it diffuses, sink and what goes on are tried below, any_shape in tests/test_shapes.py
-    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps", *GOES_ON}
+    # steps of SR_l where it diffuses, sink and continue_motion are tried below, any_shape in tests/test_shapes.py
+    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps", "continue_motion"}
 
 
 @torch.no_grad()
@@ -112,13 +111,12 @@ def test_a_changed_number_changes_the_video(pipe, usual_videos, options, changed
     assert not torch.equal(video, usual_videos[id(options)])
 
 
-@pytest.mark.parametrize(("name", "values"), GOES_ON.items())
-def test_what_goes_on_from_frames_has_its_own_numbers(pipe, name, values):
+def test_what_goes_on_from_frames_is_told_its_own_motion(pipe):
     videos = []
     pipe.decoder.register_to_config(known_frames=True)
     try:
-        for value in values:
-            pipe.register_to_config(sampling=SamplingConfig(**{name: value}).as_dict())
+        for strength in (0.0, 2.0):
+            pipe.register_to_config(sampling=SamplingConfig(continue_motion=strength).as_dict())
             videos.append(make(pipe, LONG_LOOP | {"loop": False, "num_frames": 24}))
     finally:
         pipe.decoder.register_to_config(known_frames=False)
@@ -147,6 +145,13 @@ def test_the_usual_strength_of_growing():
     assert [usual.grow_strength_at(fps) for fps in (64, 16, 8, 4, 1, 0.5)] == pytest.approx(
         [0.6, 0.7, 0.75, 0.8, 0.9, 0.9]
     )
+    assert [usual.grow_strength_at(8, motion) for motion in (0, 0.5, 1, 2)] == pytest.approx([0.6, 0.7, 0.75, 0.8])
+
+
+def test_no_more_motion_is_told_than_was_learnt():
+    usual = SamplingConfig(grow_motion=3.0, grow_motion_power=1.0, continue_motion=2.0)
+    assert [usual.told_motion(motion) for motion in (0, 0.5, 1, 2)] == [0, 1.5, 3, STRONGEST_MOTION]
+    assert usual.told_motion(1.0, goes_on=True) == 2
 
 
 def test_it_is_saved_with_the_model(tiny_model, tmp_path):
@@ -175,8 +180,9 @@ def test_the_included_model_names_all_of_them():
             context=10,
             any_shape=False,
             continue_motion=2.2,
-            continue_strength=0.6,
-            grow_motion=1.65,
+            grow_motion=3.2,
+            grow_strength=0.55,
+            grow_strength_per_octave=0.12,
             sink=True,
             transition=3,
         ).as_dict()

@@ -271,7 +271,7 @@ class Cascade(Meaning, CheckedPipeline):
         """How D_t is run where it begins with these frames, noised, and keeps those of the mask."""
         goes_on = mask is not None and int(mask[0].sum()) > 1
         motion = None if how.motion is None else self.sampling.told_motion(how.motion, goes_on)
-        start = Start(frames, self.sampling.grow_strength_at(how.fps, goes_on), mask)
+        start = Start(frames, self.sampling.grow_strength_at(how.fps, how.motion), mask)
         return replace(how, motion=motion), start
 
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:

@@ -11,6 +11,8 @@ MOST_VIDEOS = 10_000
 """Of one prompt in one call: their embeddings, and a few frames of each, are in memory together."""
 MAX_FRAMES = (KEY_FRAMES - 1) * FRAME_SKIP + 1
 """Frames of a video that D_t covers with one window: the shape of the paper."""
+STRONGEST_MOTION = 4.0
+"""Strengths of motion are cut off here: few clips are stronger, and D_t need not tell them apart."""
 TIMESTEPS = 1000
 """Networks are told the noise level as `t * TIMESTEPS`, the range that diffusers' time embeddings are made for."""
 SR_LOW_FACTOR, SR_HIGH_FACTOR = 4, 3

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST = 4.0
-"""Strengths are cut off here: few clips are stronger, and D_t need not tell them apart."""
+from .figures import STRONGEST_MOTION
 
 
 def change(clips: Tensor) -> Tensor:
@@ -38,7 +37,7 @@ def usual_change(changes: list[float], rates: list[float]) -> tuple[float, float
 def strength(changes: Tensor, rates: Tensor, usual: tuple[float, float]) -> Tensor:
     """Motion strength (b,) of clips with these mean changes (b,) at these rates (b,)."""
     scale, exponent = usual
-    return (changes * rates.clamp(min=1e-3) ** exponent / scale).clamp(0, LARGEST)
+    return (changes * rates.clamp(min=1e-3) ** exponent / scale).clamp(0, STRONGEST_MOTION)
 
 
 def clip_strength(clips: Tensor, rates: Tensor, usual: tuple[float, float]) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from .errors import UserError
-from .figures import KEY_FRAMES
+from .figures import KEY_FRAMES, STRONGEST_MOTION
 from .kinds import is_number, is_whole
 from .nesting import SHORT
 
@@ -40,7 +40,6 @@ KINDS = {
     "grow_motion": "scale",
     "grow_motion_power": "power",
     "continue_motion": "scale",
-    "continue_strength": "strength",
     "refine_strength": "strength",
     "context": "context",
     "transition": "transition",
@@ -59,12 +58,13 @@ class SamplingConfig:
     prior_steps, prior_guidance_scale: of that diffusion.
     still_candidates: pictures that D_t draws before a clip; the clip grows from the one most like the image embedding.
     grow_strength: makes a clip of that picture at 8 key frames a second.
-    grow_strength_per_octave: as much more at half the rate, where frames differ more, and less at twice the rate;
-        within grow_strength_min and grow_strength_max.
-    grow_motion, grow_motion_power: what D_t is told then is grow_motion * strength of motion ^ grow_motion_power; a
-        picture that is begun with holds motion back, and D_t answers to more with less than as much.
-    continue_motion, continue_strength: in the places of grow_motion and grow_strength where D_t goes on from several
-        frames; less is begun anew there, or a long video loses its subject, and what moves is told more in turn.
+    grow_strength_per_octave: as much more at half the rate or twice the motion, where frames differ more, and less at
+        twice the rate or half the motion; within grow_strength_min and grow_strength_max.
+    grow_motion, grow_motion_power: what D_t is told then is grow_motion * strength of motion ^ grow_motion_power, up to
+        the largest that it has learnt; a picture that is begun with holds motion back, and D_t answers to more with
+        less than as much.
+    continue_motion: in the place of grow_motion where D_t goes on from frames that move; too much, and a long video
+        loses its subject.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
     sink: whether it sees the first frame of what it continues too, and goes back towards it, so that a subject that
@@ -92,7 +92,6 @@ class SamplingConfig:
     grow_motion: float = 1.25
     grow_motion_power: float = 1.7
     continue_motion: float = 1.25
-    continue_strength: float = 0.75
     refine_strength: float = 0.75
     context: int = 6
     sink: bool = False
@@ -148,12 +147,12 @@ class SamplingConfig:
     def told_motion(self, motion: float, goes_on: bool = False) -> float:
         """What D_t is told of this strength of motion where it begins with a picture, or goes on from several."""
         factor = self.continue_motion if goes_on else self.grow_motion
-        return float(factor * motion**self.grow_motion_power)
+        return min(STRONGEST_MOTION, factor * motion**self.grow_motion_power)
 
-    def grow_strength_at(self, fps: float, goes_on: bool = False) -> float:
-        """The strength that makes a clip of a picture at this rate of key frames, or goes on from several."""
-        usual = self.continue_strength if goes_on else self.grow_strength
-        strength = usual + self.grow_strength_per_octave * math.log2(8 / fps)
+    def grow_strength_at(self, fps: float, motion: float | None = None) -> float:
+        """The strength that makes a clip of a picture at this rate of key frames and this strength of motion."""
+        motion = 1.0 if motion is None else max(motion, 1e-3)
+        strength = self.grow_strength + self.grow_strength_per_octave * math.log2(8 * motion / fps)
         return min(self.grow_strength_max, max(self.grow_strength_min, strength))
 
 
