@@ -21,6 +21,7 @@ from makeavideo.data.curation_report import write_report
 from makeavideo.data.index import Source
 from makeavideo.data.scenes import Limits, Scene, Watcher, why_dropped
 from makeavideo.media.clip import open_by_content
+from makeavideo.media.reader import probe
 
 pytest.importorskip("scenedetect")
 RATE, SIZE, LIMITS = 24, 96, Limits()
@@ -296,6 +297,16 @@ def test_the_command(made, tmp_path):
     arguments = ["data", "clips", str(made[0]), str(tmp_path / "cut"), "--workers", "1", "--max-seconds", "1"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0 and "scenes left out" in done.output and (tmp_path / "cut" / "report.html").is_file()
+    assert "broken.mp4 (cannot be read: not a video)" in done.output
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.webp", "a.gif", "a.png", "a.mp4"])
+def test_a_still_picture_is_no_clip_whatever_it_is_called(tmp_path, name):
+    """Pillow says of an avif of one frame that it is shown for a second: standing still was no matter, and it was kept."""
+    Image.fromarray(moving(1, 1)[0]).save(tmp_path / name, format="avif" if name == "a.mp4" else None)
+    (made,) = clips_of(Source(str(tmp_path / name), name), Settings(Limits(motion=0)))
+    assert made[0]["dropped"] == "cannot be read: only one frame" and made[1] is None
+    assert probe(tmp_path / name)[2:5] == (1, 0.0, 0.0)
 
 
 @pytest.mark.slow

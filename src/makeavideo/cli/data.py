@@ -110,7 +110,7 @@ def data_clips(
     made = f"{counted.kept:,} clips of {counted.hours:.2f} hours kept, {counted.dropped:,} scenes left out"
     console.print(f"{folder}: {made}; report.html says why", highlight=False)
     report = SkipReport()
-    report.add(told)
+    report.add([*told, *counted.unread])
     say_skipped(report)
 
 

@@ -26,6 +26,7 @@ from ..media.clip import Clip, open_by_content
 from ..media.disk import write_whole
 from ..media.pictures import unreadable
 from ..media.writer import VideoWriter
+from .decode import of_several
 from .index import CLIPS, Item, Source, list_items
 from .pack import add_member
 from .report import printable
@@ -165,7 +166,7 @@ def clips_of(video: Source, settings: Settings) -> Iterator[Made]:
     name = printable(video)
     try:
         with video.open() as file, open_by_content(file, threads=1) as clip:
-            clock = clip.clock()
+            clock = of_several(clip.clock())
             rate = min(FASTEST, max(1.0, clip.fps(len(clock.times), float(clock.times[-1]))))
             watcher = Watcher(rate)
             for frame, time in clip.frames(WHITE):

@@ -31,7 +31,10 @@ figure{{display:inline-block;margin:.3em}}figcaption{{font-size:12px;max-width:2
 
 @dataclass
 class Counted:
-    """kept, dropped: scenes; hours, all_hours: of the kept ones, and of all; reasons: why the others are left out."""
+    """kept, dropped: scenes; hours, all_hours: of the kept ones, and of all; reasons: why the others are left out.
+
+    unread: [(path, reason)] of the files that gave no scene.
+    """
 
     videos: int = 0
     kept: int = 0
@@ -39,6 +42,7 @@ class Counted:
     hours: float = 0.0
     all_hours: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    unread: list[tuple[str, str]] = field(default_factory=list)
 
 
 def write_report(folder: Path) -> Counted:
@@ -61,6 +65,8 @@ def write_report(folder: Path) -> Counted:
             else:
                 counted.dropped += 1
                 counted.reasons[line["dropped"]] += 1
+            if "start" not in line:
+                counted.unread.append((line["video"], line["dropped"]))
             if "shown" in line and len(shown[kind]) < ROWS:
                 place = line["shown"] + (kept_shown if kind == "dropped" else 0)
                 shown[kind].append(_figure(pictures[place], line))
@@ -68,7 +74,7 @@ def write_report(folder: Path) -> Counted:
     reasons = "".join(
         f"<tr><td>{count:,}<td>{html.escape(reason)}</tr>" for reason, count in counted.reasons.most_common()
     )
-    values = {key: value for key, value in vars(counted).items() if key != "reasons"}
+    values = {key: value for key, value in vars(counted).items() if key not in ("reasons", "unread")}
     parts = {f"shown_{kind}": "".join(found) or "<p>None.</p>" for kind, found in shown.items()}
     write_whole(folder / "report.html", PAGE.format(**values, reasons=reasons, **parts).encode())
     return counted

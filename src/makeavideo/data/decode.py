@@ -55,10 +55,11 @@ def _opened(source: Source) -> Iterator[Clip]:
 def clip_clock(source: Source) -> Clock:
     """When its frames are shown, without decoding them where that is possible; Unreadable if it is no clip."""
     with _opened(source) as clip:
-        return _of_several(clip.clock())
+        return of_several(clip.clock())
 
 
-def _of_several(clock: Clock) -> Clock:
+def of_several(clock: Clock) -> Clock:
+    """The same; Unreadable if it is that of a still picture, whatever its file is called."""
     if len(clock.times) < 2:
         raise Unreadable("only one frame")
     return clock
@@ -69,8 +70,8 @@ def decode_clip(source: Source, size: FrameSize, background: tuple[int, int, int
     with _opened(source) as clip:
         if not clip.by_index:  # decoding tells the clock: so that it is decoded once
             frames = [_fitted(frame, size) for frame, _ in clip.frames(background)]
-            return Decoded(np.stack(frames), _of_several(clip.clock()))
-        clock = _of_several(clip.clock())
+            return Decoded(np.stack(frames), of_several(clip.clock()))
+        clock = of_several(clip.clock())
         wanted = range(len(clock.times))
         return Decoded(np.stack([_fitted(frame, size) for frame in clip.at(clock, wanted, background)]), clock)
 

@@ -55,6 +55,8 @@ class Animation:
                 image.load()
             worked += time.thread_time() - begun
             delay = round(image.info.get("duration", 0) or 0)
+            if count == 1 and self._kind == "avif":  # of which Pillow says that it is shown for a second
+                delay = 0
             self._delays.append(delay if delay > 10 or count == 1 else 100)  # as browsers play it
             self._all_read = index == count - 1
             yield ImageOps.exif_transpose(image) if count == 1 else image
