@@ -302,7 +302,7 @@ def test_the_command(made, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.avif", "a.webp", "a.gif", "a.png", "a.mp4"])
 def test_a_still_picture_is_no_clip_whatever_it_is_called(tmp_path, name):
-    """Pillow says of an avif of one frame that it is shown for a second: standing still was no matter, and it was kept."""
+    """Pillow says of an avif of one frame that it is shown for a second: with motion 0 it was kept."""
     Image.fromarray(moving(1, 1)[0]).save(tmp_path / name, format="avif" if name == "a.mp4" else None)
     (made,) = clips_of(Source(str(tmp_path / name), name), Settings(Limits(motion=0)))
     assert made[0]["dropped"] == "cannot be read: only one frame" and made[1] is None

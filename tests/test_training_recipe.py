@@ -1,9 +1,11 @@
 """Recipes are checked before anything is loaded; every mistake is one sentence that names it."""
 
+import typing
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from makeavideo import UserError
 from makeavideo.training.recipe import Recipe, load_recipe
@@ -108,6 +110,40 @@ def test_overrides(tmp_path):
 def test_wrong_keys_are_named(tmp_path, changes, key, reason):
     message = refused(write(tmp_path, changes))
     assert key in message and reason in message
+
+
+def numbers_of(kind, under=""):
+    """(key with dots, its type) of every number of a recipe."""
+    for name, field in kind.model_fields.items():
+        parts = typing.get_args(field.annotation) or (field.annotation,)
+        if isinstance(parts[0], type) and issubclass(parts[0], BaseModel):
+            yield from numbers_of(parts[0], f"{under}{name}.")
+        elif parts[0] in (int, float):
+            yield f"{under}{name}", parts[0]
+
+
+@pytest.mark.parametrize(("key", "kind"), list(numbers_of(Recipe)))
+def test_no_number_is_without_bounds(tmp_path, key, kind):
+    """noise.mean 1e308 trained: every picture was noise, and nothing said so."""
+    with pytest.raises(UserError, match=rf"a wrong value for {key} .*should be less than"):
+        load_recipe(write(tmp_path), [f"{key}={'1e308' if kind is float else 2**62}"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("noise.mean", "-1e308", "greater than or equal to -10"),
+        ("optim.learning_rate", "1e-300", "greater than or equal to 1e-12"),
+        ("optim.max_grad_norm", "1e-300", "greater than or equal to 1e-06"),
+        ("noise.weight_floor", "1e-300", "greater than or equal to 0.0001"),
+        ("data.fps_low", "1e-300", "greater than or equal to 0.01"),
+        ("data.fps_beta_start", "[1e308, 1]", "less than or equal to 1000"),
+        ("data.size", "1000000000", "height and width"),
+    ],
+)
+def test_numbers_that_would_train_on_nothing_are_refused(tmp_path, key, value, reason):
+    with pytest.raises(UserError, match=rf"a wrong value for {key}.*{reason}"):
+        load_recipe(write(tmp_path), [f"{key}={value}"])
 
 
 @pytest.mark.parametrize("key", ["stage", "output", "data", "steps", "batch_size"])

@@ -2,23 +2,29 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import UserError, words_of
 from ..media.pictures import sides
 from ..nesting import SHORT, levels
 from ..yaml_text import NotYaml, parse_yaml
+from .quantities import (
+    BetaParameter,
+    Count,
+    CountOrNone,
+    FrameRate,
+    Gigabytes,
+    LearningRate,
+    Minutes,
+    Part,
+    Scale,
+    Shape,
+    Share,
+    Sides,
+    Weight,
+)
 
 StageName = Literal[
     "clip",
@@ -46,27 +52,6 @@ class Strict(BaseModel):
 Model = TypeVar("Model", bound=Strict)
 
 
-def _or_say(sentence: str) -> WrapValidator:
-    """One sentence for all the ways in which a value can be of no kind that is meant."""
-
-    def checked(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return check(value)
-        except ValidationError:
-            raise UserError(sentence) from None
-
-    return WrapValidator(checked)
-
-
-Shape = Annotated[tuple[PositiveInt, PositiveInt], _or_say("write [144, 256], height and width")]
-Sides = Annotated[PositiveInt | Shape, _or_say("write 256, or [144, 256], height and width")]
-
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-YEAR = 365 * 24 * 60.0
-"""Minutes: longer ones do not fit where they are counted in whole milliseconds."""
-
-
 class DataRecipe(Strict):
     """Where the samples come from and how they are cut."""
 
@@ -90,49 +75,41 @@ class DataRecipe(Strict):
     split: str | None = Field(
         default=None, description="JSON file that names what is held out, by file stem: see recipes/emoji/split.json"
     )
-    num_frames: int = Field(default=16, gt=0)
-    fps_low: float = Field(default=1.0, gt=0)
-    fps_high: float = Field(default=30.0, gt=0)
-    fps_beta_start: tuple[float, float] = Field(
+    num_frames: Count = 16
+    fps_low: FrameRate = 1.0
+    fps_high: FrameRate = 30.0
+    fps_beta_start: tuple[BetaParameter, BetaParameter] = Field(
         default=(3.0, 1.0), description="Beta(a, b) at the start: high fps, little motion"
     )
-    fps_beta_end: tuple[float, float] = Field(
+    fps_beta_end: tuple[BetaParameter, BetaParameter] = Field(
         default=(1.0, 3.0), description="Beta(a, b) at the end: low fps, more motion"
     )
     short: Literal["loop", "skip"] = Field(default="loop", description="what to do with clips too short for the rate")
     stills: list[str] = Field(
         default=[], description="decoder-video: pictures trained on beside the clips, as single frames"
     )
-    stills_per_step: int = Field(default=16, gt=0)
-    known_frames: float = Field(
+    stills_per_step: Count = 16
+    known_frames: Part = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="decoder-video: share of clips of which D_t is shown some frames as they are",
     )
-    other_looks: float = Field(
+    other_looks: Part = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="decoder-video: share of those clips that look otherwise than they are: colours, place",
     )
-    still_clips: float = Field(
+    still_clips: Part = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="decoder-video: share of clips that are one frame, many times: to stand still",
     )
     moved_stills: list[str] = Field(
         default=[], description="decoder-video: pictures that are moved about and bent, in the place of some clips"
     )
-    moved_share: float = Field(
-        default=0.25, ge=0, le=1, description="decoder-video: share of clips that are such pictures"
+    moved_share: Part = Field(default=0.25, description="decoder-video: share of clips that are such pictures")
+    every_fifth: Part = Field(
+        default=0.67, description="interpolator: share of clips of which every fifth frame is given"
     )
-    every_fifth: float = Field(
-        default=0.67, ge=0, le=1, description="interpolator: share of clips of which every fifth frame is given"
-    )
-    cache_gb: float = Field(
-        default=4.0, ge=0, description="memory for decoded frames, of a process and its workers together"
+    cache_gb: Gigabytes = Field(
+        default=4.0, description="memory for decoded frames, of a process and its workers together"
     )
     embeddings: str | None = Field(
         default=None, description="prior: folder that data embed has made of the index; none: embedded at the start"
@@ -140,9 +117,9 @@ class DataRecipe(Strict):
     shard_cache: str | None = Field(
         default=None, description="folder for whole shards of an index that lie elsewhere; none: read in place"
     )
-    shard_cache_gb: float = Field(default=100.0, gt=0, description="the shards used last that are kept there")
-    num_workers: int = Field(default=0, ge=0, description="processes that read and prepare batches; 0: this one does")
-    prefetch: int = Field(default=2, gt=0, description="batches that each of them has ready")
+    shard_cache_gb: float = Field(default=100.0, gt=0, le=1e6, description="the shards used last that are kept there")
+    num_workers: CountOrNone = Field(default=0, description="processes that read and prepare batches; 0: this one does")
+    prefetch: Count = Field(default=2, description="batches that each of them has ready")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -158,14 +135,14 @@ class DataRecipe(Strict):
 class NoiseRecipe(Strict):
     """Noise levels t in (0, 1): x_t = (1 - t) x + t n, with t = sigmoid(mean + std N(0, 1))."""
 
-    mean: float = 0.6
-    std: float = Field(default=0.9, gt=0)
-    weight_floor: float = Field(default=0.1, gt=0, le=1, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
-    shared: float = Field(
-        default=0.0, ge=0, le=1, description="part of the noise that all frames of a clip share; 1 in super-resolution"
+    mean: float = Field(default=0.6, ge=-10, le=10)
+    std: float = Field(default=0.9, gt=0, le=10)
+    weight_floor: float = Field(default=0.1, ge=1e-4, le=1, description="the loss is |x_hat - x|^2 / max(t, floor)^2")
+    shared: Part = Field(
+        default=0.0, description="part of the noise that all frames of a clip share; 1 in super-resolution"
     )
-    gradient: float = Field(default=0.0, ge=0, description="weight of the L1 loss of the pictures' x- and y-gradients")
-    low_res_max: float = Field(default=0.3, ge=0, le=1, description="noise-conditioning augmentation: highest level")
+    gradient: Weight = Field(default=0.0, description="weight of the L1 loss of the pictures' x- and y-gradients")
+    low_res_max: Part = Field(default=0.3, description="noise-conditioning augmentation: highest level")
 
 
 class OptimRecipe(Strict):
@@ -174,49 +151,46 @@ class OptimRecipe(Strict):
         description="muon: hidden weights by Muon, embeddings, first and last layers by AdamW; adamw8bit: AdamW of "
         "bitsandbytes, whose state takes a quarter of the memory",
     )
-    learning_rate: float = Field(default=6e-4, gt=0)
-    pretrained_scale: float = Field(
+    learning_rate: LearningRate = 6e-4
+    pretrained_scale: Scale = Field(
         default=1.0,
-        ge=0,
         description="learning rate of what is pretrained, as a part of the new layers': a video stage's",
     )
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: Weight = 0.01
     betas: tuple[Share, Share] = (0.9, 0.99)
-    warmup_steps: int = Field(default=100, ge=0)
+    warmup_steps: CountOrNone = 100
     schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, ge=1e-6, le=1e9)
+    ema_decay: Share = 0.999
 
 
 class SuperResolutionRecipe(Strict):
     """How a `SuperResolver` learns: the small frames that it sees, and its loss. The diffusion networks need none."""
 
-    crops: int = Field(
-        default=8, gt=0, description="crops that are cut from each picture or clip, once, into the run's folder"
+    crops: Count = Field(
+        default=8, description="crops that are cut from each picture or clip, once, into the run's folder"
     )
-    blur: float = Field(
-        default=0.8, ge=0, description="half of the small frames are blurred: largest deviation, small pixels"
+    blur: Scale = Field(
+        default=0.8, description="half of the small frames are blurred: largest deviation, small pixels"
     )
-    noise: float = Field(default=0.1, ge=0, le=1, description="half of the small frames are noised: highest level")
+    noise: Part = Field(default=0.1, description="half of the small frames are noised: highest level")
     decoder: str | None = Field(default=None, description="folder of D, with image_encoder: see cleaned")
     super_resolution_low: str | None = Field(default=None, description="sr-high-image: folder of SR_l, see cleaned")
-    cleaned: float = Field(
-        default=0.5, ge=0, le=1, description="share of the small frames that are D's, or SR_l's, if named"
-    )
-    cleaned_variants: int = Field(default=2, gt=0, description="small frames that D cleans of each picture, once")
+    cleaned: Part = Field(default=0.5, description="share of the small frames that are D's, or SR_l's, if named")
+    cleaned_variants: Count = Field(default=2, description="small frames that D cleans of each picture, once")
     cleaned_levels: tuple[Share, Share] = Field(
         default=(0.1, 0.5), description="noise that D cleans them of, in one step"
     )
-    sharpen: float = Field(
-        default=0.0, ge=0, description="unsharp masking of the large frames that are learnt, without halos"
+    sharpen: Scale = Field(
+        default=0.0, description="unsharp masking of the large frames that are learnt, without halos"
     )
-    gradient_weight: float = Field(
-        default=1.0, ge=0, description="L1 of the differences of neighbours, beside that of pixels"
+    gradient_weight: Weight = Field(
+        default=1.0, description="L1 of the differences of neighbours, beside that of pixels"
     )
-    adversarial_weight: float = Field(default=0.0, ge=0, description="0: no discriminator")
-    feature_weight: float = Field(default=1.0, ge=0, description="L1 of the discriminator's features, if there is one")
-    discriminator_width: int = Field(default=32, gt=0)
-    discriminator_learning_rate: float = Field(default=4e-4, gt=0)
+    adversarial_weight: Weight = Field(default=0.0, description="0: no discriminator")
+    feature_weight: Weight = Field(default=1.0, description="L1 of the discriminator's features, if there is one")
+    discriminator_width: Count = 32
+    discriminator_learning_rate: LearningRate = 4e-4
 
 
 class PromptRecipe(Strict):
@@ -232,8 +206,8 @@ class Recipe(Strict):
     stage: StageName
     output: str = Field(description="folder for checkpoints, samples, logs and the trained network")
     data: DataRecipe
-    steps: int = Field(gt=0, description="optimiser steps")
-    batch_size: int = Field(gt=0, description="samples a process and forward pass")
+    steps: Count = Field(description="optimiser steps")
+    batch_size: Count = Field(description="samples a process and forward pass")
     seed: int = Field(default=0, ge=0, lt=2**62)
     init_from: str | None = Field(
         default=None, description="folder of the network that this stage starts from; without network"
@@ -253,14 +227,14 @@ class Recipe(Strict):
         "interpolator its first and last layers learn too; lora: all stay but a LoRA (decoder); path: all stay but "
         "F-up's path at full resolution; text: the image tower stays, so that image embeddings keep their meaning",
     )
-    lora_rank: int = Field(
-        default=0, ge=0, description="decoder: rank of a LoRA on the spatial weights; with train: lora or temporal"
+    lora_rank: CountOrNone = Field(
+        default=0, description="decoder: rank of a LoRA on the spatial weights; with train: lora or temporal"
     )
     codec: str | None = Field(
         default=None, description="decoder, interpolator: folder of the codec that latents are of"
     )
-    pixel_channels: int = Field(
-        default=0, ge=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
+    pixel_channels: CountOrNone = Field(
+        default=0, description="decoder: width of a path at full resolution to add beside the patches; 0: none"
     )
     motion: bool = Field(
         default=False, description="decoder-video: D_t is told the strength of motion beside the frame rate"
@@ -268,6 +242,7 @@ class Recipe(Strict):
     guidance: float = Field(
         default=1.0,
         ge=1,
+        le=100,
         description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none",
     )
     guess: Literal["flow", "none"] = Field(
@@ -277,18 +252,16 @@ class Recipe(Strict):
     noise: NoiseRecipe = NoiseRecipe()
     super_resolution: SuperResolutionRecipe = SuperResolutionRecipe()
     optim: OptimRecipe = OptimRecipe()
-    gradient_accumulation: int = Field(default=1, gt=0)
+    gradient_accumulation: Count = 1
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         default="auto", description="auto: bf16 where the device computes in it, and no elsewhere"
     )
     gradient_checkpointing: bool = False
     compile: bool = False
-    condition_dropout: float = Field(
-        default=0.1, ge=0, le=1, description="chance that a condition is replaced by the null one"
-    )
-    checkpoint_minutes: float = Field(default=5.0, gt=0)
-    checkpoint_steps: int | None = Field(default=None, gt=0, description="also write a checkpoint every so many steps")
-    checkpoints_kept: int = Field(default=2, gt=0, description="the newest ones; older ones are removed")
+    condition_dropout: Part = Field(default=0.1, description="chance that a condition is replaced by the null one")
+    checkpoint_minutes: float = Field(default=5.0, gt=0, le=1e9)
+    checkpoint_steps: Count | None = Field(default=None, description="also write a checkpoint every so many steps")
+    checkpoints_kept: Count = Field(default=2, description="the newest ones; older ones are removed")
     shared_disk: bool = Field(
         default=True, description="false: machines share no disk, and each keeps checkpoints and results of its own"
     )
@@ -297,10 +270,8 @@ class Recipe(Strict):
         description="divide weights, gradients and the optimiser's state among the processes (FSDP2), for networks "
         "that one GPU does not hold",
     )
-    timeout_minutes: float = Field(
+    timeout_minutes: Minutes = Field(
         default=60.0,
-        gt=0,
-        le=YEAR,
         description="after which a process that waits for another one gives up (NCCL, gloo)",
     )
     trackers: list[str] = Field(
@@ -310,10 +281,10 @@ class Recipe(Strict):
     prompts: PromptRecipe | None = Field(
         default=None, description="decoder-video: what is made of these, as a moving webp beside each contact sheet"
     )
-    sample_every: int = Field(
-        default=500, ge=0, description="steps between contact sheets, the last one at the end; 0: none"
+    sample_every: CountOrNone = Field(
+        default=500, description="steps between contact sheets, the last one at the end; 0: none"
     )
-    log_every: int = Field(default=10, gt=0)
+    log_every: Count = 10
 
     @property
     def video(self) -> bool:
