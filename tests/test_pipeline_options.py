@@ -372,3 +372,27 @@ def test_what_a_network_makes_is_numbers(tmp_path, part, weights, value, message
 
 def test_make_scheduler_is_one_that_works():
     assert make_scheduler().config.use_flow_sigmas
+
+
+def test_another_pipeline_shares_the_networks(one):
+    other = MakeAVideoPipeline.from_pipe(one, sampling={"transition": 5})
+    assert all(part is one.components[name] for name, part in other.components.items())
+    assert (other.sampling.transition, one.sampling.transition) == (5, 4) and other.dtype == one.dtype
+    other.set_progress_bar_config(disable=True)
+    np.testing.assert_array_equal(make(other), make(one))
+
+
+@pytest.mark.parametrize(
+    ("other", "options", "sentence"),
+    [
+        (3, {}, "A int has not the networks of a MakeAVideoPipeline"),
+        (None, {"steps": 3}, "There is no option 'steps' here"),
+        (None, {"prior": None}, "A NoneType cannot be the prior"),
+        (None, {"dtype": "float7"}, "float7"),
+        (None, {"sampling": 3}, "sampling"),
+    ],
+)
+def test_what_no_pipeline_can_be_made_of_is_one_sentence(one, other, options, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        MakeAVideoPipeline.from_pipe(one if other is None else other, **options)
+    assert "\n" not in str(caught.value)

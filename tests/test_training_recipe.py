@@ -133,8 +133,8 @@ def test_no_number_is_without_bounds(tmp_path, key, kind):
     ("key", "value", "reason"),
     [
         ("noise.mean", "-1e308", "greater than or equal to -10"),
-        ("optim.learning_rate", "1e-300", "greater than or equal to 1e-12"),
-        ("optim.max_grad_norm", "1e-300", "greater than or equal to 1e-06"),
+        ("optim.learning_rate", "1e-300", "greater than or equal to 0.000000000001"),
+        ("optim.max_grad_norm", "1e-300", "greater than or equal to 0.000001"),
         ("noise.weight_floor", "1e-300", "greater than or equal to 0.0001"),
         ("data.fps_low", "1e-300", "greater than or equal to 0.01"),
         ("data.fps_beta_start", "[1e308, 1]", "less than or equal to 1000"),

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from .arguments import check_generators, check_one, check_tensor, check_vectors, is_given, parts_of, texts_of
@@ -76,6 +77,31 @@ class MakeAVideoPipeline(Assembly):
         pipe = cls(**adopted.components, sampling=adopted.sampling)
         pipe.card = partial(card_of, replace(adopted, components={}))
         return pipe
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **options: Any) -> Self:
+        """Another pipeline of the same networks, which are not in memory twice.
+
+        Args:
+            pipeline: of this kind.
+            options: components, and `sampling`, in place of the pipeline's; `dtype` of the networks, which are then
+                the other pipeline's in it too. None: as they are.
+
+        Raises:
+            UserError: a pipeline of another kind, an option that there is not.
+        """
+        if not isinstance(pipeline, cls):
+            raise UserError(
+                f"A {type(pipeline).__name__} has not the networks of a {cls.__name__}: load one from its folder, or "
+                "make one of a text-to-image model with from_text_to_image."
+            )
+        dtype = options.pop("dtype", options.pop("torch_dtype", None))
+        parts = {**pipeline.components, "sampling": pipeline.config["sampling"]}
+        for name in options.keys() - parts.keys():
+            raise UserError(f"There is no option {name!r} here: choose from dtype, {', '.join(parts)}.")
+        made = cls(**{**parts, **options})
+        made.card = pipeline.card
+        return made if dtype is None else made.to(dtype=dtype)
 
     # -----------------------------------------------------------------------------------------------------------------
     # The five uses
