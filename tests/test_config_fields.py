@@ -122,6 +122,30 @@ def test_our_own_fields_have_types_and_bounds(model, key, value):
     one_sentence(error.value, file)
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("decoder/config.json", "resnet_out_scale_factor", 0),
+        ("decoder/config.json", "mid_block_scale_factor", 1e-30),
+        ("interpolator/config.json", "norm_eps", 0),
+        ("interpolator/config.json", "norm_eps", -1.0),
+        ("decoder/config.json", "freq_shift", 4),
+        ("decoder/config.json", "motion", [1e-300, 1]),
+        ("decoder/config.json", "guidance", 1e6),
+        ("image_encoder/config.json", "layer_norm_eps", 1e30),
+        ("decoder_scheduler/scheduler_config.json", "flow_shift", 0),
+        ("decoder_scheduler/scheduler_config.json", "flow_shift", -1),
+    ],
+)
+def test_what_would_run_and_give_no_numbers_is_refused(model, file, key, value):
+    values = json.loads((model / file).read_text())
+    (values["unet_config"] if key in values.get("unet_config", ()) else values)[key] = value
+    (model / file).write_text(json.dumps(values))
+    with pytest.raises(UserError, match=key) as error:
+        load(model, model / file)
+    one_sentence(error.value, model / file)
+
+
 @pytest.mark.parametrize("name", ["decoder", "interpolator"])
 def test_what_can_be_built_and_cannot_run_is_refused(model, name):
     file = model / name / "config.json"

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import diffusers
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.attention_processor import Attention
@@ -115,9 +115,9 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         extra_channels: Annotated[int, Ge(0)] = 0,
         pixel_channels: Annotated[int, Ge(0)] = 0,
         pixel_modulated: bool = False,
-        motion: tuple[Annotated[float, Gt(0)], float] | None = None,
+        motion: tuple[Annotated[float, Ge(1e-6), Le(1e6)], Annotated[float, Ge(-8), Le(8)]] | None = None,
         shared_noise: Annotated[float, Ge(0), Le(1)] = 0.0,
-        guidance: Annotated[float, Ge(1)] = 1.0,
+        guidance: Annotated[float, Ge(1), Le(100)] = 1.0,
         known_frames: bool = False,
         prediction: Prediction = "sample",
         schedule: dict[str, Any] | None = None,

@@ -15,6 +15,7 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from .config_numbers import fault_in, numbers_in
 from .errors import UserError
 from .figures import shrinkage
 from .kinds import is_whole
@@ -48,8 +49,6 @@ LIBRARIES = (
 DEPTH = 64
 """Levels of nested json that are read: real files have less than ten."""
 JSON_BYTES, HEADER_BYTES = 64 * 2**20, 100 * 2**20
-LARGEST = 2**31
-"""Numbers in a config beyond it are no sizes of a network."""
 TRAIN_TIMESTEPS = 100_000
 """A scheduler keeps a few numbers for each."""
 BITS = {"BOOL": 8, "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8}
@@ -138,6 +137,8 @@ def check_component(folder: Path, variant: str | None = None) -> None:
         steps = values.get("num_train_timesteps", 1000)
         if not is_whole(steps) or not 1 <= steps <= TRAIN_TIMESTEPS:
             damaged(config, f"num_train_timesteps is {str(steps)[:40]}, not a number from 1 to {TRAIN_TIMESTEPS:,}")
+        if (fault := fault_in(values, network=False)) is not None:
+            damaged(config, fault)
     elif not tokenizer:
         if values.get("quantization_config") is not None:
             damaged(config, "its weights are quantized", "save it with weights in floating point")
@@ -148,24 +149,11 @@ def check_component(folder: Path, variant: str | None = None) -> None:
 
 def check_numbers(config: Path, values: dict[str, Any], tensors: int) -> None:
     """A network of n layers has n tensors at least: a config with more of them would be built for hours."""
+    if (fault := fault_in(values)) is not None:
+        damaged(config, fault)
     for key, value in numbers_in(values):
-        negative = isinstance(value, int) and value < 0 and not key.endswith("_id")
-        if negative or abs(value) > LARGEST or (not isinstance(value, int) and not math.isfinite(value)):
-            damaged(config, f"{key} is {str(value)[:40]}, which is no size of a network")
         if ("layers" in key or key == "depth") and value > tensors:
             damaged(config, f"{key} is {value}, but the weights are {tensors} tensors")
-
-
-def numbers_in(values: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
-    """All numbers of a json, each with the name that it stands under."""
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield from numbers_in(value, name)
-    elif isinstance(values, list):
-        for value in values:
-            yield from numbers_in(value, key)
-    elif isinstance(values, int | float) and not isinstance(values, bool):
-        yield key, values
 
 
 def check_fit(folder: Path, index: Index) -> None:

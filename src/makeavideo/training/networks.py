@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..codec import CLASSES, decode, encode
+from ..config_numbers import fault_in
 from ..errors import UserError
 from ..inflation import VideoUNet, inflate, is_temporal
 from ..loading import load_component
@@ -108,6 +109,8 @@ def build(network_class: Any, config: dict) -> Any:
         raise UserError(
             f"The recipe has the unknown key network.{unknown[0]}: {network_class.__name__} has no such argument."
         )
+    if (fault := fault_in(config)) is not None:
+        raise UserError(f"The recipe's network cannot be used, {fault}: correct its keys.")
     try:
         return network_class(**config)
     except Exception as error:  # whatever a library stumbles over, a division by zero among it
