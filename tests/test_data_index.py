@@ -214,10 +214,19 @@ def test_what_is_wrong_is_one_sentence(shards, tmp_path):
 def test_an_index_that_is_damaged_is_made_again(shards, tmp_path, name):
     build_index([str(shards)], tmp_path / "set.index")
     whole = (tmp_path / "set.index" / name).read_bytes()
-    for content in (b"", b"[]", b"[1]", b"{}", whole[:-32]):
+    for content in (b"", b"[]", b"[1]", b"{}", whole[:-32], b"[" * 100_000):
         (tmp_path / "set.index" / name).write_bytes(content)
         with pytest.raises(UserError, match=r"is damaged: make it again"):
             IndexedItems(tmp_path / "set.index", {"jpg"})
+
+
+@pytest.mark.parametrize("name", ["samples.bin", "words.bin", "shards.json", "keywords.json"])
+def test_an_index_is_damaged_where_nobody_looked_when_it_was_opened(shards, tmp_path, name):
+    build_index([str(shards)], tmp_path / "set.index")
+    (tmp_path / "set.index" / name).write_bytes((tmp_path / "set.index" / name).read_bytes()[::-1])
+    with pytest.raises(UserError, match=r"is damaged: make it again"):
+        items = IndexedItems(tmp_path / "set.index", {"jpg"})
+        assert [item.media.read() for item in items] and items.keywords()
 
 
 def test_the_command(shards, tmp_path):

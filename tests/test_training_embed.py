@@ -147,7 +147,12 @@ def test_what_does_not_fit_is_refused(wanted, cascade, training_data, tmp_path):
         STAGES["prior"](recipe_of(values, data=data), torch.device("cpu"))
     with pytest.raises(UserError, match="no embeddings in"):
         STAGES["prior"](recipe_of(values, data={**data, "embeddings": str(tmp_path)}), torch.device("cpu"))
-    (out / "images.npy").write_bytes(b"")
+    np.savez(out / "zipped")
+    for content in (b"", (out / "zipped.npz").read_bytes()):
+        (out / "images.npy").write_bytes(content)
+        with pytest.raises(UserError, match="no embeddings in"):
+            Embeddings(out)
+    (out / "embeddings.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="no embeddings in"):
         Embeddings(out)
 

@@ -68,6 +68,8 @@ def test_damaged_crops_are_one_sentence_and_run_nothing(data, tmp_path):
     for name, damage in (
         ("large.npy", lambda file: np.save(file, np.array([Command()], object), allow_pickle=True)),
         ("small.npy", lambda file: file.write_bytes(file.read_bytes()[:200])),
+        ("large.npy", lambda file: file.write_bytes((np.savez(folder / "x"), (folder / "x.npz").read_bytes())[1])),
+        ("small.npy", lambda file: np.save(file, np.zeros((1, 2), np.uint8))),
         ("skipped.json", lambda file: file.write_text("[" * 100_000)),
     ):
         kept = (folder / name).read_bytes()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, in_a_line
 from ..media.disk import temporary_in, write_whole
 from .indexed import SAMPLES, SHARDS, WORDS
 
@@ -106,8 +106,10 @@ class Embeddings:
             self.texts = np.load(self.folder / TEXTS, mmap_mode=mode)
             whole = self.images.shape == (self.shape.samples, self.shape.image_dim)
             whole &= self.texts.shape == (self.shape.samples, self.shape.captions, self.shape.text_dim)
-        except (OSError, ValueError, TypeError, EOFError) as error:
-            raise UserError(f"There are no embeddings in {self.folder} ({error}): make-a-video data embed.") from None
+        except (OSError, ValueError, TypeError, EOFError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"There are no embeddings in {self.folder} ({in_a_line(error)}): make-a-video data embed."
+            ) from None
         if not whole:
             raise UserError(f"The embeddings in {self.folder} are damaged: remove them and make them again.")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, overload
@@ -65,7 +66,7 @@ class IndexedItems(Sequence[Item]):
 
     def __init__(self, folder: str | Path, extensions: Set[str], cache: ShardCache | None = None) -> None:
         self.folder, self.extensions, self.cache = Path(folder).expanduser(), frozenset(extensions), cache
-        try:
+        with self._undamaged():
             about = json.loads((self.folder / INDEX).read_text("utf-8"))
             self.shards: list[list] = json.loads((self.folder / SHARDS).read_text("utf-8"))
             self.records = np.memmap(self.folder / SAMPLES, RECORD, "r")
@@ -76,10 +77,9 @@ class IndexedItems(Sequence[Item]):
             in_shards = sum(count for _, _, count in self.shards)
             whole = about["version"] == VERSION and about["words"] == len(self.words)
             whole &= about["samples"] == len(self.records) == len(self.paths) == in_shards
-        except (OSError, ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
-            raise UserError(f"The index {self.folder} is damaged: make it again by make-a-video data index.")
+            whole &= all(isinstance(path, str) and isinstance(stamp, str | None) for path, stamp, _ in self.shards)
+            if not whole:
+                raise ValueError
         if other := sorted(set(kinds) - self.extensions):
             what, only = ("clips", "pictures") if self.extensions <= PICTURES else ("pictures", "clips")
             counts = ", ".join(f"{kinds[kind]:,} .{kind}" for kind in other)
@@ -87,6 +87,15 @@ class IndexedItems(Sequence[Item]):
                 f"The index {self.folder} holds {what} too ({counts}): make one with data index --only {only}."
             )
         self.store = ShardStore({path: stamp for path, stamp, _ in self.shards if stamp is not None}, cache)
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Around what reads the files: UserError where they are not what was written."""
+        try:
+            yield
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+            remedy = "make it again by make-a-video data index"
+            raise UserError(f"The index {self.folder} is damaged: {remedy}.") from None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -100,6 +109,12 @@ class IndexedItems(Sequence[Item]):
     def __getitem__(self, index: int | slice) -> Item | list[Item]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        with self._undamaged():
+            return self._item(index)
+
+    def _item(self, index: int) -> Item:
         offset, size, _, shard, _ = self.records[index].item()
         said = self.said(index)
         name = said.pop(0)
@@ -130,7 +145,8 @@ class IndexedItems(Sequence[Item]):
 
     def keywords(self) -> dict[str, int]:
         """How many groups of pictures have each keyword."""
-        return json.loads((self.folder / KEYWORDS).read_text("utf-8"))
+        with self._undamaged():
+            return dict(json.loads((self.folder / KEYWORDS).read_text("utf-8")))
 
     def order(self, seed: int, epoch: int) -> WindowedOrder:
         """The shards in a drawn order, mixed in windows of WINDOW_BYTES."""

@@ -125,7 +125,12 @@ class PackedCrops(torch.utils.data.Dataset):
             self.small = np.load(folder / "small.npy", mmap_mode="r")
             told = json.loads((folder / "skipped.json").read_text())
             self.passed_by = [(str(path), str(reason)) for path, reason in told]
-        except (OSError, ValueError, TypeError, RecursionError):
+            large, small = self.large.shape, self.small.shape
+            if self.large.dtype != np.uint8 or self.small.dtype != np.uint8 or len(large) != 5 or len(small) != 6:
+                raise ValueError
+            if (large[0], large[1]) != (small[0], small[2]) or not small[1]:
+                raise ValueError
+        except (OSError, ValueError, TypeError, EOFError, AttributeError, RecursionError):  # an .npz has no shape
             raise UserError(f"{folder} is damaged: delete it, and the crops are cut anew.") from None
 
     def __reduce__(self):  # the data loader's processes open the arrays themselves
