@@ -3,6 +3,8 @@
 import json
 import pickle
 import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from makeavideo.data.reader import to_pixels
 from makeavideo.data.split import load_split
 from makeavideo.filling import FirstGuess, Masked
 from makeavideo.flow import first_guess
-from makeavideo.training.batches import StepKeys, in_one_sentence, make_loader
+from makeavideo.training.batches import InOnePiece, StepKeys, in_one_sentence, make_loader
 from makeavideo.training.datasets import captioned_images, unlabelled_clips
 from makeavideo.training.stages.decoder import Company
 from makeavideo.training.stages.interpolator import Gaps
@@ -105,27 +107,32 @@ def test_what_goes_with_a_batch_is_the_same_whoever_reads_it(training_data, tmp_
         assert broken  # a still that cannot be read is named
 
 
-class Told(StepKeys):
-    """Counts the batches that the loader has asked for."""
+@dataclass
+class Noted:
+    """Leaves a file in a folder for each batch that is made."""
 
-    asked = 0
+    folder: Path
 
-    def __iter__(self):
-        for keys in super().__iter__():
-            self.asked += 1
-            yield keys
+    def __call__(self, batch, generator):
+        (self.folder / str(generator.initial_seed())).touch()
+        return batch
 
 
 @pytest.mark.parametrize("prefetch", [1, 3])
 def test_so_many_batches_are_ready(training_data, tmp_path, prefetch):
     values = settings(tmp_path, training_data, "sr-low-image")
     values["data"] |= {"num_workers": 2, "prefetch": prefetch}
-    recipe = recipe_of(values, steps=20)
-    keys = Told(recipe, 4, 0, 0, 1)
-    batches = iter(make_loader(captioned_images(recipe.data), keys, recipe.data.num_workers, recipe.data.prefetch))
-    assert keys.asked == 2 * prefetch
-    next(batches)
-    assert keys.asked == 2 * prefetch + 1
+    recipe, made = recipe_of(values, steps=20), tmp_path / "made"
+    made.mkdir()
+    keys = StepKeys(recipe, 4, 0, 0, 1)
+    batches = iter(make_loader(captioned_images(recipe.data), keys, 2, prefetch, Noted(made)))
+    for ready in (2 * prefetch, 2 * prefetch + 1):
+        until = time.monotonic() + 60
+        while len(list(made.iterdir())) < ready and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.1)  # in which one more could be made
+        assert len(list(made.iterdir())) == ready
+        next(batches)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
@@ -145,6 +152,31 @@ def test_datasets_can_be_sent_to_other_processes(training_data, tmp_path):
         dataset = make(recipe.data)
         again = pickle.loads(pickle.dumps(dataset))
         assert torch.equal(again[(0, 5, 0.5)]["pixels"], dataset[(0, 5, 0.5)]["pixels"])
+        bucketed = make(recipe.data.model_copy(update={"buckets": [(16, 16), (16, 24)]}))
+        for data, (length, orders) in ((dataset, (len(dataset), dataset.order)), (bucketed, bucketed.in_batches(2))):
+            keys = StepKeys(recipe, length, 0, 0, 1, orders)
+            assert pickle.loads(pickle.dumps((data, keys)))[1][0] == keys[0]
+
+
+def test_tensors_of_a_batch_travel_as_one():
+    batch = {
+        "index": torch.arange(3),
+        "none": torch.empty(0, 4),
+        "pixels": torch.tensor([[1, 2, 3]], dtype=torch.uint8),
+        "turned": torch.rand(3, 4).T,
+        "rate": torch.tensor(8.0, dtype=torch.float64),
+        "half": torch.rand(3).half(),
+        "key": ["a", "b"],
+    }
+    came = pickle.loads(pickle.dumps(InOnePiece(batch)))
+    assert type(came) is dict and list(came) == list(batch) and came["key"] == batch["key"]
+    tensors = {name for name, value in batch.items() if torch.is_tensor(value)}
+    assert all(torch.equal(came[name], batch[name]) for name in tensors)
+    assert all(
+        came[name].dtype == batch[name].dtype and came[name].stride() == batch[name].stride() for name in tensors
+    )
+    assert len({came[name].untyped_storage().data_ptr() for name in tensors - {"turned", "none"}}) == 1
+    assert pickle.loads(pickle.dumps(InOnePiece({"key": []}))) == {"key": []}
 
 
 def write_split(folder: Path) -> str:

@@ -140,10 +140,11 @@ class ItemReader:
     def in_batches(self, batch: int) -> tuple[int, Callable[[int, int], Order]]:
         """(samples of an epoch, its order by seed and epoch), of which each `batch` are of one bucket."""
         assert self.buckets is not None
-        members = self.buckets.members()
-        return self.buckets.length(batch), lambda seed, epoch: BucketedOrder(
-            members, lambda bucket, some: self.order_of(some, seed, epoch, bucket), batch, seed, epoch
-        )
+        return self.buckets.length(batch), functools.partial(self.order_in_batches, batch, self.buckets.members())
+
+    def order_in_batches(self, batch: int, members: list[np.ndarray], *key: int) -> Order:
+        """Of an epoch, by seed and epoch; members: of each bucket, indices."""
+        return BucketedOrder(members, lambda bucket, some: self.order_of(some, *key, bucket), batch, *key)
 
     def order_of(self, some: np.ndarray, *key: int) -> Order:
         """Of some of the items, as `order` has all."""
