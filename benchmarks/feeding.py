@@ -3,10 +3,14 @@
     python benchmarks/feeding.py DATA [--recipes FILE ...] [--own-networks] [--workers 2] [--steps 40] [--json FILE]
 
 DATA has clips/ and images/. Each recipe takes real steps, of batches that its workers make and of one batch that is
-held fixed, which is the network alone. With a GPU the clock is on the wall. On the processor, where workers and network
-share the cores, it is the processor time of the training process: what feeding leaves to it. Unless --own-networks asks
-for that of the recipe the network costs nothing, and the image tower next to nothing; frames are not cached, as in a
-set that is too large for it.
+held fixed, which is the network alone. With a GPU the clock is on the wall, and waiting for workers counts.
+
+On the processor, which workers and network share, no step could be timed beside workers. There they have made all
+batches before the first step, as they have beside a network that takes longer than they do (how long is said too), and
+what counts is all processor time of the training process: to receive a batch, to step, and what its other threads do.
+Steps of both kinds alternate, so that what else the machine does slows both. Unless --own-networks asks for that of
+the recipe the network costs nothing, and the image tower next to nothing: so the ratio is the largest there can be.
+Frames are not cached, as in a set that is too large for it.
 
 Then a process of its own reads samples of a long clip, in a folder and in a shard: one of two hours of nearly nothing,
 and one of 100 MB of noise.
@@ -19,13 +23,14 @@ import sys
 import tarfile
 import tempfile
 import time
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -39,7 +44,9 @@ from makeavideo.training.run import Run
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "emoji"
 BAR, MEMORY_BAR = 1.1, 200.0
-"""Of a step's time as a ratio to the network's alone, where there is a GPU; megabytes that a long clip adds."""
+"""Of a step's time as a ratio to the network's alone; megabytes that a long clip adds."""
+WARM = 2
+"""Steps before the clock starts."""
 TINY = {
     "class": "UNet2DConditionModel",
     "space_to_depth": 8,
@@ -98,11 +105,14 @@ class Free(nn.Module):
         return SimpleNamespace(sample=sample[:, :, :3] * self.weight)
 
 
-def prepared(recipe: Recipe, data: Path, work: Path, workers: int, own_networks: bool) -> Recipe:
-    """The recipe on these data, with tiny networks unless its own are wanted."""
-    given = {"roots": [str(data / "clips")], "num_workers": workers, "cache_gb": 0.0, "held_out": []}
+def prepared(recipe: Recipe, data: Path, work: Path, workers: int, steps: int, own_networks: bool) -> Recipe:
+    """The recipe on these data, for so many steps, with tiny networks unless its own are wanted."""
+    given: dict[str, Any] = {"roots": [str(data / "clips")], "num_workers": workers, "cache_gb": 0.0, "held_out": []}
     given |= {kind: [str(data / "images")] for kind in ("stills", "moved_stills") if getattr(recipe.data, kind)}
+    if not torch.cuda.is_available():
+        given["prefetch"] = -(-steps // workers)
     changes: dict[str, Any] = {"output": str(work / recipe.stage), "trackers": [], "sample_every": 0, "prompts": None}
+    changes |= {"steps": steps, "gradient_accumulation": 1}
     if not own_networks:
         tower = work / "tower"
         side = max(recipe.data.shape)
@@ -111,41 +121,64 @@ def prepared(recipe: Recipe, data: Path, work: Path, workers: int, own_networks:
     return recipe.model_copy(update={**changes, "data": recipe.data.model_copy(update=given)})
 
 
-def feeding(recipe: Recipe, steps: int, own_networks: bool) -> dict[str, float]:
-    """Seconds of a step and of what belongs to it."""
+def feeding(recipe: Recipe, own_networks: bool) -> dict[str, float]:
+    """Seconds of a step, after WARM to warm up, and of what belongs to it."""
     run = Run(recipe, Watch())
     if not own_networks:
         run.compiled = Free()
+    keys = StepKeys(recipe, len(run.stage.dataset), 0, 0, 1)
+    batches = Batches(run.stage.dataset, keys, run.stage.complete)
+    fixed = batches[0]
     on_gpu = run.accelerator.device.type == "cuda"
-    clock = time.perf_counter if on_gpu else time.process_time
-
-    def seconds(batches: Any) -> float:
-        """Of a step, on average, after two to warm up."""
-        began, count = 0.0, 0
-        for micro_step, batch in enumerate(batches):
-            if micro_step == 2:
-                began = now(clock, on_gpu)
-            run.learn(micro_step, batch)
-            count += micro_step >= 2
-        return (now(clock, on_gpu) - began) / count
-
-    fed = seconds(batch for _, batch in islice(run.batches(), steps + 2))
-    keys = list(islice(StepKeys(recipe, len(run.stage.dataset), 0, 0, 1), steps + 1))
-    batches = Batches(run.stage.dataset, run.stage.complete)
-    fixed = batches[keys[0]]
-    alone = seconds({**fixed, "skipped": []} for _ in range(steps + 2))
+    fed, alone = (in_a_row if on_gpu else in_turn)(run, fixed, recipe.steps)
     began = time.process_time()
-    for one in keys[1:]:
-        batches[one]
-    made = (time.process_time() - began) / steps
+    for number in range(1, recipe.steps):
+        batches[number]
+    made = (time.process_time() - began) / (recipe.steps - 1)
     run.end()
     return {"alone": alone, "fed": fed, "ratio": fed / alone, "made": made, "samples": recipe.batch_size / made}
 
 
-def now(clock: Any, on_gpu: bool) -> float:
-    if on_gpu:
+def in_a_row(run: Run, fixed: dict, steps: int) -> tuple[float, float]:
+    """Seconds on the wall of a step that is fed, and of one with the fixed batch: all of the first, then the others."""
+
+    def seconds(batches: Iterable[dict]) -> float:
+        began = 0.0
+        for number, batch in enumerate(batches):
+            if number == WARM:
+                torch.cuda.synchronize()
+                began = time.perf_counter()
+            run.learn(number, batch)
         torch.cuda.synchronize()
-    return clock()
+        return (time.perf_counter() - began) / (steps - WARM)
+
+    return seconds(batch for _, batch in run.batches()), seconds({**fixed, "skipped": []} for _ in range(steps))
+
+
+def in_turn(run: Run, fixed: dict, steps: int) -> tuple[float, float]:
+    """The same of processor time, in turn, once the workers have made all batches."""
+    batches = run.batches()
+    first = [next(batches)]
+    wait_for_workers()
+    fed, alone = [], []
+    for number in range(steps):
+        began = time.process_time()
+        _, batch = first.pop() if first else next(batches)
+        run.learn(number, batch)
+        between = time.process_time()
+        run.learn(number, {**fixed, "skipped": []})
+        fed.append(between - began)
+        alone.append(time.process_time() - between)
+    return sum(fed[WARM:]) / (steps - WARM), sum(alone[WARM:]) / (steps - WARM)
+
+
+def wait_for_workers() -> None:
+    """Until the processes that this one has started rest."""
+    used, before = 0.0, -1.0
+    while used - before > 0.02:
+        before = used
+        time.sleep(2)
+        used = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children())
 
 
 def write_clip(path: Path, frames: int, size: tuple[int, int], noise: bool) -> None:
@@ -209,12 +242,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in arguments.recipes:
             recipe = load_recipe(path, ["mixed_precision=no"] if not torch.cuda.is_available() else [])
-            recipe = prepared(recipe, arguments.data, Path(folder), arguments.workers, arguments.own_networks)
-            found = figures["stages"][recipe.stage] = feeding(recipe, arguments.steps, arguments.own_networks)
+            recipe = prepared(
+                recipe, arguments.data, Path(folder), arguments.workers, arguments.steps + WARM, arguments.own_networks
+            )
+            found = figures["stages"][recipe.stage] = feeding(recipe, arguments.own_networks)
             needed = found["made"] / arguments.workers
             ratio, made, rate = (found[key] for key in ("ratio", "made", "samples"))
             print(f"{recipe.stage}: a step takes {found['alone']:.4f} {what} alone, {found['fed']:.4f} fed")
-            print(f"  ({ratio:.2f} of it; bar {BAR:g} on a GPU). A batch takes a worker {made:.3f} seconds of the")
+            print(f"  ({ratio:.2f} of it; bar {BAR:g}). A batch takes a worker {made:.3f} seconds of the")
             print(f"  processor: {rate:.1f} samples a second and worker. A network that takes more than {needed:.3f} s")
             print(f"  a step never waits for {arguments.workers} of them", flush=True)
         figures["long clips"] = long_clips(Path(folder), arguments.hours, arguments.megabytes)
