@@ -63,7 +63,8 @@ class StepKeys(Sequence):
         self.recipe, self.length, self.start, self.rank, self.world = recipe, length, start, rank, world
         self.orders = orders or partial(ShuffledOrder, length)
         self.total = recipe.steps * recipe.gradient_accumulation
-        self.epoch, self.order = -1, None
+        self.epoch = -1
+        self.order: Order | None = None
 
     def __len__(self) -> int:
         return self.total - self.start
