@@ -148,7 +148,7 @@ def cost(recipes: dict[str, Recipe], repetitions: int) -> dict[str, dict[str, fl
         optimizer = torch.optim.AdamW(stage.parameter_groups(), fused=True)
         trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
         keys = [(i % len(stage.dataset), i, 0.5) for i in range(recipe.batch_size)]
-        batch = on_device(Batches(stage.dataset, stage.complete)[keys], device)
+        batch = on_device(Batches(stage.dataset, [keys], stage.complete)[0], device)
         steps[name] = stage, optimizer, batch
         found[name] = {"trained parameters, millions": trained / 1e6}
     times: dict[str, list[float]] = {name: [] for name in recipes}

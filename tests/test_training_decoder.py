@@ -65,7 +65,7 @@ def test_every_weight_learns_and_the_loss_falls(values):
     stage = stage_of(values, condition_dropout=0.0, guidance=1.0)
     optimizer = make_optimizer(stage.network, stage.parameter_groups(), stage.recipe.optim, fused=False)
     keys = [(i % len(stage.dataset), i, 0.5) for i in range(3)]
-    batch = on_device(Batches(stage.dataset, stage.complete)[keys], torch.device("cpu"))
+    batch = on_device(Batches(stage.dataset, [keys], stage.complete)[0], torch.device("cpu"))
     losses = []
     for _ in range(6):
         loss = stage.loss(stage.network, dict(batch), torch.Generator().manual_seed(1))
@@ -98,7 +98,7 @@ def test_known_frames_are_clean_and_count_nothing(values):
         seen.update(x=sample, t=timestep)
         return type("Output", (), {"sample": sample + wrong})
 
-    batch = on_device(Batches(stage.dataset, stage.complete)[[(1, i, 0.5) for i in range(3)]], torch.device("cpu"))
+    batch = on_device(Batches(stage.dataset, [[(1, i, 0.5) for i in range(3)]], stage.complete)[0], torch.device("cpu"))
     x = batch["pixels"]
     wrong = torch.zeros_like(x)
     first = stage.loss(spy, dict(batch), torch.Generator().manual_seed(2))
@@ -206,7 +206,7 @@ def test_moved_pictures_take_the_place_of_clips(values, training_data):
     stage = stage_of(values, guidance=1.0, data=data)
     seen = []
     stage.clip_loss = lambda network, x, *_: seen.append(x)
-    batch = on_device(Batches(stage.dataset, stage.complete)[[(1, i, 0.5) for i in range(3)]], torch.device("cpu"))
+    batch = on_device(Batches(stage.dataset, [[(1, i, 0.5) for i in range(3)]], stage.complete)[0], torch.device("cpu"))
     assert batch["moving"].shape == (3, 1, 2 * SIZE, 2 * SIZE, 3)
     stage.loss(None, dict(batch), torch.Generator().manual_seed(2))
     assert seen[0].shape == batch["pixels"].shape and not torch.equal(seen[0], batch["pixels"])

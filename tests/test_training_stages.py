@@ -89,7 +89,7 @@ def test_the_loss_falls_and_every_weight_learns(cascade, training_data, name):
     assert len(ours) == len({id(p) for p in ours})
     optimizer = torch.optim.Adam(ours, lr=1e-2 if recipe.stage == "clip" else 5e-3)
     keys = [(i % len(stage.dataset), i, 0.5) for i in range(4)]
-    batch = on_device(Batches(stage.dataset, stage.complete)[keys], CPU)
+    batch = on_device(Batches(stage.dataset, [keys], stage.complete)[0], CPU)
     losses = []
     for _ in range(80 if recipe.stage == "clip" else 12):
         loss = stage.loss(stage.network, dict(batch), torch.Generator().manual_seed(1))

@@ -103,8 +103,9 @@ class HeldOutLoss:
         count = min(len(clips), HELD_OUT_CLIPS)
         parts = [range(start, min(start + recipe.batch_size, count)) for start in range(0, count, recipe.batch_size)]
         self.share = Share(len(parts))
-        batches = Batches(clips, stage.complete)
-        mine = [batches[[(p * len(clips) // count, p, p / count) for p in parts[row]]] for row in self.share.rows]
+        keys = [[(p * len(clips) // count, p, p / count) for p in part] for part in parts]
+        batches = Batches(clips, keys, stage.complete)
+        mine = [batches[row] for row in self.share.rows]
         known = named(trained_on)
         off = [printable(clips.items[index].media) for batch in mine for index in batch["index"].tolist()]
         if both := [path for path in off if path in known]:
