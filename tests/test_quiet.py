@@ -13,10 +13,10 @@ from makeavideo.quiet import quiet_libraries
 from makeavideo.training.networks import load_folder
 
 
-def test_a_fresh_process_loads_without_a_word(tiny_model):
+def test_a_fresh_process_loads_and_casts_without_a_word(tiny_model):
     program = (
         "import sys; from makeavideo.pipeline import MakeAVideoPipeline; from makeavideo.encoders import *;"
-        "MakeAVideoPipeline.load(sys.argv[1]); load_text_encoder()"
+        "MakeAVideoPipeline.load(sys.argv[1]).to('float16'); load_text_encoder()"
     )
     done = subprocess.run([sys.executable, "-c", program, tiny_model], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -28,7 +28,7 @@ from .machine import dtype_of, dtypes_of, usable_device
 from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of, variant_in
 from .motion_module import load_motion_module
 from .nesting import SHORT
-from .quiet import quiet_libraries
+from .quiet import quiet_casts, quiet_libraries
 from .sampling import check_scheduler, is_unclip
 from .tryout import check_words, load_tokenizer, run_once, try_out
 
@@ -180,7 +180,8 @@ class CheckedPipeline(DiffusionPipeline):
             elif one is not None:
                 device = one
         device = None if device is None else usable_device(device)
-        return super().to(device=device, dtype=None if dtype is None else dtype_of(dtype), **options)
+        with quiet_casts():
+            return super().to(device=device, dtype=None if dtype is None else dtype_of(dtype), **options)
 
     def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> None:  # type: ignore[override]
         """As diffusers' own, with the model card, README.md, where there is one. UserError: it cannot be written."""

@@ -54,6 +54,21 @@ def quiet_libraries() -> Iterator[None]:
 
 
 @contextmanager
+def quiet_casts() -> Iterator[None]:
+    """Around `.to(dtype)`: diffusers says of each network that none of its modules should have stayed in float32."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return "kept in float32: []" not in record.getMessage()
+
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    logger.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_shown)
+
+
+@contextmanager
 def quiet_event_writer() -> Iterator[None]:
     """TensorBoard's thread prints the error of a full disk, which it also raises where the next line is logged."""
     before = threading.excepthook
