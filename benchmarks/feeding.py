@@ -18,6 +18,7 @@ and one of 100 MB of noise.
 
 import argparse
 import json
+import multiprocessing
 import subprocess
 import sys
 import tarfile
@@ -173,12 +174,12 @@ def in_turn(run: Run, fixed: dict, steps: int) -> tuple[float, float]:
 
 
 def wait_for_workers() -> None:
-    """Until the processes that this one has started rest."""
+    """Until the processes that read for this one rest."""
     used, before = 0.0, -1.0
     while used - before > 0.02:
         before = used
         time.sleep(2)
-        used = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children())
+        used = sum(sum(psutil.Process(one.pid).cpu_times()[:2]) for one in multiprocessing.active_children())
 
 
 def write_clip(path: Path, frames: int, size: tuple[int, int], noise: bool) -> None:
