@@ -39,7 +39,7 @@ def noise_seed(recipe: Recipe, micro_step: int, rank: int, world: int) -> int:
     return fold_seed(recipe.seed, micro_step * world + rank, 0, 1)
 
 
-class StepKeys(Sequence):
+class StepKeys(Sequence[list[Key]]):
     """Batches of keys from micro-step `start` on, in a fresh order of the data every epoch.
 
     A sample and its seed follow from its position among those of all processes, its place in the curriculum from the
@@ -69,7 +69,7 @@ class StepKeys(Sequence):
     def __len__(self) -> int:
         return self.total - self.start
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> list[Key]:  # type: ignore[override]
         """The keys of a batch, counted from `start`."""
         micro_step = range(self.start, self.total)[number]
         first = (micro_step * self.world + self.rank) * self.recipe.batch_size
