@@ -275,6 +275,21 @@ def test_what_a_killed_run_had_begun_to_write_is_removed(again):
     assert not list(run.rglob("*partial*"))
 
 
+def test_samples_of_a_step_at_which_a_run_was_ended_are_made_when_it_goes_on(whole, tmp_path):
+    """By Ctrl-C after the checkpoint of the step, or killed while they were made."""
+    recipe, watch = recipe_of(whole[0], output=str(tmp_path), sample_every=2), Said()
+    watch.step = lambda step: setattr(watch, "stop", step == 2)
+    with pytest.raises(UserError, match="Stopped at step 2 of 4"):
+        train(recipe, watch=watch)
+    assert not (tmp_path / "samples").exists()
+    train(recipe, resume=True)
+    sheets = {path.name: path.read_bytes() for path in (tmp_path / "samples").iterdir()}
+    assert sorted(sheets) == ["step-00000002.png", "step-00000004.png"]
+    (tmp_path / "samples" / "step-00000004.png").unlink()
+    train(recipe, resume=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "samples").iterdir()} == sheets
+
+
 def test_a_learning_rate_that_jumps_is_said(again):
     """A finished cosine run with more steps; the same steps say nothing."""
     recipe, _ = again

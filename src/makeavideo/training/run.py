@@ -33,7 +33,7 @@ from .checkpoints import (
 )
 from .networks import why
 from .optimizer import make_optimizer, make_schedule, tell_jump
-from .processes import begin_processes, gathered_objects
+from .processes import begin_processes, gathered_objects, told_by
 from .progress import Watch
 from .recipe import Recipe, load_recipe
 from .seen import RATE, HeldOutLoss, PromptClips
@@ -276,6 +276,20 @@ class Run:
         self.saved = time.monotonic()
         return written
 
+    def samples_due(self) -> bool:
+        """Whether this step is one of which samples are made."""
+        every = self.recipe.sample_every
+        return bool(every) and self.step > 0 and (self.step % every == 0 or self.step == self.recipe.steps)
+
+    def samples_lack(self) -> bool:
+        """Whether the run was ended between a checkpoint and the samples of its step."""
+        last = self.sample_path.with_suffix(".webp" if self.recipe.prompts else ".png")
+        return self.samples_due() and not told_by(0, last.exists())
+
+    @property
+    def sample_path(self) -> Path:
+        return self.output / "samples" / f"step-{self.step:08d}.png"
+
     def samples(self) -> None:
         """The contact sheet of the averaged weights: each process makes a part of it, the first one keeps it."""
         with self.not_training():
@@ -287,9 +301,8 @@ class Run:
             network.train()
             if not self.accelerator.is_main_process:
                 return
-            path = self.output / "samples" / f"step-{self.step:08d}.png"
             with self.on_a_full_disk(f"The samples of step {self.step} were not written"):
-                self.keep_samples(path, sheet, clips)
+                self.keep_samples(self.sample_path, sheet, clips)
             if off is not None:
                 self.say(f"step {self.step}: loss on clips held out {off:.4f}")
                 with self.on_a_full_disk(f"The log of step {self.step} was not written"), self.log_writer():

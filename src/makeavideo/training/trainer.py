@@ -43,6 +43,8 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
     run = Run(recipe, watch or RunBar())
     run.start(resume)
     with run.watched():
+        if run.samples_lack():
+            run.samples()
         for micro_step, batch in run.batches():
             if not run.learn(micro_step, batch):
                 continue  # gradients of more batches belong to this step
@@ -58,7 +60,7 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
                 if not written:
                     raise Stopped(f"Stopped at step {run.step} of {recipe.steps}, without a checkpoint of it.")
                 raise Stopped(f"Stopped at step {run.step} of {recipe.steps}: add --resume to go on.")
-            if recipe.sample_every and (run.step % recipe.sample_every == 0 or run.step == recipe.steps):
+            if run.samples_due():
                 run.samples()
         run.tell_skipped(again=True)
     return run.finish()
