@@ -9,10 +9,13 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from makeavideo import UserError
 from makeavideo.training.checkpoints import checkpoints, read_parts
+from makeavideo.training.recipe import load_recipe
 from makeavideo.training.saved_state import Damaged, on_disk, read_state, write_state
 from makeavideo.training.trainer import train
 from tiny_training import Said, make_resolver_data, recipe_of, resolver_recipe, same, settings
@@ -159,6 +162,69 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken(again, whole, name, dam
     assert str(watch).count("\n") == 0
     assert same(read_parts(last), whole[2])
     assert last.with_name("damaged-step-00000004").is_dir()
+
+
+CHANGES = {
+    "nan": lambda x: torch.full_like(x, float("nan")),
+    "infinite": lambda x: x / 0,
+    "whole numbers": torch.Tensor.long,
+    "half": torch.Tensor.half,
+}
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        *[(name, change) for name in ("model", "optimizer", "average") for change in CHANGES.values()],
+        ("optimizer", torch.neg),
+    ],
+)
+def test_numbers_that_are_none_or_of_another_kind_are_not_taken_over(again, whole, name, change):
+    """With its hash in the list: an average of NaN was exported, and weights were rounded to whole numbers."""
+    recipe, run = again
+    last, watch = checkpoints(run)[-1], Said()
+    file, contents = last / f"{name}.safetensors", json.loads((last / "checkpoint.json").read_text())
+    with safe_open(file, "pt") as opened:
+        tensors, structure = {key: change(opened.get_tensor(key)) for key in opened.keys()}, opened.metadata()  # noqa: SIM118
+    save_file(tensors, file, structure)
+    contents["parts"][name] = on_disk(file)
+    (last / "checkpoint.json").write_text(json.dumps(contents))
+    train(recipe, resume=True, watch=watch)
+    assert str(last) in str(watch) and "going on from step-00000002." in str(watch) and "\n" not in str(watch)
+    assert same(read_parts(last), whole[2])
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_not_taken(again, whole):
+    recipe, run = again
+    second, fourth = checkpoints(run)
+    shutil.copytree(fourth, fourth.with_name("step-5"))  # a name that is never written
+    shutil.rmtree(fourth)
+    fourth.symlink_to(shutil.copytree(second, run / "elsewhere"))
+    watch = Said()
+    train(recipe, resume=True, watch=watch)
+    assert str(watch).startswith(f"{fourth} cannot be used: it is of another") and fourth.is_dir()
+    assert same(read_parts(fourth), whole[2])
+    assert (run / "elsewhere" / "model.safetensors").is_file()
+
+
+def test_fewer_steps_than_are_done_are_refused(again):
+    recipe, run = again
+    with pytest.raises(UserError, match=r"step-00000004 is past the 3 steps asked for: ask for more") as caught:
+        train(recipe.model_copy(update={"steps": 3}), resume=True)
+    assert "\n" not in str(caught.value) and load_recipe(run / "recipe.yaml").steps == 4
+
+
+def test_a_pipe_in_a_run_is_not_waited_for(again):
+    recipe, run = again
+    watch, contents = Said(), checkpoints(run)[-1] / "checkpoint.json"
+    contents.unlink()
+    os.mkfifo(contents)
+    train(recipe, resume=True, watch=watch)
+    assert f"{contents} is missing or cannot be read; going on" in str(watch)
+    (run / "recipe.yaml").unlink()
+    os.mkfifo(run / "recipe.yaml")
+    with pytest.raises(UserError, match=r"recipe\.yaml is a pipe, not a file"):
+        train(recipe, resume=True)
 
 
 def test_a_checkpoint_of_another_network_is_one_sentence(again, whole):

@@ -101,7 +101,7 @@ class Kept:
         """
         for name in {"model", "optimizer", "average", *self.companion_names()} - parts.keys():
             raise Damaged(f"the part {name} is missing")
-        self.check(parts)
+        self.check(parts, step)
         try:
             own = learning(self.network)
             model = {name: divided(value, own[name]) for name, value in parts["model"].items()}
@@ -124,16 +124,16 @@ class Kept:
             number: {key: divided(value, weights[number]) for key, value in state.items()} for number, state in states
         }
 
-    def check(self, parts: dict[str, Any]) -> None:
-        """Damaged, if the tensors of weights, optimiser and average are not those of this run."""
-        own, shapes = learning(self.network), lambda tensors: [tuple(tensor.shape) for tensor in tensors]
+    def check(self, parts: dict[str, Any], step: int) -> None:
+        """Damaged, if the tensors of weights, optimiser and average are not those of this run and step."""
+        own = learning(self.network)
         try:
             model, optimizer, average = (parts[name] for name in ("model", "optimizer", "average"))
             groups = [len(group["params"]) for group in optimizer["param_groups"]]
-            fits = model.keys() == own.keys() and all(model[key].shape == own[key].shape for key in own)
-            fits &= shapes(average["shadow_params"]) == shapes(self.average.weights)
-            fits &= type(average["optimization_step"]) is int and fits_optimizer(self.optimizer, groups, optimizer)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            fits = model.keys() == own.keys() and [kind(model[key]) for key in own] == list(map(kind, own.values()))
+            fits &= list(map(kind, average["shadow_params"])) == list(map(kind, self.average.weights))
+            fits &= average["optimization_step"] == step and fits_optimizer(self.optimizer, groups, optimizer)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise Damaged("it holds something else than the state of a run") from error
         if not fits:
             raise Damaged("it is of another network or another recipe")
@@ -154,6 +154,11 @@ def learning(network: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in network.state_dict().items() if name not in frozen}
 
 
+def kind(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype]:
+    """In what a saved tensor has to be like the one whose place it takes: others would be cast without a word."""
+    return tensor.shape, tensor.dtype
+
+
 def fits_optimizer(optimizer: Any, groups: list[int], saved: dict) -> bool:
     """Whether a state is one of this optimiser: the same groups, and of each weight what its kind keeps."""
     if groups != [len(group["params"]) for group in optimizer.param_groups]:
@@ -166,7 +171,11 @@ def fits_optimizer(optimizer: Any, groups: list[int], saved: dict) -> bool:
                 return False
             continue
         names = {"momentum"} if rules[number].get("muon") else {"exp_avg", "exp_avg_sq"}
-        if state.keys() != names | {"step"} or any(state[name].shape != weights[number].shape for name in names):
+        if state.keys() != names | {"step"} or not 0 <= state["step"].item() < float("inf"):
+            return False
+        if state["step"].shape or any(kind(state[name]) != kind(weights[number]) for name in names):
+            return False
+        if "exp_avg_sq" in state and (state["exp_avg_sq"] < 0).any():  # the mean of squares
             return False
     return True
 
@@ -174,7 +183,7 @@ def fits_optimizer(optimizer: Any, groups: list[int], saved: dict) -> bool:
 def checkpoints(output: Path) -> list[Path]:
     """Whole checkpoints, oldest first (a half-written one has another name)."""
     found = (output / "checkpoints").glob("step-*")
-    return sorted((f for f in found if f.name.removeprefix("step-").isdecimal() and f.is_dir()), key=step_of)
+    return sorted((f for f in found if re.fullmatch(r"step-\d{8,}", f.name, re.ASCII) and f.is_dir()), key=step_of)
 
 
 def step_of(folder: Path) -> int:
@@ -206,10 +215,18 @@ def write_checkpoint(output: Path, parts: dict[str, Any], step: int, newest: int
     digests = {name: write_state(state, partial / f"{name}.safetensors") for name, state in parts.items()}
     (partial / CONTENTS).write_text(json.dumps({"format": 1, "parts": digests}, indent=1))
     on_disk(partial / CONTENTS)
-    shutil.rmtree(final, ignore_errors=True)
+    remove(final)
     os.replace(partial, final)
     for old in checkpoints(output)[:-newest]:
-        shutil.rmtree(old)
+        remove(old)
+
+
+def remove(folder: Path) -> None:
+    """A checkpoint, if it is there; of a link to one only the link."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def folder_of(output: Path, step: int) -> Path:
@@ -281,6 +298,8 @@ def read_parts(folder: Path) -> dict[str, Any]:
     """The parts of a checkpoint, whole as they were written; Damaged otherwise."""
     file = folder / CONTENTS
     try:
+        if file.is_fifo():  # it would be waited for for ever
+            raise OSError
         parts = json.loads(file.read_text("utf-8"))["parts"]
         named = {name: str(parts[name]) for name in parts if re.fullmatch(r"[a-z]+(-\d+)?", name)}
     except OSError:

@@ -313,6 +313,8 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     """The keys of a YAML file; UserError where it cannot be read. `what`: what to call it."""
     path = Path(path)
+    if path.is_fifo() and not path.is_relative_to("/dev"):  # where the shell's own pipes are; others may have no end
+        raise UserError(f"The {what} {path} is a pipe, not a file: give the path of a .yaml file.")
     try:
         values = parse_yaml(path.read_text("utf-8"))
     except NotYaml as error:

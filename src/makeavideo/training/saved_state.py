@@ -44,7 +44,7 @@ def read_state(file: Path, digest: str) -> Any:
     """What `write_state` wrote.
 
     Raises:
-        Damaged: the file is missing, or is not the one with this SHA-256.
+        Damaged: the file is missing, is not the one with this SHA-256, or its numbers are none.
     """
     if not file.is_file():
         raise Damaged(f"{file} is missing")
@@ -55,6 +55,8 @@ def read_state(file: Path, digest: str) -> Any:
         with safe_open(file, "pt") as opened:
             # copied: they are views of the mapped file, and whoever cuts it later would end the process (SIGBUS)
             tensors = {name: opened.get_tensor(name).clone() for name in list(opened.keys())}
+            if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+                raise Damaged(f"{file} holds numbers that are none (NaN) or infinite")
             return put_together(json.loads((opened.metadata() or {})[STRUCTURE]), tensors)
     except OSError as error:
         raise Damaged(f"{file} cannot be read ({error.strerror})") from error

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from ..errors import UserError
-from .checkpoints import checkpoints
+from .checkpoints import checkpoints, step_of
 from .progress import RunBar, Watch
 from .recipe import Recipe, load_recipe
 from .run import Run
@@ -33,7 +33,8 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
 
     Raises:
         UserError: the output folder holds another run and `resume` is off, the data cannot be read, a network that the
-            stage starts from is missing, the run was begun with other weights to train, or the loss is no longer a
+            stage starts from is missing, the run was begun with other weights to train or
+            is past the recipe's steps, or the loss is no longer a
             number. Stopped: Ctrl-C or SIGTERM, after the step in hand and a checkpoint.
     """
     check_output(recipe, resume)
@@ -74,11 +75,14 @@ def computes_in_bf16() -> bool:
 
 
 def check_output(recipe: Recipe, resume: bool) -> None:
-    """Refuse a run that would overwrite another one, or go on with other weights, before anything is loaded."""
+    """Refuse to overwrite a run, or to go on with other weights or past its end, before anything is loaded."""
     output = Path(recipe.output)
     if checkpoints(output) and not resume:
         raise UserError(f"{output} already holds a run: add --resume to continue it, or choose another output.")
     if checkpoints(output):
+        newest = checkpoints(output)[-1]
+        if step_of(newest) > recipe.steps:
+            raise UserError(f"{newest} is past the {recipe.steps} steps asked for: ask for more, or another output.")
         begun = load_recipe(output / "recipe.yaml")
         for key in ("temporal", "train"):  # they decide which weights there are, and which the optimiser knows
             before, now = (getattr(r, key) or "none" for r in (begun, recipe))
