@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from makeavideo.errors import UserError
 from makeavideo.evaluation import videos
 from makeavideo.media.reader import Video
 from makeavideo.media.writer import write_video
-from tiny_evaluation import moving_clip
+from tiny_evaluation import moving_clip, run
 
 
 def numbered(count: int, fps: float, shape=(4, 6)) -> Video:
@@ -72,3 +73,23 @@ def test_folders_of_pictures_are_videos_and_empty_folders_are_refused(tmp_path):
     for folder, message in ((tmp_path / "empty", "no video"), (tmp_path / "none", "no folder")):
         with pytest.raises(UserError, match=message):
             videos.list_videos(folder)
+
+
+def test_still_pictures_are_no_videos_and_named(folders, tmp_path):
+    """A gif, webp or avif of one frame, and a folder of one picture, counted as a video that never moves."""
+    frame = Image.fromarray(moving_clip(1, 1, 32)[0])
+    (tmp_path / "one").mkdir()
+    stills = [tmp_path / name for name in ("a.avif", "b.gif", "c.webp", "one")]
+    for path in stills:
+        frame.save(path / "frame_00000.png" if path.name == "one" else path)
+    with pytest.raises(UserError, match="nothing but 4 still pictures in"):
+        videos.list_videos(tmp_path)
+    for path in (folders / "made").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    for number, ending in enumerate((".gif", ".webp", ".apng")):
+        frames = [Image.fromarray(one) for one in moving_clip(number, 3, 32)]
+        kind = "PNG" if ending == ".apng" else None
+        frames[0].save(tmp_path / f"moving{ending}", kind, save_all=True, append_images=frames[1:])
+    found = run("motion", tmp_path, "--bootstrap", 0)
+    assert found["still_pictures"] == list(map(str, stills))
+    assert found["counts"]["videos"] == 9 and found["counts"]["single frames"] == 0

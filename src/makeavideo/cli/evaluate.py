@@ -57,6 +57,10 @@ def checked(command: Callable) -> Callable:
 def give(results: list, output: Path | None) -> None:
     """Print the results as JSON; one is an object, several are a list."""
     found = [result.as_dict() for result in results]
+    if stills := sorted({name for result in results for name in result.still_pictures}):
+        names = ", ".join(stills[:5]) + (" ..." if len(stills) > 5 else "")
+        told = f"{len(stills)} still pictures are no videos and were not measured: {names}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False)
     print(text, flush=True)  # first: it may have taken hours
     if output:

@@ -15,7 +15,7 @@ import scipy.linalg
 from ..errors import UserError
 from .features import FeatureNetwork, video_features
 from .results import Result, Value, bootstrap, bootstrap_settings
-from .videos import ClipProtocol, Folder, Tell, read_clips, shown
+from .videos import ClipProtocol, Folder, Tell, read_clips, shown, still_pictures
 
 KEPT_BYTES = 2**30
 """Features are kept, for the bootstrap, up to this size; past it only the sums stay and there is no interval."""
@@ -213,6 +213,7 @@ def fvd(
         settings={"real": shown(real), "made": shown(made), "protocol": asdict(protocol)},
         counts=counts,
         seed=seed,
+        still_pictures=still_pictures(real, made),
         network={"name": type(network).__name__, "weights": network.weights},
         bootstrap=bootstrap_settings(draws),
     )

@@ -16,7 +16,7 @@ from .classifiers import classifier
 from .features import FeatureNetwork, image_features, in_batches
 from .frechet import FeatureSet, compare
 from .results import Result, Value, bootstrap, bootstrap_settings
-from .videos import Folder, Tell, chosen_videos, frames_of, shown, spread
+from .videos import Folder, Tell, chosen_videos, frames_of, shown, spread, still_pictures
 
 
 class Precomputed(nn.Module):
@@ -77,6 +77,7 @@ def fid(
         settings={"real": shown(real), "made": shown(made), "frames a video": frames, "max_videos": max_videos},
         counts=counts,
         seed=seed,
+        still_pictures=still_pictures(real, made),
         network={"name": type(network).__name__, "weights": network.weights},
         bootstrap=bootstrap_settings(draws),
     )
@@ -150,6 +151,7 @@ def inception_score(
         settings={"made": shown(made), "frames": frames, "clips": clips, "splits": splits, "max_videos": max_videos},
         counts=counts,
         seed=seed,
+        still_pictures=still_pictures(made),
         network={"name": type(network).__name__, "weights": network.weights},
         bootstrap=bootstrap_settings(draws),
     )

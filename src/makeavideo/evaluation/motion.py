@@ -9,7 +9,7 @@ from ..errors import UserError
 from ..media.reader import read_video
 from ..opencv import cv2
 from .results import Result, Value, bootstrap_settings, mean_value
-from .videos import Folder, Tell, chosen_videos, shown
+from .videos import Folder, Tell, chosen_videos, shown, still_pictures
 
 STILL = 8
 """A pixel stands still where every frame is within this many of 255 levels of its median over time."""
@@ -93,5 +93,6 @@ def motion(
         settings={"made": shown(made), "max_frames": max_frames, "max_videos": max_videos, "still": STILL},
         counts=counts,
         seed=seed,
+        still_pictures=still_pictures(made),
         bootstrap=bootstrap_settings(draws),
     )

@@ -112,6 +112,7 @@ class Result:
     values: figures by name.
     settings: protocol, folders, everything that was chosen.
     counts: videos, clips, frames, and what was left out.
+    still_pictures: files of one frame among the videos, which are not measured.
     network: name and hash of the weights; None where there is no network.
     command, date, machine: where the figures come from.
     """
@@ -121,6 +122,7 @@ class Result:
     settings: dict[str, Any]
     counts: dict[str, int]
     seed: int
+    still_pictures: list[str] = field(default_factory=list)
     network: dict[str, str] | None = None
     bootstrap: dict[str, Any] | None = None
     makeavideo: str = field(default_factory=lambda: version("makeavideo"))

@@ -9,7 +9,7 @@ from ..errors import UserError
 from .features import in_batches
 from .results import Result, Value, bootstrap, bootstrap_settings, mean_value
 from .text_image import TextImageNetwork, text_image_network
-from .videos import Folder, Tell, captions_of, frames_of, list_videos, shown
+from .videos import Folder, Tell, captions_of, frames_of, list_videos, shown, still_pictures
 
 
 def embedded(
@@ -64,6 +64,7 @@ def clipsim(
         settings={"made": shown(made), "frames a video": frames, "captions": source_of(captions)},
         counts={"videos": len(cosines), "frames": pictures.shape[0] * pictures.shape[1]},
         seed=seed,
+        still_pictures=still_pictures(made),
         network={"name": network.name, "weights": network.weights},
         bootstrap=bootstrap_settings(draws),
     )
@@ -111,6 +112,7 @@ def retrieval(
         settings={"made": shown(made), "frames a video": frames, "captions": source_of(captions)},
         counts={"videos": len(ranks), "different captions": int(number.max()) + 1},
         seed=seed,
+        still_pictures=still_pictures(made),
         network={"name": network.name, "weights": network.weights},
         bootstrap=bootstrap_settings(draws, "captions"),
     )

@@ -1,5 +1,6 @@
 """Folders of videos, read one at a time, and the clips that a protocol cuts out of them."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ..csv_text import read_table
-from ..data.index import CLIPS
+from ..data.index import CLIPS, PILLOW_CLIPS
 from ..errors import UserError
-from ..media.reader import Video, read_recipe, read_video
+from ..media.reader import Video, is_still, read_recipe, read_video
 
 ENDINGS = frozenset(f".{ending}" for ending in CLIPS)
+ALWAYS_VIDEOS = frozenset(f".{ending}" for ending in CLIPS - PILLOW_CLIPS)
+"""The other kinds hold pictures as well."""
 
 Folder = str | Path | list[Path]
 """A set of videos: a folder, or a list of files."""
@@ -21,8 +24,8 @@ Tell = Callable[[str, int, int], None]
 """Progress: what, done, total."""
 
 
-def list_videos(folder: str | Path) -> list[Path]:
-    """Video files under a folder, and folders of png pictures in it, in the order of their names.
+def found_in(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """Videos under a folder, and the still pictures among them, files and folders of one frame that could hold more.
 
     Raises:
         UserError: no such folder, or no video in it.
@@ -32,9 +35,32 @@ def list_videos(folder: str | Path) -> list[Path]:
         raise UserError(f"There is no folder {folder}: give a folder of videos.")
     files = {path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.name.startswith(".")}
     pictures = {path.parent for path in folder.rglob("*.png") if path.parent != folder}
-    if not files | pictures:
-        raise UserError(f"There is no video in {folder}: give a folder with mp4, webm, gif or other video files.")
-    return sorted(files | pictures)
+    stills = {path for path in files | pictures if path.suffix.lower() not in ALWAYS_VIDEOS and shows_one_frame(path)}
+    if not (files | pictures) - stills:
+        what = f"nothing but {len(stills)} still pictures" if stills else "no video"
+        raise UserError(f"There is {what} in {folder}: give a folder with mp4, webm, gif or other video files.")
+    return sorted((files | pictures) - stills), sorted(stills)
+
+
+def shows_one_frame(path: Path) -> bool:
+    """Whether it is a still picture; what is wrong with a file is said where it is read."""
+    with contextlib.suppress(UserError):
+        return is_still(path)
+    return False
+
+
+def list_videos(folder: str | Path) -> list[Path]:
+    """Video files under a folder, and folders of png pictures in it, in the order of their names.
+
+    Raises:
+        UserError: no such folder, or no video in it.
+    """
+    return found_in(folder)[0]
+
+
+def still_pictures(*folders: "Folder") -> list[str]:
+    """What lies among the videos of these sets and is not measured, for the result."""
+    return [str(path) for folder in folders if isinstance(folder, (str, Path)) for path in found_in(folder)[1]]
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,10 @@ class Animation:
         width, height = self._image.size
         return (width, height) if turned else (height, width)
 
+    def is_still(self) -> bool:
+        with within(MAX_SECONDS):
+            return getattr(self._image, "n_frames", 1) == 1
+
     def info(self) -> VideoInfo:
         height, width = self.shape()
         clock = self.clock()
@@ -174,6 +178,9 @@ class Folder:
     def shape(self) -> tuple[int, int]:
         width, height = self._size
         return height, width
+
+    def is_still(self) -> bool:
+        return len(self) == 1
 
     def info(self) -> VideoInfo:
         return VideoInfo(*self._size, len(self), self._fps, len(self) / self._fps, "png", self.recipe())

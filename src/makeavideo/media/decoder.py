@@ -227,6 +227,9 @@ class Container:
             return (width, frame.height) if self._turn(frame).transposed else (frame.height, width)
         raise Unreadable("no frames")
 
+    def is_still(self) -> bool:
+        return len(self.clock().times) == 1
+
     def info(self) -> VideoInfo:
         clock, (height, width) = self.clock(), self.shape()
         count = len(clock.times)

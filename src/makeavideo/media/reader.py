@@ -18,7 +18,7 @@ from .disk import reason
 from .patience import TooSlow
 from .pictures import TooManyPixels, Unreadable, parse_background
 
-__all__ = ["Video", "probe", "read_recipe", "read_video"]
+__all__ = ["Video", "is_still", "probe", "read_recipe", "read_video"]
 
 
 class Video(NamedTuple):
@@ -57,6 +57,12 @@ def read_video(path: str | os.PathLike[str], *, background: str = "#ffffff", max
             raise UserError(f"{os.fspath(path)} holds frames of several sizes, make them equal first")
         seconds = np.array(times, dtype=np.float64)
         return Video(np.stack(frames), seconds - seconds[0], clip.fps(len(frames), float(seconds[-1] - seconds[0])))
+
+
+def is_still(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, or a folder of pictures, is one frame, whatever its name. Raises as `read_video` does."""
+    with open_clip(path) as clip:
+        return clip.is_still()
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
