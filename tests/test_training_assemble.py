@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from makeavideo import UserError
+from makeavideo.cli.training import assemble as assemble_command
 from makeavideo.training.assemble import assemble
 from makeavideo.training.networks import forget_places
 from makeavideo.training.trainer import train
@@ -75,3 +76,8 @@ def test_what_is_left_of_a_configuration(tmp_path):
     before = file.stat().st_mtime_ns
     forget_places(tmp_path)
     assert file.stat().st_mtime_ns == before
+
+
+def test_a_folder_of_runs_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no folder .*nowhere: give the folder of the stages' outputs"):
+        assemble_command(tmp_path / "out", runs=tmp_path / "nowhere")

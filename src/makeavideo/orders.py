@@ -40,7 +40,7 @@ class Machine:
             raise UserError(f"--dtype {self.dtype} is not possible: choose {', '.join(DTYPES)}.")
         if self.offload not in (None, *OFFLOADS):
             raise UserError(f"--offload {self.offload} is not possible: choose {', '.join(OFFLOADS)}.")
-        if self.device is not None and not re.fullmatch(r"[a-z]+(:\d+)?", self.device):
+        if self.device is not None and not re.fullmatch(r"(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?", self.device):
             raise UserError(f"--device {self.device} is not possible: choose cpu, cuda, cuda:1, mps ...")
 
 

@@ -35,7 +35,7 @@ Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Clips or frames
 
 
 def checked(command: Callable) -> Callable:
-    """Refuse folders that are not there before torch is imported; a package that is not installed is one sentence."""
+    """Refuse what is not there before torch is imported; a package that is not installed is one sentence."""
 
     folders = [name for name, one in inspect.signature(command).parameters.items() if one.annotation in (Made, Real)]
 
@@ -44,6 +44,9 @@ def checked(command: Callable) -> Callable:
         for name in folders:
             if not os.path.isdir(kwargs[name]):
                 raise UserError(f"There is no folder {kwargs[name]}: give a folder of videos.")
+        for name, what in (("clip", "folder of CLIP"), ("captions", "table of captions")):
+            if kwargs.get(name) is not None and not os.path.exists(kwargs[name]):
+                raise UserError(f"There is no {what} {kwargs[name]}: check its name.")
         try:
             return command(*args, **kwargs)
         except ModuleNotFoundError as error:
@@ -92,8 +95,6 @@ def fvd(
 ) -> None:
     """Fréchet distance between videos: FVD with I3D (a .pt file) or VideoMAE (a folder), or with emoji features."""
     check_trusted(network, trust)
-    from ..evaluation.features import video_features
-    from ..evaluation.frechet import fvd as measure
     from ..evaluation.videos import protocol_named
 
     if short not in (None, "skip", "loop"):
@@ -107,6 +108,9 @@ def fvd(
         max_videos=max_videos,
         short=short,
     )
+    from ..evaluation.features import video_features  # torch takes seconds: after what is refused quickly
+    from ..evaluation.frechet import fvd as measure
+
     with bars(console) as tell:
         result = measure(real, made, video_features(network, trust), chosen, seed, bootstrap, batch_size, tell)
     give([result], output)

@@ -65,6 +65,8 @@ def assemble(
 
         console.print(f"assembled: {assemble_onto(model, run_folders, folder)}", highlight=False)
         return
+    if not runs.is_dir():
+        raise UserError(f"There is no folder {runs}: give the folder of the stages' outputs, --runs.")
     from ..training.assemble import assemble as run
 
     console.print(f"assembled: {run(runs, folder)}", highlight=False)
