@@ -79,5 +79,5 @@ def test_what_is_left_of_a_configuration(tmp_path):
 
 
 def test_a_folder_of_runs_that_is_not_there_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="no folder .*nowhere: give the folder of the stages' outputs"):
+    with pytest.raises(UserError, match=r"no folder .*nowhere: give the folder of the stages' outputs"):
         assemble_command(tmp_path / "out", runs=tmp_path / "nowhere")
