@@ -125,6 +125,6 @@ def test_motion_of_a_folder(folders, tmp_path):
     result = motion.motion(folders / "made", draws=50)
     assert set(result.values) == {"frame difference", "flow", "static area", "flicker", "loop gap"}
     assert result.counts["videos"] == 6 and result.network is None
-    write_video(f"{tmp_path}/one/", moving_clip(1, 1, 16), 8)
+    write_video(tmp_path / "one.mp4", moving_clip(1, 1, 16), 8)
     with pytest.raises(UserError, match="two frames"):
         motion.motion(tmp_path)
