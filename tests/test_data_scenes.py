@@ -54,6 +54,18 @@ def cross_faded(first: np.ndarray, second: np.ndarray, length: int) -> np.ndarra
     return np.concatenate([first[:-length], mixed.astype(np.uint8), second[length:]])
 
 
+def with_balls(frames: np.ndarray, seed: int) -> np.ndarray:
+    """Three large ones that fly about in front of a scene."""
+    rng, changed = np.random.default_rng(seed), frames.copy()
+    starts, ways, colours = rng.uniform(20, 76, (3, 2)), rng.uniform(-1, 1, (3, 2)), rng.integers(0, 256, (3, 3))
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    for number, frame in enumerate(changed):
+        for start, way, colour in zip(starts, ways, colours, strict=True):
+            top, left = start + way * number
+            frame[(rows - top) ** 2 + (columns - left) ** 2 < 15**2] = colour
+    return changed
+
+
 def write(path: Path, frames: np.ndarray, crf: int = 20) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf)})
@@ -130,7 +142,8 @@ def test_whatever_moves_is_not_cut(tmp_path):
     crossed = moving(22, 1).repeat(60, 0)
     for number in range(60):
         crossed[number, :, max(0, 4 * number - 80) : 4 * number] = moving(23, 1)[0, :, :1]
-    for frames in [*pans, crossed]:
+    balls = [with_balls(moving(seed, 60, 1), seed) for seed in (2, 5, 11, 24)]
+    for frames in [*pans, crossed, *balls]:
         (scene,) = scenes_of(write(tmp_path / "a.mp4", frames))
         assert (scene.start, scene.end) == (0, 60)
 

@@ -1,8 +1,11 @@
 """Processes that share work give it in order, and one that is killed is one sentence."""
 
+import multiprocessing
 import os
 import signal
+import time
 
+import psutil
 import pytest
 
 from makeavideo import UserError
@@ -37,3 +40,21 @@ def test_a_killed_process_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="was killed, maybe"):
         pack(tmp_path / "data", tmp_path / "packed", 8, workers=2)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("set")) == []
+
+
+def tells_and_stays(pipe) -> None:
+    pipe.send(os.getpid())
+    time.sleep(600)
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    here, there = multiprocessing.Pipe()
+    driver = multiprocessing.Process(target=lambda: list(mapped(tells_and_stays, [there, there], 2)))
+    driver.start()
+    workers = [psutil.Process(here.recv()) for _ in range(2)]
+    driver.kill()
+    driver.join()
+    gone, alive = psutil.wait_procs(workers, 30)
+    for left in alive:
+        left.kill()
+    assert len(gone) == 2
