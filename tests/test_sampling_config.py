@@ -65,8 +65,9 @@ def pipe(tiny_model) -> MakeAVideoPipeline:
     add_motion(pipe.decoder, (0.1, 0.5))
     for weights in pipe.decoder.time_embedding.motion.parameters():  # so that it hears of motion
         weights.data.add_(0.1 * torch.randn(weights.shape, generator=generator).to(weights))
-    for weights in pipe.super_resolution_low.temporal_parameters():  # so that a frame sees its neighbours
-        weights.data.add_(0.1 * torch.randn(weights.shape, generator=generator).to(weights))
+    for network in (pipe.super_resolution_low, pipe.decoder):  # so that a frame sees its neighbours
+        for weights in network.temporal_parameters():
+            weights.data.add_(0.1 * torch.randn(weights.shape, generator=generator).to(weights))
     return pipe
 
 
@@ -82,8 +83,9 @@ def make(pipe: MakeAVideoPipeline, options: dict) -> torch.Tensor:
 def test_every_number_has_limits_and_a_change_that_is_tried():
     names = {field.name for field in fields(SamplingConfig)}
     tried = {name for _, changed in CHANGES for name in changed}
-    # steps of SR_l where it diffuses, sink and continue_motion are tried below, any_shape in tests/test_shapes.py
-    assert set(KINDS) == names - {"any_shape", "sink"} == tried | {"super_resolution_steps", "continue_motion"}
+    # steps of SR_l where it diffuses, and what is of known frames, are tried below, any_shape in tests/test_shapes.py
+    below = {"super_resolution_steps", "continue_motion", "frame_guidance"}
+    assert set(KINDS) == names - {"any_shape", "sink"} == tried | below
 
 
 @torch.no_grad()
@@ -123,6 +125,29 @@ def test_what_goes_on_from_frames_is_told_its_own_motion(pipe):
         pipe.register_to_config(sampling=SamplingConfig().as_dict())
     assert torch.equal(videos[0][:, :16], videos[1][:, :16])
     assert not torch.equal(videos[0][:, 16:], videos[1][:, 16:])
+
+
+def test_guidance_towards_known_frames_asks_twice_but_for_what_is_trained_in(pipe):
+    """Of a scale s: what is said without the known frames, and s times the way from there to what is said with them."""
+    videos = {}
+    try:
+        for known, scale, trained in [
+            (False, 1.0, 1.0),
+            (False, 3.0, 1.0),
+            (True, 1.0, 1.0),
+            (True, 3.0, 1.0),
+            (True, 3.0, 3.0),
+        ]:
+            pipe.decoder.register_to_config(known_frames=known, frame_guidance=trained)
+            pipe.register_to_config(sampling=SamplingConfig(frame_guidance=scale).as_dict())
+            videos[known, scale, trained] = make(pipe, MOVING)
+    finally:
+        pipe.decoder.register_to_config(known_frames=False, frame_guidance=1.0)
+        pipe.register_to_config(sampling=SamplingConfig().as_dict())
+    assert torch.equal(videos[False, 1.0, 1.0], videos[False, 3.0, 1.0])
+    plain, guided = videos[True, 1.0, 1.0], videos[True, 3.0, 1.0]
+    assert torch.equal(plain, videos[True, 3.0, 3.0])
+    assert torch.equal(plain[:, 0], guided[:, 0]) and not torch.equal(plain, guided)
 
 
 def test_a_sink_is_seen_by_a_decoder_that_sees_known_frames(pipe):
@@ -180,9 +205,11 @@ def test_the_included_model_names_all_of_them():
             context=10,
             any_shape=False,
             continue_motion=2.2,
-            grow_motion=3.2,
-            grow_strength=0.55,
-            grow_strength_per_octave=0.12,
+            frame_guidance=2.0,
+            grow_motion=3.9,
+            grow_strength=0.63,
+            grow_strength_min=0.4,
+            grow_strength_per_octave=0.13,
             sink=True,
             transition=3,
         ).as_dict()

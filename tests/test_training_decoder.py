@@ -164,25 +164,31 @@ def test_guidance_settles_at_its_scale(values):
     assert torch.equal(answer[1], x[1])  # what is shown without y_e stays what it was
 
 
-def test_guidance_does_not_lead_away_from_a_known_frame(values):
+@pytest.mark.parametrize("frame_guidance", [1.0, 2.0])
+def test_guidance_leads_away_from_what_is_said_without_known_frames_where_there_are_some(values, frame_guidance):
     data = {key: x for key, x in values["data"].items() if not key.startswith("still")}
     data |= {"known_frames": 0.5, "other_looks": 0.0}
-    stage = stage_of(values, condition_dropout=0.0, guidance=2.0, data=data)
+    stage = stage_of(values, condition_dropout=0.0, guidance=2.0, frame_guidance=frame_guidance, data=data)
     known = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])
     x, calls = torch.rand(2, 4, 3, SIZE, SIZE) * 2 - 1, []
 
     def answers(sample, timestep, added_cond_kwargs, **_):
-        """The truth, and without y_e what is off by a tenth."""
-        null = not added_cond_kwargs["image_embeds"].any()
-        calls.append(null)
-        return type("Output", (), {"sample": (x + 0.1 if null else x).clone().requires_grad_()})
+        """The truth; off by a tenth without y_e, by a fifth where no frame is shown."""
+        meant = added_cond_kwargs["image_embeds"].any(1)
+        shown = (timestep.reshape(2, -1) == 0).any(1)
+        calls.append((meant.tolist(), shown.tolist()))
+        off = torch.where(meant, 0.0, 0.1) + torch.where(shown, 0.0, 0.2)
+        return type("Output", (), {"sample": (x + off.view(2, 1, 1, 1, 1)).clone().requires_grad_()})
 
-    losses = [
-        stage.clip_loss(answers, x, torch.full((2,), 8.0), torch.Generator().manual_seed(0), given)
-        for given in (known, known[:1].expand(2, -1), None)
-    ]
-    assert losses[0] > 0 and losses[1] == 0 and losses[2] > losses[0]
-    assert calls == 3 * [False, True]  # processes that share a divided network call it equally often
+    losses = []
+    for given in (known, known[:1].expand(2, -1)):
+        generator = torch.Generator().manual_seed(0)
+        losses.append(stage.clip_loss(answers, x, torch.full((2,), 8.0), generator, given))
+    assert losses[0] > 0 and (losses[1] > 0) == (frame_guidance > 1)
+    # processes that share a divided network call it equally often
+    assert calls[:2] == [([True, True], [True, False]), ([True, False], [False, False])]
+    assert calls[2:] == [([True, True], [True, True]), ([True, True], [False, False])]
+    assert stage.network.config.frame_guidance == frame_guidance
 
 
 def test_moved_pictures_keep_all_that_is_seen():

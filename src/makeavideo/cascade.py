@@ -213,11 +213,16 @@ class Cascade(Meaning, CheckedPipeline):
         mask: Any = None
         if start is not None and start.mask is not None:
             given, mask = start.frames, start.mask[:, :, None, None, None]
+        seen = config.known_frames and mask is not None
+        towards_seen = self.sampling.frame_guidance / config.frame_guidance
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            if given is not None and config.known_frames:
+            unseen = x_t, t
+            if seen:
                 x_t, t = torch.lerp(x_t, given, mask), t * (1 - mask[:, :, 0, 0, 0])
             x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
+            if seen and towards_seen != 1:
+                x_hat = guide(x_hat, self.denoise(self.decoder, *unseen, rates, y_e, motion), towards_seen)
             scale = self._guidance_scale / config.guidance  # of the guidance, a part may be trained in
             if how.negative is not None:
                 scale = 1 + (self._guidance_scale - 1) / config.guidance
@@ -231,7 +236,7 @@ class Cascade(Meaning, CheckedPipeline):
             shape = (len(rates), num_frames, *(how.frame_shape or self.frame_shape))
             noise = frame_noise(shape, how.generator, config.shared_noise)
         noise = noise.to(self._execution_device, torch.float32)
-        seen = config.known_frames and mask is not None  # the kept frames are: nothing else need be begun with
+        # where kept frames are seen nothing else need be begun with
         begin = None if start is None or (seen and start.strength == 1) else start
         levels = self.decoder.levels(how.steps)
         return self.in_range(self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin, levels=levels))

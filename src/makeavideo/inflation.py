@@ -39,6 +39,7 @@ from .pixel_path import PixelPath
 from .pseudo3d import Clip, ClipTimeEmbedding, PseudoAttention3d, PseudoConv3d, extend, set_to_zero
 
 Temporal = Literal["pseudo3d", "attention", "none"]
+Scale = Annotated[float, Ge(1), Le(100)]
 UNET_CLASSES = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
 
 
@@ -65,9 +66,8 @@ def add_temporal_layers(unet: nn.Module, temporal: Temporal, clip: Clip) -> None
 
 def attends_to_itself(attention: Attention) -> bool:
     """True for self-attention, also where a few context tokens are added to the keys (unCLIP, Kandinsky)."""
-    return not attention.only_cross_attention and (
-        attention.added_kv_proj_dim is not None or not attention.is_cross_attention
-    )
+    crosses = attention.is_cross_attention and attention.added_kv_proj_dim is None
+    return not (attention.only_cross_attention or crosses)
 
 
 @dataclass
@@ -88,14 +88,14 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         extra_channels: input channels beyond those of the 2-D network, counted in pixels (`widen_input`).
         pixel_channels: width of a path of a few convolutions at full resolution, beside the patches (`add_pixel_path`).
         pixel_modulated: whether the 2-D network's last features scale and shift that path's.
-        motion: what a motion strength of 1 means, (scale, exponent): a mean change of scale * fps**-exponent from frame
-            to frame (`motion.usual_change`); None: the network knows nothing of motion (`add_motion`).
+        motion: (scale, exponent) of the change from frame to frame that a strength of 1 means (`motion.usual_change`);
+            None: the network knows nothing of motion (`add_motion`).
         shared_noise: part of the noise's variance that the frames of a clip have in common, in training and sampling.
         guidance: scale of the guidance that is trained in: at this one sampling needs no second evaluation.
         known_frames: whether it has learnt to see frames as they are (noise level 0) among noisy ones.
-        prediction: what the 2-D network names: "sample", the clean picture on the flow line; or "epsilon" or
-            "v_prediction" on a DDPM schedule, which `parametrization` reads as the clean picture.
-        schedule: that schedule, fields of a DDPMScheduler's config.
+        frame_guidance: as guidance, of that towards known frames.
+        prediction: what the 2-D network names: the clean picture on the flow line ("sample"), or "epsilon" or
+            "v_prediction" on a DDPM `schedule`, fields of a DDPMScheduler's config (`parametrization`).
         conditioning: what turns an image embedding into what the 2-D network is told, and zeros into its null embedding
             (`conditioning`); None: it is told `image_embeds` as they are.
     """
@@ -117,8 +117,9 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         pixel_modulated: bool = False,
         motion: tuple[Annotated[float, Ge(1e-6), Le(1e6)], Annotated[float, Ge(-8), Le(8)]] | None = None,
         shared_noise: Annotated[float, Ge(0), Le(1)] = 0.0,
-        guidance: Annotated[float, Ge(1), Le(100)] = 1.0,
+        guidance: Scale = 1.0,
         known_frames: bool = False,
+        frame_guidance: Scale = 1.0,
         prediction: Prediction = "sample",
         schedule: dict[str, Any] | None = None,
         conditioning: dict[str, Any] | None = None,

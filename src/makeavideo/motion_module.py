@@ -22,9 +22,9 @@ from .pseudo3d import TemporalConv
 FORMAT = "makeavideo motion module 1"
 MOTION_MODULE = "motion_module.safetensors"
 """What a run calls it."""
-LEARNT = ("motion", "shared_noise", "guidance", "known_frames")
+LEARNT = ("motion", "shared_noise", "guidance", "known_frames", "frame_guidance")
 """Fields of the network's config that come with what it learnt."""
-STILL = {"shared_noise": 0.0, "guidance": 1.0, "known_frames": False}
+STILL = {"shared_noise": 0.0, "guidance": 1.0, "known_frames": False, "frame_guidance": 1.0}
 """Those of a 2-D network."""
 
 

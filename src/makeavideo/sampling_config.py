@@ -40,6 +40,7 @@ KINDS = {
     "grow_motion": "scale",
     "grow_motion_power": "power",
     "continue_motion": "scale",
+    "frame_guidance": "scale",
     "refine_strength": "strength",
     "context": "context",
     "transition": "transition",
@@ -65,6 +66,8 @@ class SamplingConfig:
         less than as much.
     continue_motion: in the place of grow_motion where D_t goes on from frames that move; too much, and a long video
         loses its subject.
+    frame_guidance: scale of D_t's guidance towards the frames that it is shown, away from what it says without them; 1
+        turns it off. Parts keep their shape, and less moves.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
     sink: whether it sees the first frame of what it continues too, and goes back towards it, so that a subject that
@@ -92,6 +95,7 @@ class SamplingConfig:
     grow_motion: float = 1.25
     grow_motion_power: float = 1.7
     continue_motion: float = 1.25
+    frame_guidance: float = 1.0
     refine_strength: float = 0.75
     context: int = 6
     sink: bool = False

@@ -245,6 +245,12 @@ class Recipe(Strict):
         le=100,
         description="decoder: scale of the guidance that is trained in (model guidance, 2502.12154); 1: none",
     )
+    frame_guidance: float = Field(
+        default=1.0,
+        ge=1,
+        le=100,
+        description="decoder-video: the same towards the frames that D_t is shown, with data.known_frames; 1: none",
+    )
     guess: Literal["flow", "none"] = Field(
         default="flow",
         description="interpolator: flow: it corrects a guess along the optical flow; none: diffusion, the paper's",

@@ -26,9 +26,10 @@ class Conditions:
     fps: Tensor | None
     motion: Tensor | None = None
 
-    def without_meaning(self) -> "Conditions":
-        """The same with no y_e: what guidance leads away from."""
-        return replace(self, y_e=torch.zeros_like(self.y_e))
+    def without_meaning(self, of: Tensor | None = None) -> "Conditions":
+        """The same with no y_e: what guidance leads away from. of: (batch,), true for the clips that lose it."""
+        none = torch.zeros_like(self.y_e)
+        return replace(self, y_e=none if of is None else torch.where(of[:, None], none, self.y_e))
 
 
 def drop(batch: int, chance: float, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -147,16 +147,18 @@ class DecoderStage:
                 x, seen = self.other_looks(x, wanted, generator)
         conditions = self.conditioner.some(seen, fps, generator)
         x = in_latents(self.codec, x)
-        x_t, t = diffuse(x, self.recipe.noise, generator)
+        noised, level = diffuse(x, self.recipe.noise, generator)
+        x_t, t = noised, level
         if wanted is not None:
             # each frame has a noise level of its own, and that of a known one is 0 (Diffusion Forcing, 2407.01392)
-            x_t = torch.lerp(x, x_t, wanted[:, :, None, None, None])
-            t = t[:, None] * wanted
+            x_t = torch.lerp(x, noised, wanted[:, :, None, None, None])
+            t = level[:, None] * wanted
         x_hat = told(network, x_t, t, conditions)
         target = x
-        if self.recipe.guidance > 1:  # whatever is known: processes that share a network call it together
+        if max(self.recipe.guidance, self.recipe.frame_guidance) > 1:
+            # whatever is known: processes that share a network call it together
             free = torch.ones_like(conditions.dropped) if wanted is None else (wanted == 1).all(1)
-            target = self.guided(network, x, x_hat.detach(), x_t, t, conditions, free)
+            target = self.guided(network, x, x_hat.detach(), noised, level, conditions, free)
         return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
 
     def other_looks(self, x: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -171,18 +173,18 @@ class DecoderStage:
 
     @torch.no_grad()
     def guided(
-        self, network, x: Tensor, x_hat: Tensor, x_t: Tensor, t: Tensor, conditions: Conditions, free: Tensor
+        self, network, x: Tensor, x_hat: Tensor, noised: Tensor, level: Tensor, conditions: Conditions, free: Tensor
     ) -> Tensor:
-        """Model guidance (2502.12154): the target, moved on from what the network would say without y_e.
+        """Model guidance (2502.12154): the target, moved on from what the network would say if it knew less.
 
-        With w = 1 - 1 / guidance the network's answer settles at guidance times the way from the null one.
-
-        free: (batch,), the clips of which D_t is shown nothing. Where it is shown a frame that says more of the clip
-            than y_e, guidance would lead away from it.
+        With w = 1 - 1 / guidance the network's answer settles at guidance times the way from that one. A clip of which
+        D_t is shown nothing (`free`, (batch,)) is led away from what it says without y_e, the others from what it says
+        where all their frames are noised alike: y_e is less than what is shown, and would lead away from it.
         """
-        led = free & ~conditions.dropped
-        null = told(network, x_t, t, conditions.without_meaning())
-        return torch.where(led[:, None, None, None, None], x + (1 - 1 / self.recipe.guidance) * (x_hat - null), x)
+        null = told(network, noised, level, conditions.without_meaning(free))
+        scale = torch.where(free, self.recipe.guidance, self.recipe.frame_guidance)
+        scale = torch.where(free & conditions.dropped, 1.0, scale)
+        return x + (1 - 1 / scale)[:, None, None, None, None] * (x_hat - null)
 
     def contact_sheet(self, network):
         count = SHEET_CLIPS if self.recipe.video else SHEET_PICTURES
@@ -222,7 +224,10 @@ def start(recipe: Recipe, dataset: Any) -> VideoUNet:
         add_motion(network, measured_motion(dataset))
     note_shape(network, recipe)
     network.register_to_config(
-        shared_noise=recipe.noise.shared, guidance=recipe.guidance, known_frames=recipe.data.known_frames > 0
+        shared_noise=recipe.noise.shared,
+        guidance=recipe.guidance,
+        known_frames=recipe.data.known_frames > 0,
+        frame_guidance=recipe.frame_guidance,
     )
     return network.to(memory_format=torch.channels_last)
 

@@ -155,7 +155,7 @@ def start(recipe: Recipe, filling: type[Filling]) -> Any:
 
 def as_interpolator(network: Any, recipe: Recipe, filling: type[Filling]) -> Any:
     """The same with the input channels that the filling has, in place. Raises UserError as `start`."""
-    network.register_to_config(shared_noise=recipe.noise.shared, guidance=1.0, known_frames=False)
+    network.register_to_config(shared_noise=recipe.noise.shared, guidance=1.0, known_frames=False, frame_guidance=1.0)
     if network.config.extra_channels == 0:
         network = widen_input(network, filling.extra_channels)
         if filling is FirstGuess:
