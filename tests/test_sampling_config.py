@@ -208,6 +208,7 @@ def test_the_included_model_names_all_of_them():
             frame_guidance=2.0,
             grow_motion=3.9,
             grow_strength=0.63,
+            grow_strength_max=0.7,
             grow_strength_min=0.4,
             grow_strength_per_octave=0.13,
             sink=True,
