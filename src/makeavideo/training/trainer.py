@@ -33,9 +33,8 @@ def train(recipe: Recipe, resume: bool = False, watch: Watch | None = None) -> P
 
     Raises:
         UserError: the output folder holds another run and `resume` is off, the data cannot be read, a network that the
-            stage starts from is missing, the run was begun with other weights to train or
-            is past the recipe's steps, or the loss is no longer a
-            number. Stopped: Ctrl-C or SIGTERM, after the step in hand and a checkpoint.
+            stage starts from is missing, the run was begun with other weights to train or is past the recipe's steps,
+            or the loss is no longer a number. Stopped: Ctrl-C or SIGTERM, after the step in hand and a checkpoint.
     """
     check_output(recipe, resume)
     if recipe.mixed_precision == "auto":
