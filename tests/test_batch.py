@@ -15,10 +15,12 @@ import pytest
 
 from makeavideo import UserError
 from makeavideo.batch.jobs import Plan, checked_name
-from makeavideo.batch.making import first_line
+from makeavideo.batch.making import Made, first_line
 from makeavideo.batch.manifest import Manifest
 from makeavideo.batch.rows import read_list
+from makeavideo.batch.run import Batch
 from makeavideo.media.reader import probe
+from makeavideo.media.writer import terminate_as_interrupt
 from makeavideo.orders import Abilities
 from test_cli import command, run, sentence
 
@@ -170,6 +172,21 @@ def test_what_a_line_gives_does_not_depend_on_other_lines(plan_of):
     assert first.jobs.keys() < again.jobs.keys()
     assert [job.order.seed for job in first.jobs.values()] == [0, 1, 0]
     assert all(name.startswith(("a-cat-", "a-rocket-")) for name in first.jobs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_comes_before_or_after_a_video_and_its_line(number, plan_of, tmp_path, monkeypatch):
+    plan = plan_of({"prompt": "a cat"})
+    job = next(iter(plan.jobs.values()))
+
+    def written(path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("makeavideo.batch.run.write_whole", written)
+    with Batch(plan, tmp_path / "out") as work, pytest.raises(KeyboardInterrupt), terminate_as_interrupt():
+        work.take(Made(job, {}, 3, data=b"cat"))
+    assert work.counts.made == len(lines_of(tmp_path / "out")) == 1
 
 
 def test_the_same_file_is_made_once_and_another_one_of_its_name_is_refused(plan_of):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,19 +111,35 @@ class Batch:
         self.manifest.add({**told, "prompt": job.prompt, "seed": job.order.seed})
 
     def take(self, made: Made) -> None:
-        """Note what came of a job; a file that was made elsewhere is written.
+        """Note what came of a job; a file that was made elsewhere is written. Ctrl-C comes before or after all of it.
 
         Raises:
             UserError: it cannot be.
         """
-        if made.error is not None:
-            self.manifest.made.pop(made.job.name, None)
-            self._fail(made.job, made.error)
-            return
-        if made.data is not None:
-            write_whole(self.folder / made.job.name, made.data)
-        self.manifest.add(line_of(made))
-        self.counts.made += 1
+        with uninterrupted():
+            if made.error is not None:
+                self.manifest.made.pop(made.job.name, None)
+                self._fail(made.job, made.error)
+                return
+            if made.data is not None:
+                write_whole(self.folder / made.job.name, made.data)
+            self.manifest.add(line_of(made))
+            self.counts.made += 1
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM that come meanwhile are heard at the end. For the main thread."""
+    heard: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
+        for number in heard[:1]:
+            signal.raise_signal(number)
 
 
 def make_folder(folder: Path) -> None:
