@@ -214,7 +214,7 @@ class Cascade(Meaning, CheckedPipeline):
         if start is not None and start.mask is not None:
             given, mask = start.frames, start.mask[:, :, None, None, None]
         seen = config.known_frames and mask is not None
-        towards_seen = self.sampling.frame_guidance / config.frame_guidance
+        towards_seen = 1.0 if how.frame_guidance is None else how.frame_guidance / config.frame_guidance
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             unseen = x_t, t
@@ -277,7 +277,9 @@ class Cascade(Meaning, CheckedPipeline):
         goes_on = mask is not None and int(mask[0].sum()) > 1
         motion = None if how.motion is None else self.sampling.told_motion(how.motion, goes_on)
         start = Start(frames, self.sampling.grow_strength_at(how.fps, how.motion), mask)
-        return replace(how, motion=motion), start
+        # over windows it would add up
+        guidance = None if goes_on else self.sampling.frame_guidance
+        return replace(how, motion=motion, frame_guidance=guidance), start
 
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:
         """Key frames that follow from given ones: by D_t, if it has learnt to see known frames.

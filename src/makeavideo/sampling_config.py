@@ -66,8 +66,8 @@ class SamplingConfig:
         less than as much.
     continue_motion: in the place of grow_motion where D_t goes on from frames that move; too much, and a long video
         loses its subject.
-    frame_guidance: scale of D_t's guidance towards the frames that it is shown, away from what it says without them; 1
-        turns it off. Parts keep their shape, and less moves.
+    frame_guidance: scale of D_t's guidance towards the picture that a clip begins with, away from what it says without
+        it; 1 turns it off. Parts keep their shape, and less moves.
     refine_strength: mends what F-up extrapolated.
     context: key frames that a window sees of what exists when it continues a video.
     sink: whether it sees the first frame of what it continues too, and goes back towards it, so that a subject that
