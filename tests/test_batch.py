@@ -184,8 +184,12 @@ def test_a_signal_comes_before_or_after_a_video_and_its_line(number, plan_of, tm
         signal.raise_signal(number)
 
     monkeypatch.setattr("makeavideo.batch.run.write_whole", written)
-    with Batch(plan, tmp_path / "out") as work, pytest.raises(KeyboardInterrupt), terminate_as_interrupt():
-        work.take(Made(job, {}, 3, data=b"cat"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests' own processes may ignore it
+    try:
+        with Batch(plan, tmp_path / "out") as work, pytest.raises(KeyboardInterrupt), terminate_as_interrupt():
+            work.take(Made(job, {}, 3, data=b"cat"))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert work.counts.made == len(lines_of(tmp_path / "out")) == 1
 
 
