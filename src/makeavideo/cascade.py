@@ -213,12 +213,12 @@ class Cascade(Meaning, CheckedPipeline):
         mask: Any = None
         if start is not None and start.mask is not None:
             given, mask = start.frames, start.mask[:, :, None, None, None]
-        seen = config.known_frames and mask is not None
+        seen = config.known_frames and given is not None
         towards_seen = 1.0 if how.frame_guidance is None else how.frame_guidance / config.frame_guidance
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             unseen = x_t, t
-            if seen:
+            if given is not None and seen:
                 x_t, t = torch.lerp(x_t, given, mask), t * (1 - mask[:, :, 0, 0, 0])
             x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
             if seen and towards_seen != 1:
