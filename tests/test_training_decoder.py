@@ -173,21 +173,23 @@ def test_guidance_leads_away_from_what_is_said_without_known_frames_where_there_
     x, calls = torch.rand(2, 4, 3, SIZE, SIZE) * 2 - 1, []
 
     def answers(sample, timestep, added_cond_kwargs, **_):
-        """The truth; off by a tenth without y_e, by a fifth where no frame is shown."""
+        """The truth; off by a tenth without y_e, by a fifth where a frame is known and not shown."""
         meant = added_cond_kwargs["image_embeds"].any(1)
         shown = (timestep.reshape(2, -1) == 0).any(1)
         calls.append((meant.tolist(), shown.tolist()))
-        off = torch.where(meant, 0.0, 0.1) + torch.where(shown, 0.0, 0.2)
+        off = torch.where(meant, 0.0, 0.1) + torch.where(given.any(1) & ~shown, 0.2, 0.0)
         return type("Output", (), {"sample": (x + off.view(2, 1, 1, 1, 1)).clone().requires_grad_()})
 
     losses = []
-    for given in (known, known[:1].expand(2, -1)):
+    for given in (known, known[:1].expand(2, -1), torch.zeros(2, 4)):
         generator = torch.Generator().manual_seed(0)
-        losses.append(stage.clip_loss(answers, x, torch.full((2,), 8.0), generator, given))
-    assert losses[0] > 0 and (losses[1] > 0) == (frame_guidance > 1)
+        losses.append(stage.clip_loss(answers, x, torch.full((2,), 8.0), generator, given if given.any() else None))
+    assert losses[0] > 0 and (losses[1] > 0) == (frame_guidance > 1) and losses[2] > 0
+    assert frame_guidance > 1 or losses[2] > losses[0]
     # processes that share a divided network call it equally often
     assert calls[:2] == [([True, True], [True, False]), ([True, False], [False, False])]
-    assert calls[2:] == [([True, True], [True, True]), ([True, True], [False, False])]
+    assert calls[2:4] == [([True, True], [True, True]), ([True, True], [False, False])]
+    assert calls[4:] == [([True, True], [False, False]), ([False, False], [False, False])]
     assert stage.network.config.frame_guidance == frame_guidance
 
 

@@ -213,15 +213,15 @@ class Cascade(Meaning, CheckedPipeline):
         mask: Any = None
         if start is not None and start.mask is not None:
             given, mask = start.frames, start.mask[:, :, None, None, None]
-        seen = config.known_frames and given is not None
+        seen = given if config.known_frames else None
         towards_seen = 1.0 if how.frame_guidance is None else how.frame_guidance / config.frame_guidance
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             unseen = x_t, t
-            if given is not None and seen:
-                x_t, t = torch.lerp(x_t, given, mask), t * (1 - mask[:, :, 0, 0, 0])
+            if seen is not None:
+                x_t, t = torch.lerp(x_t, seen, mask), t * (1 - mask[:, :, 0, 0, 0])
             x_hat = self.denoise(self.decoder, x_t, t, rates, y_e, motion)
-            if seen and towards_seen != 1:
+            if seen is not None and towards_seen != 1:
                 x_hat = guide(x_hat, self.denoise(self.decoder, *unseen, rates, y_e, motion), towards_seen)
             scale = self._guidance_scale / config.guidance  # of the guidance, a part may be trained in
             if how.negative is not None:
@@ -237,7 +237,7 @@ class Cascade(Meaning, CheckedPipeline):
             noise = frame_noise(shape, how.generator, config.shared_noise)
         noise = noise.to(self._execution_device, torch.float32)
         # where kept frames are seen nothing else need be begun with
-        begin = None if start is None or (seen and start.strength == 1) else start
+        begin = None if start is None or (seen is not None and start.strength == 1) else start
         levels = self.decoder.levels(how.steps)
         return self.in_range(self.run(stage, predict, noise, self.decoder_scheduler, how.steps, begin, levels=levels))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..media.disk import reason, write_whole
+from ..signals import handled
 from .jobs import Job, Plan
 from .making import Made
 from .manifest import Manifest
@@ -129,15 +130,12 @@ class Batch:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """SIGINT and SIGTERM that come meanwhile are heard at the end. For the main thread."""
+    """SIGINT and SIGTERM that come meanwhile are heard at the end."""
     heard: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
     try:
-        yield
+        with handled(lambda number, _: heard.append(number), signal.SIGINT, signal.SIGTERM):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
         if heard:
             signal.raise_signal(heard[0])
 

@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -27,6 +26,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from ..errors import UserError
+from ..signals import handled
 from .disk import FULL, Reserve, Target, reason, temporary_in
 from .formats import FRAME_NAME, ONE_PICTURE, check_size, check_writable, ending_of, frame_rate
 from .memory import array_of, frames_of
@@ -80,18 +80,12 @@ def terminate_as_interrupt() -> Iterator[None]:
     A `VideoWriter` then keeps its frames as it does after Ctrl-C. In other threads, which cannot have signals, it does
     nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def stop(number: int, frame: object) -> NoReturn:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
+    with handled(stop, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not set from Python
 
 
 class VideoWriter:

@@ -132,7 +132,8 @@ class Kept:
             groups = [len(group["params"]) for group in optimizer["param_groups"]]
             fits = model.keys() == own.keys() and [kind(model[key]) for key in own] == list(map(kind, own.values()))
             fits &= list(map(kind, average["shadow_params"])) == list(map(kind, self.average.weights))
-            fits &= average["optimization_step"] == step and fits_optimizer(self.optimizer, groups, optimizer)
+            fits &= type(average["optimization_step"]) is int and average["optimization_step"] == step
+            fits &= fits_optimizer(self.optimizer, groups, optimizer)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise Damaged("it holds something else than the state of a run") from error
         if not fits:

@@ -1,7 +1,6 @@
 """What a person sees of a training, and how Ctrl-C ends it: after the step in hand, with a checkpoint."""
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ..signals import handled
 from .preparing import told
 from .recipe import Recipe
 
@@ -45,9 +45,6 @@ class Watch:
     @contextmanager
     def follow(self, recipe: Recipe, step: int, show: bool) -> Iterator[None]:
         """A run from `step` on. Until it ends, the first Ctrl-C or SIGTERM sets `stop`; the second one ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
         def ask(number: int, frame: object) -> None:
             if self.stop:
@@ -57,12 +54,8 @@ class Watch:
                 self.console.print("Stopping after this step; Ctrl-C again stops at once.", highlight=False)
 
         heard = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
-        before = {number: signal.signal(number, ask) for number in heard}
-        try:
+        with handled(ask, *heard):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def step(self, step: int) -> None:
         """`step` is done."""

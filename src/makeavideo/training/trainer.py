@@ -76,12 +76,14 @@ def computes_in_bf16() -> bool:
 def check_output(recipe: Recipe, resume: bool) -> None:
     """Refuse to overwrite a run, or to go on with other weights or past its end, before anything is loaded."""
     output = Path(recipe.output)
-    if checkpoints(output) and not resume:
+    written = checkpoints(output)
+    if written and not resume:
         raise UserError(f"{output} already holds a run: add --resume to continue it, or choose another output.")
-    if checkpoints(output):
-        newest = checkpoints(output)[-1]
-        if step_of(newest) > recipe.steps:
-            raise UserError(f"{newest} is past the {recipe.steps} steps asked for: ask for more, or another output.")
+    if written:
+        if step_of(written[-1]) > recipe.steps:
+            raise UserError(
+                f"{written[-1]} is past the {recipe.steps} steps asked for: ask for more, or another output."
+            )
         begun = load_recipe(output / "recipe.yaml")
         for key in ("temporal", "train"):  # they decide which weights there are, and which the optimiser knows
             before, now = (getattr(r, key) or "none" for r in (begun, recipe))
