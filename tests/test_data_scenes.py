@@ -66,9 +66,12 @@ def with_balls(frames: np.ndarray, seed: int) -> np.ndarray:
     return changed
 
 
-def write(path: Path, frames: np.ndarray, crf: int = 20) -> Path:
+def write(path: Path, frames: np.ndarray, crf: int = 20, codec: str = "libx264", bits: int = 0) -> Path:
+    """bits: a second, with a key frame each half of one, in place of a quality."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf)})
+        stream = container.add_stream(codec, rate=RATE, options={} if bits else {"crf": str(crf)})
+        if bits:
+            stream.bit_rate, stream.gop_size = bits, RATE // 2
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
@@ -95,6 +98,23 @@ def test_every_cut_is_found_and_no_other(tmp_path, seed):
     path = write(tmp_path / "a.mp4", np.concatenate(parts), crf=int(rng.integers(18, 32)))
     found = [scene.start for scene in scenes_of(path)][1:]
     assert len(found) == len(cuts) and np.abs(np.array(found) - cuts).max() <= 1
+
+
+def test_cuts_without_colours_are_found(tmp_path):
+    grey = np.concatenate([moving(seed, 30) for seed in (1, 2, 3, 4)]).mean(-1, keepdims=True)
+    noise = np.random.default_rng(0).normal(0, 8, grey.shape)
+    frames = np.clip(grey + noise, 0, 255).astype(np.uint8).repeat(3, -1)
+    assert [scene.start for scene in scenes_of(write(tmp_path / "a.mp4", frames))] == [0, 30, 60, 90]
+
+
+@pytest.mark.parametrize("codec, bits, film", [("mpeg4", 20_000, "grainy"), ("libvpx", 15_000, "balls")])
+def test_a_key_frame_of_few_bits_is_no_cut(tmp_path, codec, bits, film):
+    """It is coded anew: sharper, or blockier, and what is nearly grey is of another hue then."""
+    grain = np.random.default_rng(0).normal(0, 10, (60, SIZE, SIZE, 1))
+    grainy = np.clip(moving(2, 60).mean(-1, keepdims=True) + grain, 0, 255).astype(np.uint8).repeat(3, -1)
+    frames = grainy if film == "grainy" else with_balls(moving(0, 60, 0), 0)
+    (scene,) = scenes_of(write(tmp_path / "a.mkv", frames, codec=codec, bits=bits))
+    assert (scene.start, scene.end) == (0, 60)
 
 
 @pytest.mark.parametrize("late", [1, 2, 3])

@@ -36,6 +36,9 @@ PARTLY = 0.2
 """Correlation of a cross-fade's middle with either end, at least: else it may only become darker between them."""
 ALIKE, SEEN_AGAIN = 0.5, 0.85
 """Correlation from which on two pictures are of one scene: as they are, and the middle of one anywhere in the other."""
+GOES_ON, LEAST = 0.92, 5
+"""A picture that correlates so well with the one before, or differs by fewer grey levels (mean of the colours), goes on
+with it: what changes suddenly is how well it is coded, as a key frame of few bits does, or the hue of what is grey."""
 EDGE = 2
 """Frames on both sides that the adaptive detector compares with: so often are the first and the last one repeated."""
 
@@ -53,13 +56,14 @@ class Cuts:
         except ImportError:
             raise UserError("Cuts are found by PySceneDetect: pip install 'makeavideo[clips]'.") from None
         self._rate = Fraction(rate).limit_denominator(1001)
-        self._sudden = AdaptiveDetector(min_scene_len=1, window_width=EDGE)
+        self._sudden = AdaptiveDetector(min_scene_len=1, window_width=EDGE, min_content_val=LEAST)
         self._plain = ThresholdDetector(PLAIN, min_scene_len=2)
         self._spans = sorted({max(2, round(rate * span)) for span in SPANS})
         self._moment = max(2, round(rate * PASSING))
         self._greys: deque[np.ndarray] = deque(maxlen=2 * self._spans[-1] + 1)
         self._last: np.ndarray = np.zeros((1, 1, 3), np.uint8)
         self._jumps: list[float] = []
+        self._recoloured: list[float] = []
         self._nothing: list[bool] = []
         self._found: set[int] = set()
         self._passing: set[int] = set()
@@ -68,24 +72,32 @@ class Cuts:
     def look(self, frame: np.ndarray) -> None:
         """The next frame, made small: uint8 (height, width, 3)."""
         number = len(self._nothing)
-        self._last = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        for repeated in range(1 if number else EDGE + 1):
-            self._ask(self._sudden, number + (EDGE if number else repeated), self._last, EDGE)
+        before, self._last = self._last, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         contrast = np.abs(self._last - self._last.mean((0, 1)))
-        self._ask(self._plain, number, contrast)
+        self._found.update(self._ask(self._plain, number, contrast))
         self._nothing.append(bool(contrast.mean() < PLAIN))
         grey, scale = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), SMALL / min(frame.shape[:2])
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float32)
         self._jumps.append(_apart(self._greys[-1], grey) if self._greys else 0.0)
         self._greys.append(grey)
+        self._recoloured.append(float(cv2.absdiff(before, self._last).mean()) if number else 0.0)
+        for repeated in range(1 if number else EDGE + 1):
+            self._see_sudden(number + (EDGE if number else repeated))
         self._see_flashes(number)
         self._see_cross_fades(number)
 
-    def _ask(self, detector: Any, number: int, picture: np.ndarray, late: int = 0) -> None:
+    def _ask(self, detector: Any, number: int, picture: np.ndarray) -> list[int]:
         from scenedetect import FrameTimecode
 
-        cuts = detector.process_frame(FrameTimecode(number, self._rate), picture)
-        self._found.update(cut.frame_num - late for cut in cuts)
+        return [cut.frame_num for cut in detector.process_frame(FrameTimecode(number, self._rate), picture)]
+
+    def _see_sudden(self, number: int) -> None:
+        """Asks with the last picture, as of frame `number` where the first one is shown EDGE times before it."""
+        for cut in self._ask(self._sudden, number, self._last):
+            at = cut - EDGE
+            back = at - len(self._recoloured)
+            if self._recoloured[at] >= LEAST and not _goes_on(self._greys[back - 1], self._greys[back]):
+                self._found.add(at)
 
     def _see_flashes(self, number: int) -> None:
         """Notes what began with a jump, unlike a fade, and is over: this frame is like the one before it."""
@@ -111,7 +123,7 @@ class Cuts:
             it is plain or part of a cross-fade, bool (frames,).
         """
         for repeated in range(EDGE):
-            self._ask(self._sudden, len(self._nothing) + EDGE + repeated, self._last, EDGE)
+            self._see_sudden(len(self._nothing) + EDGE + repeated)
         cuts, nothing = sorted(self._found - self._passing - {0}), np.array(self._nothing, bool)
         for middles in self._cross_fades(cuts):
             best = min(middles, key=lambda at: self._middles[at][1])
@@ -153,6 +165,13 @@ def _mix_missed(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> floa
     if size < JUMP**2 or not 0.3 < share < 0.7 or min(_alike(first, middle), _alike(middle, last)) < PARTLY:
         return np.inf
     return float(((way - share * change) ** 2).mean() / size) ** 0.5
+
+
+def _goes_on(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether a frame is the next one of a scene, be it moved by an eighth."""
+    height, width = first.shape
+    inner = np.s_[height // 8 : height - height // 8, width // 8 : width - width // 8]
+    return max(_alike(first, second), _alike(first, second[inner]), _alike(second, first[inner])) > GOES_ON
 
 
 def _is_one_scene(first: np.ndarray, second: np.ndarray) -> bool:
