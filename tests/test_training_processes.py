@@ -9,14 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
+from diffusers import UNet2DModel
 
+from makeavideo import UserError
 from makeavideo.data.wordings import Wordings
+from makeavideo.training import processes
 from makeavideo.training.alike import Said, right_captions, same_thing
 from makeavideo.training.checkpoints import checkpoints, read_parts
-from makeavideo.training.processes import Share
+from makeavideo.training.processes import Share, lost_in_one_sentence
+from makeavideo.training.sharded import outermost_blocks
 from makeavideo.training.stages import STAGES
 from makeavideo.training.stages import clip as clip_stage
+from makeavideo.training.trainer import Stopped, train
 from tiny_training import everything_of_the_decoder, recipe_of, same, settings
 
 CPU = torch.device("cpu")
@@ -195,3 +201,35 @@ def test_captions_of_other_processes_are_right_where_their_words_are_said():
 
 
 SAID = [(("cat", "pet"), "cat"), (("dog", "pet"), ""), (("rocket",), ""), (("cat", "pet", "tail"), "cat"), ((), "")]
+
+
+def test_networks_without_attention_are_divided_too():
+    blocks = {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"], "block_out_channels": [32]}
+    network = UNet2DModel(layers_per_block=1, add_attention=False, **blocks)
+    assert {type(block).__name__ for block in outermost_blocks(network)} == {
+        "DownBlock2D",
+        "UpBlock2D",
+        "ResnetBlock2D",
+    }
+
+
+def test_a_process_that_is_lost_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(processes, "place", lambda: (0, 2))
+    for error in (
+        RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer"),
+        dist.DistBackendError("NCCL"),
+    ):
+        with pytest.raises(UserError, match="Another process of the training was lost"), lost_in_one_sentence():
+            raise error
+    with pytest.raises(RuntimeError, match="of another kind"), lost_in_one_sentence():
+        raise RuntimeError("of another kind")
+
+
+def test_a_launcher_that_is_killed_ends_its_processes(training_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    values = settings(tmp_path, training_data, "sr-low-image") | {"steps": 3, "trackers": []}
+    monkeypatch.setattr(processes, "LAUNCHER", -1)
+    with pytest.raises(Stopped, match="Stopped at step 1 of 3"):
+        train(recipe_of(values))
+    monkeypatch.setattr(processes, "LAUNCHER", os.getppid())
+    train(recipe_of(values), resume=True)

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         if said := train_path(path, wishes, resume):
             print(said)
     except UserError as error:
-        print(f"make-a-video: {error}", file=sys.stderr)
+        sys.stderr.write(f"make-a-video: {error}\n")  # at once: every process says it
         sys.exit(2)
 
 

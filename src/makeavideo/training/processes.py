@@ -1,5 +1,8 @@
 """What the processes of a run share: a timeout, rows of work, numbers, and what only one of them has read."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,7 +13,10 @@ from accelerate import PartialState
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, parse_flag_from_env
 from torch import Tensor
 
+from ..errors import UserError
 from .saved_state import put_together, taken_apart
+
+LAUNCHER = os.getppid()
 
 
 def begin_processes(minutes: float) -> PartialState:
@@ -21,6 +27,25 @@ def begin_processes(minutes: float) -> PartialState:
     handler = InitProcessGroupKwargs(timeout=timedelta(minutes=minutes))
     # without a GPU PartialState makes a group only where it is told of it, as Accelerator does
     return PartialState(parse_flag_from_env("ACCELERATE_USE_CPU"), **handler.to_kwargs())
+
+
+def launcher_is_lost() -> bool:
+    """Whether torchrun, which accelerate launch is too, was killed: its processes live on, and nothing ends them."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.getppid() != LAUNCHER
+
+
+@contextmanager
+def lost_in_one_sentence() -> Iterator[None]:
+    """Around the training: UserError where another process is lost, or does not answer in time."""
+    try:
+        yield
+    except RuntimeError as error:
+        if place()[1] == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise UserError(
+            "Another process of the training was lost, or did not answer within timeout_minutes: what it said is the "
+            "reason. The same command goes on; of a recipe with --resume."
+        ) from None
 
 
 def place() -> tuple[int, int]:

@@ -33,7 +33,7 @@ from .checkpoints import (
 )
 from .networks import why
 from .optimizer import make_optimizer, make_schedule, tell_jump
-from .processes import begin_processes, gathered_objects, told_by
+from .processes import begin_processes, gathered_objects, launcher_is_lost, told_by
 from .progress import Watch
 from .recipe import Recipe, load_recipe
 from .seen import RATE, HeldOutLoss, PromptClips
@@ -214,7 +214,7 @@ class Run:
 
     def due(self) -> tuple[bool, bool]:
         """(whether a checkpoint is due, whether a stop was asked for), the same in all processes."""
-        recipe, stop = self.recipe, self.watch.stop
+        recipe, stop = self.recipe, self.watch.stop or launcher_is_lost()
         due = stop or time.monotonic() - self.saved > recipe.checkpoint_minutes * 60
         if self.accelerator.num_processes > 1:  # all of them or none
             asked = torch.tensor([float(due), float(stop)], device=self.accelerator.device)

@@ -5,6 +5,7 @@ larger than a GPU. A checkpoint holds whole weights, so that a run may go on wit
 of this.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ def shard(network: nn.Module, device: torch.device) -> None:
     """Divide a network that is the same in all processes, block by block; in place, its parameters are new objects."""
     # FSDP2 cuts along the first dimension of contiguous weights; channels-last ones it does not take
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    # it warns of views that are changed in place: nothing does that, and a copied network learns the same
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     mesh = init_device_mesh(device.type, (place()[1],))
     for block in outermost_blocks(network):
         fully_shard(block, mesh=mesh)
@@ -33,7 +36,8 @@ def outermost_blocks(module: nn.Module) -> list[nn.Module]:
     """The members of the outermost lists of modules: a UNet's down, middle and up blocks."""
     found: list[nn.Module] = []
     for child in module.children():
-        found += list(child) if isinstance(child, nn.ModuleList) else outermost_blocks(child)
+        members = list(child) if isinstance(child, nn.ModuleList) else outermost_blocks(child)
+        found += [member for member in members if member is not None]  # diffusers: in place of an attention
     return found
 
 

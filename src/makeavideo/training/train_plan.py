@@ -21,7 +21,7 @@ from ..errors import UserError
 from .assemble import assemble, missing_stages
 from .checkpoints import checkpoints, replacing
 from .plan import Job, Jobs, Wishes, check, is_plan, load_jobs
-from .processes import begin_processes, told_by
+from .processes import begin_processes, lost_in_one_sentence, told_by
 from .progress import PlanTable, Watch
 from .recipe import Recipe, load_recipe
 from .trainer import Stopped, train
@@ -74,10 +74,11 @@ def train_path(path: Path, wishes: Wishes, resume: bool = False) -> str:
         UserError: as `trainer.train` and `plan.check`.
     """
     check(path, wishes, resume)
-    if is_plan(path):
-        said = train_plan(load_jobs(path, wishes))
-    else:
-        said = f"trained: {train(load_recipe(path, wishes.overrides), resume)}"
+    with lost_in_one_sentence():
+        if is_plan(path):
+            said = train_plan(load_jobs(path, wishes))
+        else:
+            said = f"trained: {train(load_recipe(path, wishes.overrides), resume)}"
     first = PartialState().is_main_process
     PartialState().destroy_process_group()  # NCCL complains of one that is left
     return said if first else ""
