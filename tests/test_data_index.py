@@ -168,6 +168,18 @@ def test_what_is_half_fetched_counts_in_the_cache_and_goes_with_its_process(buck
         assert len(list(tmp_path.glob("*.tar"))) == 1
 
 
+def test_two_that_index_at_once_do_not_mix(shards, tmp_path):
+    inner = []
+
+    def tell(done, total):
+        if done == 2:
+            inner.append(build_index([str(shards / "00000.tar")], tmp_path / "set.index")[0])
+
+    assert build_index([str(shards)], tmp_path / "set.index", tell=tell)[0] == 15 and inner == [5]
+    assert len(CaptionedImages(tmp_path / "set.index", 8)) == 15
+    assert [path.name for path in tmp_path.iterdir()] == ["set.index"]
+
+
 def test_a_shard_that_changed_is_told_and_another_sample_stands_for_it(shards, tmp_path):
     folder = tmp_path / "shards"
     shutil.copytree(shards, folder)

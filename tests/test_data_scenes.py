@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import tarfile
 from fractions import Fraction
 from importlib import metadata
@@ -21,6 +23,7 @@ from makeavideo.data.curation_report import write_report
 from makeavideo.data.index import Source
 from makeavideo.data.scenes import Limits, Scene, Watcher, why_dropped
 from makeavideo.media.clip import open_by_content
+from makeavideo.media.disk import temporary_in
 from makeavideo.media.reader import probe
 
 pytest.importorskip("scenedetect")
@@ -289,9 +292,12 @@ def test_it_goes_on_where_it_was_and_refuses_another_folder(made, tmp_path):
     curate(folder, out, Settings())
     assert {file.name: file.stat().st_mtime_ns for file in out.rglob("*.*")} == before
     (out / "figures" / "00000.jsonl").unlink()  # as a kill leaves it
-    (out / ".00000.1.partial").mkdir()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = out / temporary_in(out).name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    left.mkdir()
     curate(folder, out, Settings(), workers=2)
-    assert (out / "figures" / "00000.jsonl").is_file() and not (out / ".00000.1.partial").exists()
+    assert (out / "figures" / "00000.jsonl").is_file() and not left.exists()
     assert shard_names(out) == names
     with pytest.raises(UserError, match="other videos or settings"):
         curate(folder, out, Settings(side=128))

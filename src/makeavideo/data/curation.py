@@ -23,7 +23,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..media.clip import Clip, open_by_content
-from ..media.disk import write_whole
+from ..media.disk import temporary_in, write_whole
 from ..media.pictures import unreadable
 from ..media.writer import VideoWriter
 from .decode import of_several
@@ -114,8 +114,6 @@ def plan(items: Sequence[Item], out: Path, settings: Settings) -> list[Shard]:
         write_whole(file, json.dumps({"fingerprint": print_of}).encode())
     for name in FOLDERS.values():
         (out / name).mkdir(exist_ok=True)
-    for stale in out.glob(".*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)
     groups = range(0, len(items), VIDEOS)
     media = [tuple(item.media for item in items[first : first + VIDEOS]) for first in groups]
     return [Shard(out, number, videos, settings) for number, videos in enumerate(media)]
@@ -125,7 +123,7 @@ def make_shard(shard: Shard) -> None:
     """All of a shard; its .jsonl comes last and says that it is whole."""
     lines: list[dict[str, Any]] = []
     sheet: dict[str, list[np.ndarray]] = {"kept": [], "dropped": []}
-    partial = shard.folder / f".{shard.number:05d}.{os.getpid()}.partial"
+    partial = temporary_in(shard.folder)
     partial.mkdir()
     try:
         with tarfile.open(partial / "clips.tar", "w", format=tarfile.PAX_FORMAT) as tar:

@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ..errors import UserError, in_a_line
+from ..media.disk import temporary_in
 from ..media.pictures import Unreadable
 from . import indexed
 from .buckets import noted, shown_shape
@@ -100,8 +101,7 @@ def build_index(
         raise UserError(f"{out} is there already and is no index: choose another name.")
     extensions = set().union(*indexed.KINDS.values()) if only is None else indexed.KINDS[only]
     tasks, told = tasks_of([root.removeprefix("file://") for root in map(str, roots)])
-    partial_out = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial_out, ignore_errors=True)
+    partial_out = temporary_in(out.parent)
     try:
         partial_out.mkdir(parents=True)
         writer = _Writer(partial_out)

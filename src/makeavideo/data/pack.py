@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, features
 
 from ..errors import UserError
+from ..media.disk import temporary_in
 from ..media.pictures import Unreadable, open_image, parse_background, sides
 from .decode import FrameSize, decode, decode_picture
 from .index import CLIPS, PICTURES, Item, Source, list_items
@@ -147,8 +148,7 @@ def _told(made: Iterator[Made], done: int, total: int, progress: Callable[[int, 
 def _pack_folder(job: _Job, made: Iterator[Made]) -> tuple[Packed, list[tuple[str, str]]]:
     """One folder of shards; it gets its name when it is whole. made: the next of them are of its members."""
     folder = job.folder
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_in(folder.parent)
     temporary.mkdir(parents=True)
     packed, skipped, shards, names = Packed(), [], _Shards(temporary), set()
     for item, (files, part) in zip(job.members, made, strict=False):
