@@ -315,6 +315,21 @@ def test_a_damaged_note_is_said(made, tmp_path, note):
         curate(made[0], tmp_path, Settings())
 
 
+def test_a_recording_that_begins_late_is_whole(tmp_path):
+    """As transport streams do, and what was cut out of a longer one."""
+    with av.open(str(tmp_path / "a.ts"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.height = stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        for number, pixels in enumerate(np.concatenate([moving(1, 30), moving(2, 30)])):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts = number + 100 * RATE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    made = [line for line, _, _ in clips_of(Source(str(tmp_path / "a.ts"), "a.ts"), Settings())]
+    assert [(line["begins"], line["ends"], line["dropped"]) for line in made] == [(0, 1.25, ""), (1.25, 2.5, "")]
+
+
 def test_a_variable_rate_becomes_an_even_one(tmp_path):
     times = np.cumsum([0, *[40, 120] * 30])[:60]
     with av.open(str(tmp_path / "a.mp4"), "w") as container:

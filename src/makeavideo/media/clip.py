@@ -73,7 +73,7 @@ class Clip(Protocol):
         ...
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
-        """All frames in order, each with its time in seconds."""
+        """All frames in order, each with its time, in seconds from the first one."""
         ...
 
     def at(self, clock: Clock, wanted: Sequence[int], background: Colour) -> Iterator[np.ndarray]:

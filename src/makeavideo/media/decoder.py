@@ -102,10 +102,11 @@ class Container:
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         self._rewind()
-        rate = self._stream.average_rate
+        rate, first = self._stream.average_rate, None
         for count, frame in enumerate(self._decoded()):
             time = frame.pts * self._unit if frame.pts is not None else count / (rate or 24)
-            yield self._picture(frame, background), float(time)
+            first = time if first is None else first
+            yield self._picture(frame, background), float(time - first)
 
     def clock(self) -> Clock:
         if self._clock is None:

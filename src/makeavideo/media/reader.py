@@ -56,7 +56,7 @@ def read_video(path: str | os.PathLike[str], *, background: str = "#ffffff", max
         if any(frame.shape != frames[0].shape for frame in frames):
             raise UserError(f"{os.fspath(path)} holds frames of several sizes, make them equal first")
         seconds = np.array(times, dtype=np.float64)
-        return Video(np.stack(frames), seconds - seconds[0], clip.fps(len(frames), float(seconds[-1] - seconds[0])))
+        return Video(np.stack(frames), seconds, clip.fps(len(frames), float(seconds[-1])))
 
 
 def is_still(path: str | os.PathLike[str]) -> bool:
