@@ -153,6 +153,15 @@ def test_shards_elsewhere_in_place_and_through_a_bounded_cache(bucket, shards, t
     assert not told and {file.name for file in (tmp_path / "cache").glob("*.tar")} != kept
 
 
+def test_a_server_that_gives_whole_files_only_is_told(bucket, tmp_path, monkeypatch):
+    build_index(["memory://bucket"], tmp_path / "far.index")
+    monkeypatch.setattr(type(bucket), "cat_file", lambda fs, path, **part: fs.store[path].getvalue())
+    with pytest.raises(UserError, match="gives no part of a file: have whole shards kept"):
+        CaptionedImages(tmp_path / "far.index", 16)[0, 0]
+    cached = CaptionedImages(tmp_path / "far.index", 16, shards=ShardCache(tmp_path / "cache", 10**9))
+    assert not cached[0, 0]["skipped"]
+
+
 def test_what_is_half_fetched_counts_in_the_cache_and_goes_with_its_process(bucket, tmp_path):
     build_index(["memory://bucket"], tmp_path / "far.index")
     dead = subprocess.Popen(["true"])

@@ -25,7 +25,7 @@ from .index import CLIPS, NOT_REGULAR, Item, Named, Source, index_tar, items_of,
 from .indexed import RECORD, packed
 from .report import SkipReport
 from .roots import Task, tasks_of
-from .shards import filesystem, is_remote, joined, patiently, stamp_of
+from .shards import filesystem, is_remote, joined, part_elsewhere, patiently, stamp_of
 from .window import Window
 from .wordings import read_wordings, remarks
 from .workers import mapped
@@ -161,8 +161,9 @@ class _Elsewhere:
 
     def read(self, path: str, offset: int, size: int | None) -> bytes:
         try:
-            fs, name = filesystem(path)
-            return patiently(lambda: fs.cat_file(name, offset, None if size is None else offset + size))
+            return part_elsewhere(path, offset, size)
+        except Unreadable:
+            raise
         except Exception as error:
             raise Unreadable(in_a_line(error)) from error
 

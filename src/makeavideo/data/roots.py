@@ -77,7 +77,8 @@ def _files_under(root: str, told: Told) -> Under:
     before = len(told)
     top, sizes, alone = _elsewhere(root, told) if is_remote(root) else _here(root, told)
     if not sizes and len(told) == before:
-        raise UserError(f"{root} does not exist or is empty: give folders, .tar shards, .csv or .jsonl lists.")
+        there = "does not exist, is empty or cannot be reached" if is_remote(root) else "does not exist or is empty"
+        raise UserError(f"{root} {there}: give folders, .tar shards, .csv or .jsonl lists.")
     return top, sizes, alone
 
 

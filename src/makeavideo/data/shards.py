@@ -66,6 +66,19 @@ def patiently(ask: Callable[[], Result]) -> Result:
     raise AssertionError
 
 
+def part_elsewhere(path: str, offset: int, size: int | None) -> bytes:
+    """So many bytes of a file elsewhere; None: all from there on.
+
+    Raises:
+        Unreadable: its server gives whole files only, as simple ones do; what cannot be reached raises fsspec's errors.
+    """
+    fs, name = filesystem(path)
+    data = patiently(lambda: fs.cat_file(name, start=offset, end=None if size is None else offset + size))
+    if size is not None and len(data) > size:
+        raise Unreadable("its server gives no part of a file: have whole shards kept, by data.shard_cache")
+    return data
+
+
 def stamp_of(path: str) -> str:
     """What changes when a shard does: size and time; elsewhere what the file system says of it.
 
@@ -178,9 +191,7 @@ class ShardStore:
 
     def _read(self, path: str, offset: int, size: int | None) -> bytes:
         if self._in_place(path):
-            fs, name = filesystem(path)
-            end = None if size is None else offset + size
-            return patiently(lambda: fs.cat_file(name, start=offset, end=end))
+            return part_elsewhere(path, offset, size)
         with self._local(path) as file:
             file.seek(offset)
             return file.read() if size is None else file.read(size)
