@@ -261,11 +261,15 @@ def test_linked_and_hidden_folders(tmp_path):
     assert reasons == dict.fromkeys((".hidden", ".c.png"), "hidden: its name begins with a dot")
 
 
-def test_a_shard_with_links_says_so(tmp_path):
+def test_a_shard_with_links_or_hidden_files_says_so(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     os.link(tmp_path / "a.png", tmp_path / "b.png")
+    (tmp_path / ".c.png").write_bytes((tmp_path / "a.png").read_bytes())
     with tarfile.open(tmp_path / "a.tar", "w") as tar:  # the second name of a file becomes a link in it
         tar.add(tmp_path / "a.png", arcname="a.png")
         tar.add(tmp_path / "b.png", arcname="b.png")
+        tar.add(tmp_path / ".c.png", arcname="x/.c.png")
     items, told = list_items(tmp_path / "a.tar", PICTURES)
-    assert len(items) == 1 and told == [(str(tmp_path / "a.tar"), "a shard with links, which are not followed")]
+    shard = str(tmp_path / "a.tar")
+    links = (shard, "a shard with links, which are not followed")
+    assert len(items) == 1 and told == [links, (f"{shard}/x/.c.png", "hidden: its name begins with a dot")]

@@ -1,6 +1,7 @@
 """What people, or files that they were given, can get wrong: one sentence each, each a kind that once was none."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,15 +14,19 @@ from makeavideo import UserError
 from makeavideo.batch.manifest import Manifest
 from makeavideo.batch.rows import read_list
 from makeavideo.cli.main import LONGEST, main
+from makeavideo.data.images import CaptionedImages
 from makeavideo.evaluation.trust import check_trusted
+from makeavideo.loading import weights_hash
 from makeavideo.media.reader import read_video
 from makeavideo.media.writer import write_video
 from makeavideo.pipeline import MakeAVideoPipeline
 from makeavideo.settings import length_of
 from makeavideo.training.plan import Wishes, check
 from makeavideo.training.recipe import load_recipe
+from makeavideo.training.stages.embedded import note_of
 from makeavideo.yaml_text import NotYaml, parse_yaml
 from media_files import CLIP
+from tiny_clips import picture
 
 RECIPE = Path(__file__).parents[1] / "recipes/tiny/clip.yaml"
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -80,16 +85,16 @@ def test_values_of_recipes(override: str, sentence: str) -> None:
 
 def test_data_that_is_not_there_is_refused_before_torch(tmp_path: Path) -> None:
     for root in ("nowhere", "~nosuchuser/x", "z" * 5000):
-        with pytest.raises(UserError, match=r"data\.roots of clip is .*, which does not exist"):
+        with pytest.raises(UserError, match=r"data\.roots of .*clip\.yaml is .*, which does not exist"):
             check(RECIPE, Wishes(overrides=(f"data.roots={json.dumps([str(root)])}",)), resume=False)
 
 
-def said_by(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
-    """What the command says at exit code 2."""
+def said_by(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, *words: str, code: int = 2) -> str:
+    """What the command says beside its result."""
     monkeypatch.setattr(sys, "argv", ["make-a-video", *words])
     with pytest.raises(SystemExit) as end:
         main()
-    assert end.value.code == 2
+    assert end.value.code == code
     return capsys.readouterr().err
 
 
@@ -110,6 +115,28 @@ def test_names_that_are_too_long(capsys, monkeypatch, tmp_path: Path, words: lis
     (tmp_path / "list.txt").write_text("a dog\n")
     error = said_by(capsys, monkeypatch, *words)
     assert "x" * 300 in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+BYTES = os.fsdecode(b"b\xe4r")
+"""A name as old disks have it: no text in UTF-8, and none that a terminal shows."""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS makes no such names")
+def test_names_that_are_no_text(capsys, monkeypatch, tmp_path: Path) -> None:
+    """They are used where they can be, and are a sentence where they cannot."""
+    folder = tmp_path / BYTES
+    write_video(folder / f"{BYTES}.mp4", np.zeros((4, 32, 32, 3), np.uint8), 8)
+    file = folder / "m.json"
+    said_by(capsys, monkeypatch, "evaluate", "motion", str(folder), "--bootstrap", "0", "-o", str(file), code=0)
+    assert BYTES in json.dumps(json.loads(file.read_text("utf-8")), ensure_ascii=False)
+    picture(folder / f"{BYTES}.png")
+    assert note_of(CaptionedImages(folder, 8), "tower")
+    (folder / f"{BYTES}.safetensors").write_bytes(b"")
+    assert len(weights_hash(folder)) == 16
+    assert "is no text, its letter" in said_by(capsys, monkeypatch, "compare", str(folder), str(folder))
+    (folder / "model_index.json").write_text("{}")
+    said = said_by(capsys, monkeypatch, "generate", "a dog", "--model", str(folder), "-o", "a.mp4")
+    assert said.count("\n") == 1 and "is no text, its letter" in said and "model's folder" in said
 
 
 def test_a_megabyte_is_not_quoted_whole(capsys, monkeypatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def weights_hash(folder: str | Path) -> str:
     """First 16 hexadecimal digits of a hash over all weights of a pipeline folder."""
     digest = hashlib.blake2b()
     for file in sorted(Path(folder).rglob("*.safetensors")):
-        digest.update(file.relative_to(folder).as_posix().encode())
+        digest.update(os.fsencode(file.relative_to(folder)))
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

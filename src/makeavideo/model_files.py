@@ -20,6 +20,7 @@ from .errors import UserError
 from .figures import shrinkage
 from .kinds import is_whole
 from .nesting import SHORT, levels
+from .prompts import check_text
 from .shapes import LARGEST as LARGEST_SIDE
 from .shapes import Shapes, shapes_from
 
@@ -77,6 +78,7 @@ def check_model(folder: Path, variant: str | None = None) -> Index:
     """
     if variant is not None and not (isinstance(variant, str) and variant):
         raise UserError(f"The variant {SHORT.repr(variant)} is not possible: give its name, such as fp16, or none.")
+    check_text(str(folder), f"The model's folder {folder}")  # safetensors opens no other
     if not os.path.lexists(folder / "model_index.json"):
         raise UserError(
             f"There is no model at {folder} (no model_index.json): give the folder of a MakeAVideoPipeline, such as "

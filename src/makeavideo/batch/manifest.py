@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..media.disk import reason, temporary_in
+from ..media.disk import HALVES, reason, temporary_in
 
 NAME = "manifest.jsonl"
-HALVES = "backslashreplace"
-"""Half a letter, which JSON can name and UTF-8 cannot write, is written as JSON names it."""
 
 
 class Manifest:

@@ -69,7 +69,7 @@ def give(results: list, output: Path | None) -> None:
     if output:
         from ..media.disk import write_whole
 
-        write_whole(output, (text + "\n").encode())
+        write_whole(output, text + "\n")
 
 
 @app.command()

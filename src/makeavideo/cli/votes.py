@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import UserError
 from .options import LARGEST_SEED, AllowHost
 
 
@@ -66,7 +65,6 @@ def report(
     if csv_file:
         write_csv(csv_file, store.votes())
     if json_file:
-        try:
-            json_file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"Cannot write {json_file}: {error.strerror}.") from error
+        from ..media.disk import write_whole
+
+        write_whole(json_file, json.dumps(found, indent=2, ensure_ascii=False) + "\n")

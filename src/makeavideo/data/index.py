@@ -172,18 +172,19 @@ def list_items(
         raise UserError("No data folder was given; name at least one folder or tar shard.")
     sources: list[Named] = []
     skipped: list[tuple[str, str]] = []
-    for path in roots:
-        if not path.exists():
-            raise UserError(f"The data folder {path} does not exist; give an existing folder or tar shard.")
+    for given_path in roots:
+        if not given_path.exists():
+            raise UserError(f"The data folder {given_path} does not exist; give an existing folder or tar shard.")
+        path = Path(os.path.abspath(given_path))
         for file, _ in regular_files(path, skipped):
             if file.suffix.lower() == ".tar":
                 members, problem = index_file(file)
                 sources += members
                 skipped += [(str(file), problem)] if problem else []
             else:
-                source = Source(os.path.abspath(file), file.name)
+                source = Source(str(file), file.name)
                 key = (file.relative_to(path) if path.is_dir() else Path(file.name)).with_suffix("").as_posix()
-                sources.append(Named(os.path.abspath(file.parent), key, source.extension, source))
+                sources.append(Named(str(file.parent), key, source.extension, source))
     items, told = items_of(sources, extensions, wanted)
     skipped += told
     if not items:
@@ -205,12 +206,19 @@ class Named(NamedTuple):
     extension: str
     source: Source
 
+    @property
+    def hidden(self) -> bool:
+        """In a shard, under a name that begins with a dot: a walk through folders leaves such files out."""
+        return self.source.size is not None and self.source.name.rpartition("/")[2].startswith(".")
+
 
 def items_of(
     sources: list[Named], extensions: set[str], wanted: Callable[[str], bool] = lambda stem: True
 ) -> tuple[list[Item], list[tuple[str, str]]]:
     """(samples, [(path, reason)] of files passed by and of names given twice)."""
     sources, told = each_once(sources)
+    told += [(str(one.source), HIDDEN) for one in sources if one.hidden and one.extension in USABLE]
+    sources = [one for one in sources if not one.hidden]
     told += passed_by(sources, extensions)
     captions: dict[tuple[str, str], list[Source]] = {}
     for place, key, extension, source in sources:
@@ -320,7 +328,7 @@ def index_file(path: Path) -> tuple[list[Named], str | None]:
     """`index_tar` of a shard on this disk."""
     try:
         with open(path, "rb") as file:
-            return index_tar(os.path.abspath(path), file, os.fstat(file.fileno()).st_size)
+            return index_tar(str(path), file, os.fstat(file.fileno()).st_size)
     except OSError:
         return [], "not a plain tar shard"
 
@@ -341,7 +349,7 @@ def index_tar(
                     folder, _, name = info.name.rpartition("/")
                     if info.islnk() or info.issym():
                         problem = "a shard with links, which are not followed"
-                    if not info.isreg() or name.startswith("."):
+                    if not info.isreg():
                         continue
                     if info.offset_data + info.size > size:
                         problem = "truncated shard"

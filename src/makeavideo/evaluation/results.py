@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..media.disk import write_whole
 
 LEVEL = 0.95
 
@@ -82,8 +83,7 @@ def save_benchmark(
         "settings": settings,
         "figures": figures,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False, default=plain) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(record, indent=2, ensure_ascii=False, default=plain) + "\n")
 
 
 def one_sentence(main: Callable[[], None]) -> None:
@@ -136,8 +136,7 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write the result as JSON; missing folders are made."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
         return path
 
 

@@ -20,6 +20,8 @@ from ..errors import UserError
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TEMPORARY = ".makeavideo-"
 """What the names of unfinished files begin with."""
+HALVES = "backslashreplace"
+"""Half a letter, as names of files have it too, is written as JSON names it: UTF-8 cannot write it."""
 
 
 def temporary_in(folder: Path) -> Path:
@@ -44,8 +46,8 @@ def reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Under its name only when it is whole.
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Under its name only when it is whole; text as UTF-8.
 
     Raises:
         UserError: it cannot be written.
@@ -54,7 +56,7 @@ def write_whole(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_in(path.parent)
         try:
-            temporary.write_bytes(data)
+            temporary.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", HALVES))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -115,7 +115,7 @@ def check(path: Path, wishes: Wishes, resume: bool) -> None:
         raise UserError(f"{path} is one recipe: give the folder of a plan, or only --set and --resume.")
     recipe = load_recipe(path, wishes.overrides)
     check_trainable(recipe)
-    check_data(recipe, recipe.stage)
+    check_data(recipe, str(path))
 
 
 def load_jobs(folder: Path, wishes: Wishes) -> Jobs:

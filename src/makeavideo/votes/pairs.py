@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..csv_text import read_table
 from ..errors import UserError
 from ..media.reader import read_recipe
+from ..prompts import check_text
 
 ENDINGS = (".mp4", ".webm", ".gif", ".webp")
 
@@ -30,7 +31,8 @@ def find_pairs(folder_a: Path, folder_b: Path, prompts: Path | None = None) -> l
     the files, else from the stem.
 
     Raises:
-        UserError: a missing folder or CSV, two videos of one stem in a folder, no pairs, recipes of different prompts.
+        UserError: a missing folder or CSV, two videos of one stem in a folder, no pairs, recipes of different prompts,
+            a name that is no text.
     """
     videos_a, videos_b = _videos(folder_a), _videos(folder_b)
     names = sorted(videos_a.keys() & videos_b.keys())
@@ -49,6 +51,7 @@ def _videos(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in ENDINGS and path.is_file():
+            check_text(str(path), f"The name of {path}")  # the votes are kept under it
             if path.stem in found:
                 raise UserError(
                     f"{found[path.stem]} and {path} have the same name before the ending: keep one of them."

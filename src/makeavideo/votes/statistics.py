@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..media.disk import HALVES
 from .store import QUESTIONS, Store, Vote
 
 
@@ -112,7 +113,7 @@ def describe(found: dict[str, Any]) -> str:
 def write_csv(path: Path, votes: Iterable[Vote]) -> None:
     """One line a vote; UserError where the file cannot be written."""
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with path.open("w", encoding="utf-8", errors=HALVES, newline="") as file:
             writer = csv.writer(file)
             writer.writerow(Vote._fields)
             writer.writerows(votes)

@@ -87,11 +87,11 @@ def note_of(images: CaptionedImages, tower: str) -> str:
     for item in images.items:
         with suppress(OSError):
             stat = os.stat(item.media.path)
-            digest.update(f"{item.media} {item.media.offset} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{item.media} {item.media.offset} {stat.st_size} {stat.st_mtime_ns}\n"))
         for caption in item.captions:  # a picture without one is replaced
             with suppress(OSError):
                 stat = os.stat(caption.path)
-                digest.update(f"{caption} {caption.offset} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+                digest.update(os.fsencode(f"{caption} {caption.offset} {stat.st_size} {stat.st_mtime_ns}\n"))
     cut = {"size": images.size, "crop": images.crop, "background": images.background}
     return json.dumps({"files": digest.hexdigest(), "tower": tower, **cut})
 
