@@ -12,8 +12,8 @@ from soak_pages import GONE, Site
 
 BOUND = 0.05
 """By which the memory may grow."""
-WARM_UP = 0.2
-"""Of the jobs: until then caches fill."""
+WARM_UP = 40
+"""Jobs: until the largest of each use has been made, caches fill."""
 
 
 def wish(number: int, rng: random.Random, site: Site, ground: Ground, made: list[str]) -> tuple[str, list[Any]]:
@@ -56,7 +56,7 @@ def soak(ground: Ground, jobs: int, seed: int, tell: Callable[[str], None]) -> d
     if "Traceback" in said:
         faults.append(f"a traceback: {said.strip().splitlines()[-1]}")
     tenth = max(1, jobs // 10)
-    first = int(WARM_UP * jobs)
+    first = min(WARM_UP, jobs - tenth)
     before, after = statistics.median(used[first : first + tenth]), statistics.median(used[-tenth:])
     growth = after / before - 1
     if growth > BOUND and jobs >= 50:  # of fewer jobs the warm-up is most

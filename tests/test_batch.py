@@ -143,10 +143,13 @@ def test_what_is_wrong_with_the_command_is_one_sentence(options, words, tiny_mod
 
 
 @pytest.mark.parametrize(
-    "name", ["/a.mp4", "../a.mp4", "a/../../b.mp4", ".a.mp4", "C:\\a.mp4", "frames", "a.avi", "a/"]
+    "name", ["/a.mp4", "../a.mp4", "a/../../b.mp4", ".a.mp4", "C:\\a.mp4", "frames", "a.avi", "a/", "b.mp4."]
 )
 def test_no_output_is_outside_of_the_folder(name):
-    with pytest.raises(UserError, match=r"output|ending"):
+    with pytest.raises(
+        UserError,
+        match=r"The output .* (is not possible: give a name below|has no ending of a video: choose \.mp4)",
+    ):
         checked_name(name)
     assert checked_name("a/b.mp4") == "a/b.mp4"
 

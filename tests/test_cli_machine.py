@@ -1,10 +1,12 @@
-"""Where a cascade runs, in what precision, from where; and several videos of one prompt."""
+"""Where a cascade runs, in what precision, from where, and where to; and several videos of one prompt."""
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from makeavideo import UserError
 from makeavideo.cli.main import main
@@ -157,3 +159,43 @@ def test_load_takes_a_variant(tiny_model, tmp_path):
     pipe.save_pretrained(tmp_path / "pickled", safe_serialization=False)
     with pytest.raises(UserError, match="are pickled, which can run code: convert them"):
         MakeAVideoPipeline.load(tmp_path / "pickled")
+
+
+@pytest.fixture(scope="module")
+def tiny_pipe(tiny_model):
+    return MakeAVideoPipeline.load(tiny_model, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "message"),
+    [
+        (5, {}, "no folder's name"),
+        ("", {}, "The model '' is no folder's name"),
+        ("file", {}, "cannot be written to .*file"),
+        ("a", {"variant": 5}, "The variant 5 is not possible"),
+        ("a", {"max_shard_size": "x"}, "cannot be written so .*: correct the options"),
+        ("a", {"safe_serialization": False}, "written as safetensors"),
+    ],
+)
+def test_a_model_that_cannot_be_written_is_one_sentence(tiny_pipe, tmp_path, place, options, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=message) as error:
+        tiny_pipe.save_pretrained(tmp_path / place if place and isinstance(place, str) else place, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "move", ["enable_model_cpu_offload", "enable_sequential_cpu_offload", "to"], ids=("model", "sequential", "to")
+)
+def test_a_device_that_there_is_not_is_one_sentence(tiny_pipe, move):
+    with pytest.raises(UserError, match="The device tpu cannot be used here: choose another one"):
+        getattr(tiny_pipe, move)(device="tpu")
+    if move != "to":
+        with pytest.raises(UserError, match="Offloading moves networks from a GPU"):
+            getattr(tiny_pipe, move)(device="cpu")
+
+
+def test_a_fit_that_is_no_text_is_one_sentence(tiny_pipe):
+    with pytest.raises(UserError, match="crop") as error:
+        tiny_pipe.animate(Image.new("RGB", (16, 16)), fit=np.array([1, 2]), size=16)
+    assert "\n" not in str(error.value)

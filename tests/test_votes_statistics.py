@@ -79,3 +79,5 @@ def test_compare_is_short_for_compare_serve(tmp_path):
     for arguments in (["x", "y"], ["serve", "x", "y"], ["--port", "0", "x", "y"]):
         done = CliRunner().invoke(votes.app, arguments)
         assert isinstance(done.exception, UserError) and "no folder x" in str(done.exception)
+    done = CliRunner().invoke(votes.app, ["x", "y", "--host", "a..b"])
+    assert isinstance(done.exception, UserError) and str(done.exception).endswith("choose another --host.")

@@ -15,21 +15,19 @@ from typing import Any, Self
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors import SafetensorError
 
 from .additions import check_loras, check_scale
 from .config_types import check_types
 from .errors import UserError, in_a_line
-from .figures import DTYPES
 from .inflation import VideoUNet
 from .lora import load_loras
-from .machine import dtype_of, dtypes_of, usable_device
-from .model_files import SCHEDULERS, Index, check_model, damaged, read_json, tensors_of, variant_in
+from .machine import PlacedPipeline, dtype_of, dtypes_of, usable_device
+from .model_files import SCHEDULERS, Index, check_model, check_variant, damaged, read_json, tensors_of, variant_in
 from .motion_module import load_motion_module
 from .nesting import SHORT
-from .quiet import quiet_casts, quiet_libraries
+from .quiet import quiet_libraries
 from .sampling import check_scheduler, is_unclip
 from .tryout import check_words, load_tokenizer, run_once, try_out
 
@@ -61,17 +59,11 @@ def weights_hash(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def circumstances(pipe: Any) -> dict[str, Any]:
-    """What a video's bytes depend on beside seed, settings and weights: for its recipe."""
-    precision = str(pipe.decoder.dtype).removeprefix("torch.")
-    return {"dtype": precision, "device": pipe.device.type, "threads": torch.get_num_threads()}
-
-
 LOOKED_AT = ContextVar("LOOKED_AT", default=False)
 """Whether the files of the folder that is being loaded are known to be whole."""
 
 
-class CheckedPipeline(DiffusionPipeline):
+class CheckedPipeline(PlacedPipeline):
     """A pipeline of diffusers that comes from a folder on disk, and from there only if every file of it is whole."""
 
     card: Callable[[str], str] | None = None
@@ -168,25 +160,16 @@ class CheckedPipeline(DiffusionPipeline):
             check_finite(getattr(pipe, name), folder / name)
         return pipe
 
-    def to(self, *where: Any, **options: Any) -> Self:
-        """As diffusers' own: a device, a dtype, or both, each by its name too.
+    def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> None:  # type: ignore[override]
+        """As diffusers' own, with the model card, README.md, where there is one.
 
         Raises:
-            UserError: one that there is not.
+            UserError: it cannot be written, or not so: no pickles are.
         """
-        device, dtype = options.pop("device", None), options.pop("dtype", None)
-        for one in where:
-            if isinstance(one, torch.dtype) or str(one) in DTYPES:
-                dtype = one
-            elif one is not None:
-                device = one
-        device = None if device is None else usable_device(device)
-        with quiet_casts():
-            return super().to(device=device, dtype=None if dtype is None else dtype_of(dtype), **options)
-
-    def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> None:  # type: ignore[override]
-        """As diffusers' own, with the model card, README.md, where there is one. UserError: it cannot be written."""
         folder = named_folder(save_directory)
+        check_variant(options.get("variant"))
+        if not options.get("safe_serialization", True):
+            raise UserError("Weights are written as safetensors, and pickles are read by nobody: leave out the option.")
         try:
             super().save_pretrained(folder, **options)
             if self.card is not None:
@@ -194,6 +177,8 @@ class CheckedPipeline(DiffusionPipeline):
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or in_a_line(error)
             raise UserError(f"The model cannot be written to {folder} ({reason}): choose another place.") from error
+        except (ValueError, TypeError) as error:
+            raise UserError(f"The model cannot be written so ({in_a_line(error)}): correct the options.") from error
 
     def register_to_config(self, **values: Any) -> None:
         """As diffusers' own, and the last step of `DiffusionPipeline.from_pretrained`, which has looked at no file.
@@ -212,7 +197,7 @@ class CheckedPipeline(DiffusionPipeline):
 
 def named_folder(name: str | PathLike[str]) -> Path:
     """Raises UserError where it is no name."""
-    if not isinstance(name, str | PathLike):
+    if not isinstance(name, str | PathLike) or name == "":
         raise UserError(f"The model {SHORT.repr(name)} is no folder's name: give one, such as models/emoji.")
     return Path(name)
 

@@ -1,13 +1,16 @@
 """Where networks run, and in what precision: what somebody asked for is looked at before anything is loaded."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.torch_utils import get_device
 
 from .errors import UserError
 from .figures import DTYPES, OFFLOADS
 from .nesting import SHORT
+from .quiet import quiet_casts
 
 
 def dtype_of(asked: Any) -> torch.dtype:
@@ -54,3 +57,39 @@ def usable_device(device: torch.device | str | None, offload: str | None = None)
     if offload is not None and found.type == "cpu":
         raise UserError("Offloading moves networks from a GPU, and none is used: leave out --offload.")
     return found
+
+
+def circumstances(pipe: Any) -> dict[str, Any]:
+    """What a video's bytes depend on beside seed, settings and weights: for its recipe."""
+    precision = str(pipe.decoder.dtype).removeprefix("torch.")
+    return {"dtype": precision, "device": pipe.device.type, "threads": torch.get_num_threads()}
+
+
+class PlacedPipeline(DiffusionPipeline):
+    """A pipeline of diffusers that is moved, and whose networks are, only to where they can run."""
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """As diffusers' own. Raises UserError where there is no such device, or none but the processor."""
+        super().enable_model_cpu_offload(gpu_id, usable_device(device or get_device(), "model"))
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """As diffusers' own. Raises UserError where there is no such device, or none but the processor."""
+        super().enable_sequential_cpu_offload(gpu_id, usable_device(device or get_device(), "sequential"))
+
+    def to(self, *where: Any, **options: Any) -> Self:
+        """As diffusers' own: a device, a dtype, or both, each by its name too.
+
+        Raises:
+            UserError: one that there is not.
+        """
+        device, dtype = options.pop("device", None), options.pop("dtype", None)
+        for one in where:
+            if isinstance(one, torch.dtype) or str(one) in DTYPES:
+                dtype = one
+            elif one is not None:
+                device = one
+        device = None if device is None else usable_device(device)
+        with quiet_casts():
+            return super().to(device=device, dtype=None if dtype is None else dtype_of(dtype), **options)

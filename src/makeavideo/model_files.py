@@ -76,8 +76,7 @@ def check_model(folder: Path, variant: str | None = None) -> Index:
         UserError: no such folder, no pipeline in it, pickled weights, a file that is missing or damaged, or no weights
             of this variant.
     """
-    if variant is not None and not (isinstance(variant, str) and variant):
-        raise UserError(f"The variant {SHORT.repr(variant)} is not possible: give its name, such as fp16, or none.")
+    check_variant(variant)
     check_text(str(folder), f"The model's folder {folder}")  # safetensors opens no other
     if not os.path.lexists(folder / "model_index.json"):
         raise UserError(
@@ -94,6 +93,12 @@ def check_model(folder: Path, variant: str | None = None) -> Index:
     shapes_of(folder, index)
     check_fit(folder, index)
     return index
+
+
+def check_variant(variant: Any) -> None:
+    """Raises UserError where it is no name of one."""
+    if variant is not None and not (isinstance(variant, str) and variant):
+        raise UserError(f"The variant {SHORT.repr(variant)} is not possible: give its name, such as fp16, or none.")
 
 
 def read_index(file: Path) -> Index:

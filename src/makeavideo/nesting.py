@@ -4,7 +4,19 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-SHORT = reprlib.Repr()
+
+class OneLine(reprlib.Repr):
+    """reprlib's own, on one line: arrays and tensors have several."""
+
+    def repr(self, x: Any) -> str:
+        said = super().repr(x)
+        if "\n" not in said:
+            return said
+        said = " ".join(said.split())
+        return said if len(said) <= self.maxother else f"{said[: self.maxother - 3]}..."
+
+
+SHORT = OneLine()
 """For sentences that show what somebody wrote, which may be a megabyte."""
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 80, 80, 40
 

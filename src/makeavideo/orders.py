@@ -181,7 +181,7 @@ class Order:
     parts: int = 1
 
     def recipe(self, model: str, weights: str) -> dict[str, Any]:
-        """What the file says of itself, but for the circumstances of the machine (`loading.circumstances`)."""
+        """What the file says of itself, but for the circumstances of the machine (`machine.circumstances`)."""
         settings = self.settings
         return {
             "use": self.use,
@@ -223,7 +223,7 @@ class Model:
 
     def recipe(self, order: Order) -> dict[str, Any]:
         """All that the bytes of a file depend on, and where they were made."""
-        from .loading import circumstances
+        from .machine import circumstances
 
         made = {**order.recipe(self.folder.name, self.weights), **self.additions.recipe()}
         return {**made, **circumstances(self.pipe)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import html
 import re
 import socket
@@ -84,9 +85,12 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no host is ever called so
         listener.close()
-        raise UserError(f"Cannot listen on {host}, port {port} ({error.strerror}): choose another --port.") from error
+        reason = getattr(error, "strerror", None) or "no name of a host"
+        code = getattr(error, "errno", None)
+        other = "--port" if code in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise UserError(f"Cannot listen on {host}, port {port} ({reason}): choose another {other}.") from error
     return listener
 
 

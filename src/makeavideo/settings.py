@@ -173,8 +173,8 @@ def settle(options: VideoOptions, shapes: Shapes, knows_motion: bool, fills: boo
     s.motion = 1.0 if s.motion is None and knows_motion else s.motion
     if not fills and s.num_frames > KEY_FRAMES:
         raise UserError(f"This model has no F-up network: choose at most {KEY_FRAMES} frames, not {s.num_frames}.")
-    if s.output_type not in OUTPUT_TYPES:
-        raise UserError(f"output_type {s.output_type!r} is not possible: choose {', '.join(OUTPUT_TYPES)}.")
+    if not (isinstance(s.output_type, str) and s.output_type in OUTPUT_TYPES):
+        raise UserError(f"output_type {SHORT.repr(s.output_type)} is not possible: choose {', '.join(OUTPUT_TYPES)}.")
     unknown = set(s.callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)
     if unknown:
         known = ", ".join(CALLBACK_TENSORS)
@@ -200,7 +200,7 @@ def keep_shape(options: VideoOptions, fit: Fit, shapes: Shapes, given: Callable[
     Raises:
         UserError: a size that is a shape already, or proportions that cannot be kept.
     """
-    if fit != "keep":
+    if not (isinstance(fit, str) and fit == "keep"):  # whoever fits says what else there is
         return fit
     size = shapes.sizes[-1] if options.get("size") is None else read_size(options.get("size"))
     if not isinstance(size, int):

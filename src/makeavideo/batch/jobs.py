@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import UserError
-from ..media.formats import check_quality, ending_of, frame_rate
+from ..media.formats import check_quality, frame_rate
 from ..nesting import SHORT
 from ..orders import Abilities, Additions, Order, Story, asked, read_story
 from ..settings import Settings
@@ -192,6 +192,6 @@ def checked_name(output: str) -> str:
     path = PurePosixPath(output.replace("\\", "/"))
     if path.is_absolute() or ":" in output or "\0" in output or any(part.startswith(".") for part in path.parts):
         raise UserError(f"The output {output!r} is not possible: give a name below the folder of the videos.")
-    if ending_of(str(path)) not in ENDINGS:
-        raise UserError(f"The output {output!r} has no ending: choose {', '.join(ENDINGS)}.")
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"The output {output!r} has no ending of a video: choose {', '.join(ENDINGS)}.")
     return str(path)

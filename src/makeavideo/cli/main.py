@@ -69,7 +69,9 @@ def web(
     """Open the studio: a page to make, animate, join, vary and continue videos."""
     from ..model_files import check_model
     from ..orders import Additions
+    from ..serving import listen
 
+    listen(host, port).close()  # refused before anything is imported that takes seconds
     more = Additions.read(motion_module, motion_module_scale, lora)
     check_model(model or default_model())
     from ..web import serve

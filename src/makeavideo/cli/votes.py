@@ -39,9 +39,11 @@ def serve(
     allow_host: AllowHost = None,
 ) -> None:
     """Serve a page that shows two videos for a prompt and asks which is better; Ctrl-C ends it."""
+    from ..serving import listen
     from ..votes.pairs import find_pairs
     from ..votes.store import Store
 
+    listen(host, port).close()  # refused before a store is begun, and before Gradio
     pairs = find_pairs(folder_a, folder_b, prompts)
     store = Store.create(db, pairs, raters, seed)
     from ..votes.page import run  # after what is refused quickly: Gradio takes seconds

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from ..errors import UserError, in_a_line
+from ..nesting import SHORT
 from .code_points import HDR, CodePoints, code_points, mapped
 from .patience import MAX_SECONDS, TooSlow, Watched, within
 
@@ -265,5 +266,5 @@ def check_shape(shape: int | tuple[int, int] | None, fit: str) -> None:
     if shape is not None and min(sides(shape)) < 1:
         said = shape if isinstance(shape, int) else f"{shape[1]}x{shape[0]}"
         raise UserError(f"the size is {said} pixels: it must be at least 1")
-    if fit not in ("crop", "pad"):
-        raise UserError(f"the fit is {fit!r}: it must be crop or pad, or keep where a video gets its shape")
+    if not (isinstance(fit, str) and fit in ("crop", "pad")):
+        raise UserError(f"the fit is {SHORT.repr(fit)}: it must be crop or pad, or keep where a video gets its shape")

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..figures import KEY_FRAMES, MAX_FRAMES
-from ..loading import circumstances, weights_hash
+from ..loading import weights_hash
+from ..machine import circumstances
 from ..media.patience import interrupt
 from ..media.writer import VideoWriter, write_video
 from ..orders import Additions
