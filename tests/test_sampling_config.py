@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import fields
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -149,21 +148,6 @@ def test_guidance_towards_known_frames_asks_twice_but_for_what_is_trained_in(pip
     plain, guided = videos[True, 1.0, 1.0], videos[True, 3.0, 1.0]
     assert torch.equal(plain, videos[True, 3.0, 3.0])
     assert torch.equal(plain[:, 0], guided[:, 0]) and not torch.equal(plain, guided)
-
-
-def test_guidance_towards_known_frames_is_none_where_a_video_goes_on(pipe):
-    """Of a decoder that has guidance of 3 in it: what it says without the known frames, and a third of the way."""
-    asked = []
-    own = pipe.decode
-    pipe.decoder.register_to_config(known_frames=True, frame_guidance=3.0)
-    pipe.register_to_config(sampling=SamplingConfig(frame_guidance=3.0).as_dict())
-    try:
-        with patch.object(pipe, "decode", lambda *a, **b: asked.append(a[2].frame_guidance) or own(*a, **b)):
-            make(pipe, LONG_LOOP | {"loop": False, "num_frames": 24})
-    finally:
-        pipe.decoder.register_to_config(known_frames=False, frame_guidance=1.0)
-        pipe.register_to_config(sampling=SamplingConfig().as_dict())
-    assert asked[-1] == 1 and 3 in asked
 
 
 def test_a_sink_is_seen_by_a_decoder_that_sees_known_frames(pipe):

@@ -159,7 +159,7 @@ def test_guidance_settles_at_its_scale(values):
 
     answer = x.clone()
     for _ in range(60):
-        answer = stage.guided(without, x, answer, x, torch.tensor([0.5, 0.5]), conditions, torch.ones(2, dtype=bool))
+        answer = stage.guided(without, x, answer, x, torch.tensor([0.5, 0.5]), conditions, torch.zeros(2))
     torch.testing.assert_close(answer[0], null[0] + 2 * (x[0] - null[0]))
     assert torch.equal(answer[1], x[1])  # what is shown without y_e stays what it was
 
@@ -191,6 +191,9 @@ def test_guidance_leads_away_from_what_is_said_without_known_frames_where_there_
     assert calls[2:4] == [([True, True], [True, True]), ([True, True], [False, False])]
     assert calls[4:] == [([True, True], [False, False]), ([False, False], [False, False])]
     assert stage.network.config.frame_guidance == frame_guidance
+    # of two frames a window is continued: nothing is trained in
+    given = torch.tensor([[1.0, 1, 0, 0]]).expand(2, -1)
+    assert stage.clip_loss(answers, x, torch.full((2,), 8.0), torch.Generator().manual_seed(0), given) == 0
 
 
 def test_moved_pictures_keep_all_that_is_seen():

@@ -277,8 +277,8 @@ class Cascade(Meaning, CheckedPipeline):
         goes_on = mask is not None and int(mask[0].sum()) > 1
         motion = None if how.motion is None else self.sampling.told_motion(how.motion, goes_on)
         start = Start(frames, self.sampling.grow_strength_at(how.fps, how.motion), mask)
-        # over windows it would add up: there is none, of what is trained in neither
-        guidance = 1.0 if goes_on else self.sampling.frame_guidance
+        # over windows it would add up; none is trained in for them either
+        guidance = None if goes_on else self.sampling.frame_guidance
         return replace(how, motion=motion, frame_guidance=guidance), start
 
     def extrapolate(self, given: Tensor, mask: Tensor, y_e: Tensor, how: Decoding) -> Tensor:

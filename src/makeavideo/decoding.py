@@ -16,7 +16,7 @@ class Decoding:
     guidance_scale: 1 turns guidance off.
     motion: strength of motion, 0 to 2, 1 the usual one; None if it does not matter, or D_t knows nothing of it.
     frame_shape: (channels, height, width) of a frame as D_t works on it; None: as it was trained.
-    frame_guidance: scale of the guidance towards kept frames that it sees; None: what is trained in.
+    frame_guidance: scale of the guidance towards a kept frame that it sees; None: what is trained in.
     negative: y_e (1, d) or (b, d) to steer away from; None: from what D_t makes of no embedding at all.
     """
 

@@ -93,7 +93,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         shared_noise: part of the noise's variance that the frames of a clip have in common, in training and sampling.
         guidance: scale of the guidance that is trained in: at this one sampling needs no second evaluation.
         known_frames: whether it has learnt to see frames as they are (noise level 0) among noisy ones.
-        frame_guidance: as guidance, of that towards known frames.
+        frame_guidance: as guidance, of that towards the one known frame that a clip begins with.
         prediction: what the 2-D network names: the clean picture on the flow line ("sample"), or "epsilon" or
             "v_prediction" on a DDPM `schedule`, fields of a DDPMScheduler's config (`parametrization`).
         conditioning: what turns an image embedding into what the 2-D network is told, and zeros into its null embedding

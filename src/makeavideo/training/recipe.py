@@ -249,7 +249,7 @@ class Recipe(Strict):
         default=1.0,
         ge=1,
         le=100,
-        description="decoder-video: the same towards the frames that D_t is shown, with data.known_frames; 1: none",
+        description="decoder-video: the same towards the one frame that D_t is shown, with data.known_frames; 1: none",
     )
     guess: Literal["flow", "none"] = Field(
         default="flow",

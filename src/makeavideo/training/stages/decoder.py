@@ -157,8 +157,8 @@ class DecoderStage:
         target = x
         if max(self.recipe.guidance, self.recipe.frame_guidance) > 1:
             # whatever is known: processes that share a network call it together
-            free = torch.ones_like(conditions.dropped) if wanted is None else (wanted == 1).all(1)
-            target = self.guided(network, x, x_hat.detach(), noised, level, conditions, free)
+            shown = torch.zeros_like(level) if wanted is None else (1 - wanted).sum(1)
+            target = self.guided(network, x, x_hat.detach(), noised, level, conditions, shown)
         return denoising_loss(x_hat, target, t, self.recipe.noise, wanted, self.network.config.prediction)
 
     def other_looks(self, x: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -173,16 +173,20 @@ class DecoderStage:
 
     @torch.no_grad()
     def guided(
-        self, network, x: Tensor, x_hat: Tensor, noised: Tensor, level: Tensor, conditions: Conditions, free: Tensor
+        self, network, x: Tensor, x_hat: Tensor, noised: Tensor, level: Tensor, conditions: Conditions, shown: Tensor
     ) -> Tensor:
         """Model guidance (2502.12154): the target, moved on from what the network would say if it knew less.
 
         With w = 1 - 1 / guidance the network's answer settles at guidance times the way from that one. A clip of which
-        D_t is shown nothing (`free`, (batch,)) is led away from what it says without y_e, the others from what it says
-        where all their frames are noised alike: y_e is less than what is shown, and would lead away from it.
+        D_t is shown nothing is led away from what it says without y_e, one of which it is shown one frame from what it
+        says where all frames are noised alike: y_e is less than what is shown, and would lead away from it. Of several
+        frames windows are continued, over which guidance would add up.
+
+        shown: (batch,), how many frames D_t is shown.
         """
+        free = shown == 0
         null = told(network, noised, level, conditions.without_meaning(free))
-        scale = torch.where(free, self.recipe.guidance, self.recipe.frame_guidance)
+        scale = torch.where(free, self.recipe.guidance, torch.where(shown == 1, self.recipe.frame_guidance, 1.0))
         scale = torch.where(free & conditions.dropped, 1.0, scale)
         return x + (1 - 1 / scale)[:, None, None, None, None] * (x_hat - null)
 
