@@ -1,7 +1,8 @@
 """diffusers' own tests of a pipeline, from a checkout of diffusers, of whose code nothing is in this repository.
 
-`DIFFUSERS=FOLDER pytest -o strict_markers=false tests/test_pipeline_contract.py` after `pip install parameterized`;
-without the variable there is nothing to run. What is asked there is tested in test_pipeline_options.py without it.
+`DIFFUSERS=FOLDER pytest -o strict_markers=false tests/test_pipeline_contract.py`, after
+`pip install parameterized requests_mock`; without the variable there is nothing to run. What is asked there is tested in
+test_pipeline_options.py without it.
 """
 
 import os
@@ -56,7 +57,7 @@ class TestMakeAVideoPipeline(PipelineTesterMixin, unittest.TestCase):
         self.folder = tmp_path
 
     def get_dummy_components(self):
-        return {**tiny_contract_components(self.folder), "codec": None}
+        return {**tiny_contract_components(self.folder), "codec": None, "super_resolution_low_last": None}
 
     def get_dummy_inputs(self, device, seed=0):
         what = {"prompt": "a red rocket taking off"}

@@ -382,7 +382,7 @@ def test_another_pipeline_shares_the_networks(one):
     [
         (3, {}, "A int has not the networks of a MakeAVideoPipeline"),
         (None, {"steps": 3}, "There is no option 'steps' here"),
-        (None, {"prior": None}, "A NoneType cannot be the prior"),
+        (None, {"prior": 3}, "A int cannot be the prior"),
         (None, {"dtype": "float7"}, "float7"),
         (None, {"sampling": 3}, "sampling"),
     ],
@@ -391,3 +391,18 @@ def test_what_no_pipeline_can_be_made_of_is_one_sentence(one, other, options, se
     with pytest.raises(UserError, match=sentence) as caught:
         MakeAVideoPipeline.from_pipe(one if other is None else other, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_parts_can_be_loaded_without_the_others(one, tiny_model):
+    """So that a text encoder need not be in memory while frames are made."""
+    words = ("tokenizer", "text_encoder", "text_projection")
+    others = dict.fromkeys(name for name in one.components if name not in words)
+    whole = MakeAVideoPipeline.from_pretrained(tiny_model)
+    reader = MakeAVideoPipeline.from_pretrained(tiny_model, **others)
+    embeds, _ = reader.encode_prompt("a red rocket")
+    maker = MakeAVideoPipeline.from_pretrained(tiny_model, tokenizer=None, text_encoder=None)
+    np.testing.assert_array_equal(make(maker, prompt=None, prompt_embeds=embeds), make(whole))
+    with pytest.raises(UserError, match="has no decoder, D_t"):
+        make(reader)
+    with pytest.raises(UserError, match="has no prior, P"):
+        make(MakeAVideoPipeline.from_pipe(one, prior=None, wordings=None))

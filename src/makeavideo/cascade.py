@@ -33,7 +33,7 @@ from .wordings import WordingTable
 
 
 class Cascade(Meaning, CheckedPipeline):
-    """The networks, and one method for what each of them does.
+    """The networks, and one method for what each of them does. None: it is refused in use, as far as it is needed.
 
     Only the prior sees text; only decoder, interpolator and super_resolution_low have temporal layers.
 
@@ -120,12 +120,12 @@ class Cascade(Meaning, CheckedPipeline):
             super_resolution_low_last=super_resolution_low_last,
         )
         for name, part in parts.items():
-            check_part(name, part, name in self._optional_components)
+            check_part(name, part)
         self.register_modules(**parts)
         check_codec(codec)
         if interpolator is not None:
             filling_of(interpolator.config.extra_channels, codec is not None)  # or refuse it now
-            if interpolator.out_channels != decoder.out_channels:
+            if decoder is not None and interpolator.out_channels != decoder.out_channels:
                 channels = f"{interpolator.out_channels} channels and the decoder {decoder.out_channels}"
                 raise UserError(f"The F-up network makes frames of {channels}: take one trained for this decoder.")
         names_noise = getattr(super_resolution_low, "parametrization", None) is not None

@@ -139,7 +139,7 @@ class CheckedPipeline(PlacedPipeline):
             raise UserError(f"There is no option {name!r} here: choose from dtype, variant, {', '.join(parts)}.")
         dtypes = dtypes_of(options.pop("dtype", options.pop("torch_dtype", None)), parts[:-1])
         for name in options.keys() & {*parts[:-1]}:
-            check_part(name, options[name], name in cls._optional_components)
+            check_part(name, options[name])
         index = {name: entry for name, entry in check_model(folder, variant).items() if name not in options}
         if options.keys() <= {"variant", *parts}:
             options.pop("variant", None)
@@ -285,11 +285,11 @@ def bases_of(name: str) -> tuple[type, ...]:
     return (VideoUNet,) if name in ("decoder", "interpolator") else (ModelMixin, PreTrainedModel)
 
 
-def check_part(name: str, part: Any, optional: bool) -> None:
-    """Raises UserError where something cannot be a component."""
-    if (part is None and not optional) or not isinstance(part, (*bases_of(name), type(None))):
+def check_part(name: str, part: Any) -> None:
+    """Raises UserError where something cannot be a component; None can, what needs it is then refused in use."""
+    if not isinstance(part, (*bases_of(name), type(None))):
         kinds = " or ".join(kind.__name__ for kind in bases_of(name))
-        raise UserError(f"A {type(part).__name__} cannot be the {name}: give a {kinds}{', or None' * optional}.")
+        raise UserError(f"A {type(part).__name__} cannot be the {name}: give a {kinds}, or None.")
 
 
 def class_of(folder: Path, name: str, library: str, kind: str) -> Any:

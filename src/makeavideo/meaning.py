@@ -69,9 +69,14 @@ class Meaning(SteppedPipeline):
         """P (section 3.1): image embeddings (b, d) for text embeddings (b, *text_shape).
 
         Of the pictures whose known wordings are nearest; without such a table the best of a few draws of the diffusion.
+
+        Raises:
+            UserError: there is neither.
         """
         if self.wordings is not None:
             return self.wordings.draw(text, generator)
+        if self.prior is None:
+            raise UserError("This pipeline has no prior, P, which makes embeddings of prompts: give image_embeds.")
         how, unclip = self.sampling, is_unclip(self.prior_scheduler)
         repeated = text.repeat_interleave(how.prior_candidates, 0)
         null = self.read_prompts([""]).to(text).expand_as(repeated) if unclip else torch.zeros_like(repeated)

@@ -317,8 +317,10 @@ def weights_in(folder: Path, variant: str | None = None) -> list[Path]:
     found = [file for file in files if variant_of(file) == variant]
     if files and not found:
         other = variant_of(files[0])
-        remedy = "leave out the variant" if other is None else f"load it with variant={other!r}"
-        damaged(folder, f"its weights are of {f'the variant {other}' if other else 'no variant'}", remedy)
+        if other is None:  # as diffusers says it, so that who looks for its words finds them
+            asked = f"You are trying to load the model files of the `variant={variant}`"
+            raise UserError(f"{asked}, of which {folder} has none: leave out the variant.")
+        damaged(folder, f"its weights are of the variant {other}", f"load it with variant={other!r}")
     pickles = [file for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in sorted(folder.glob(ending))]
     if pickles and not found:
         raise UserError(f"The weights {pickles[0]} are pickled, which can run code: convert them to .safetensors.")

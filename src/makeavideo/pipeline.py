@@ -37,6 +37,7 @@ from .nesting import SHORT
 from .sampling import Anchor, is_unclip
 from .settings import Settings, VideoOptions, check_given, check_interpolation, check_mixed, keep_shape, takes_options
 from .timeline import Segment, frame_skip, key_frames
+from .tryout import embedding_length
 
 
 class MakeAVideoPipeline(Assembly):
@@ -339,7 +340,7 @@ class MakeAVideoPipeline(Assembly):
         for name, vectors in (("prompt_embeds", texts), ("negative_prompt_embeds", negative_texts)):
             if vectors is not None:
                 check_vectors(name, vectors, *self.text_shape)
-        check_vectors("image_embeds", y_e, self.prior.config.embedding_dim)
+        check_vectors("image_embeds", y_e, embedding_length(self.decoder))
         if not is_whole(repeats) or not 1 <= repeats <= MOST_VIDEOS:
             said = f"choose from 1 to {MOST_VIDEOS:,}"
             raise UserError(f"num_videos_per_prompt {SHORT.repr(repeats)} is not possible: {said}.")

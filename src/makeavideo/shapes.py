@@ -185,9 +185,13 @@ def shapes_from(configs: Mapping[str, Mapping[str, Any] | None], shrink: int, an
     """Of the configurations of D_t, F-up and super-resolution, by name; None: there is none.
 
     shrink: pixels along each side of a frame that become one of its latents. any_shape: as in `Shapes`.
+
+    Raises:
+        UserError: there is no D_t.
     """
     decoder = configs["decoder"]
-    assert decoder is not None
+    if decoder is None:
+        raise UserError("This pipeline has no decoder, D_t, which makes the frames: load it with one.")
     sample_size = decoder["unet_config"]["sample_size"]
     sides = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
     base = Shape(*(int(side) * decoder["space_to_depth"] * shrink for side in sides))

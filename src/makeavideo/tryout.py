@@ -43,6 +43,12 @@ Called = tuple[torch.Tensor, tuple[int, ...]]
 """What a network made, and the shape that this should have."""
 
 
+def embedding_length(network: Any) -> int:
+    """Numbers of the y_e that D_t or F-up is told."""
+    config = network.config
+    return (config.conditioning or {}).get("dim") or config.unet_config.get("encoder_hid_dim") or 1
+
+
 def video_unet(network: Any) -> Called:
     """D_t, F-up, or super-resolution by diffusion: the last one alone is told no image embedding."""
     config, unet = network.config, network.config.unet_config
@@ -51,8 +57,7 @@ def video_unet(network: Any) -> Called:
     clip = torch.empty(1, 2, network.unet.conv_in.in_channels // patch**2, side, side)
     told: dict[str, Any] = {}
     if config.unet_class == "UNet2DConditionModel":
-        numbers = (config.conditioning or {}).get("dim") or unet.get("encoder_hid_dim") or 1
-        told["added_cond_kwargs"] = {"image_embeds": torch.empty(1, numbers)}
+        told["added_cond_kwargs"] = {"image_embeds": torch.empty(1, embedding_length(network))}
     elif unet.get("class_embed_type") is not None:
         told["class_labels"] = torch.empty(1)
     made = network(clip, torch.empty(1), fps=torch.empty(1), own=True, **told).sample
