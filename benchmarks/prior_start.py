@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from makeavideo.data import indexed
-from makeavideo.data.embeddings import DONE, Embeddings, Shape, fingerprint
+from makeavideo.data.embeddings import Embeddings, Shape, fingerprint
 from makeavideo.data.indexing import build_index
 from makeavideo.errors import UserError
 from makeavideo.evaluation.results import one_sentence, save_benchmark
@@ -65,9 +65,10 @@ def make_set(folder: Path, samples: int, dim: int) -> None:
     )
     rng = np.random.default_rng(0)
     for start, end in list(stored.chunks()):
-        stored.images[start:end] = rng.standard_normal((end - start, dim), np.float32)
-        stored.texts[start:end] = rng.standard_normal((end - start, 1, dim), np.float32)
-        (folder / "embeddings" / DONE / str(start)).touch()
+        count = end - start
+        stored.fill(
+            start, rng.standard_normal((count, dim), np.float32), rng.standard_normal((count, 1, dim), np.float32)
+        )
 
 
 def main() -> None:

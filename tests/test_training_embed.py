@@ -1,5 +1,6 @@
 """Embeddings are made once, by any number of processes, and the prior learns from them as from pictures."""
 
+import errno
 import os
 import random
 import signal
@@ -155,6 +156,23 @@ def test_what_does_not_fit_is_refused(wanted, cascade, training_data, tmp_path):
     (out / "embeddings.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="no embeddings in"):
         Embeddings(out)
+
+
+def test_a_disk_that_gets_full_and_an_array_that_was_cut_are_one_sentence(wanted, tmp_path, monkeypatch):
+    """Written through a map the first ends the process by SIGBUS, and the second is as long again, with zeros."""
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"cannot be written to .*: no space left"):
+        patch.setattr(os, "fsync", full)
+        embed(wanted, tmp_path / "out")
+    assert not os.listdir(tmp_path / "out" / "done") and embed(wanted, tmp_path / "out")[0] == 30
+    array = tmp_path / "out" / "texts.npy"
+    array.write_bytes(array.read_bytes()[:-100])
+    with pytest.raises(UserError, match="no embeddings in"):
+        embed(wanted, tmp_path / "out")
+    assert array.read_bytes()[-100:].strip(b"\0")
 
 
 def another_tower(folder, tmp_path):

@@ -11,14 +11,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import UserError, in_a_line
-from ..media.disk import temporary_in, write_whole
+from ..media.disk import reason, temporary_in, write_whole
 from .indexed import SAMPLES, SHARDS, WORDS
 
 ABOUT, IMAGES, TEXTS, DONE = "embeddings.json", "images.npy", "texts.npy", "done"
@@ -88,8 +88,17 @@ def _array(path: Path, shape: tuple[int, ...]) -> None:
         os.replace(temporary, path)
 
 
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Around what writes: UserError where it cannot."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"The embeddings cannot be written to {folder}: {reason(error)}.") from error
+
+
 class Embeddings:
-    """A folder of embeddings, open for reading or, with `write`, for filling the chunks that are missing.
+    """A folder of embeddings, to be read, and to be filled by the chunks that are missing.
 
     A sample without embeddings, since its picture cannot be read, has zeros.
 
@@ -97,13 +106,12 @@ class Embeddings:
         UserError: there are none, or of another set.
     """
 
-    def __init__(self, folder: str | Path, write: bool = False) -> None:
-        mode: Literal["r+", "r"] = "r+" if write else "r"
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
         try:
             self.shape = Shape(**json.loads((self.folder / ABOUT).read_text("utf-8")))
-            self.images = np.load(self.folder / IMAGES, mmap_mode=mode)
-            self.texts = np.load(self.folder / TEXTS, mmap_mode=mode)
+            self.images = np.load(self.folder / IMAGES, mmap_mode="r")
+            self.texts = np.load(self.folder / TEXTS, mmap_mode="r")
             whole = self.images.shape == (self.shape.samples, self.shape.image_dim)
             whole &= self.texts.shape == (self.shape.samples, self.shape.captions, self.shape.text_dim)
         except (OSError, ValueError, TypeError, EOFError, AttributeError, RecursionError) as error:
@@ -122,17 +130,15 @@ class Embeddings:
         """
         from filelock import FileLock
 
-        try:
+        with _written(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):  # of several processes one begins
                 return cls._begun(folder, shape)
-        except OSError as error:
-            raise UserError(f"The embeddings cannot be written to {folder}: {error.strerror}.") from error
 
     @classmethod
     def _begun(cls, folder: Path, shape: Shape) -> Embeddings:
         if (folder / ABOUT).exists():
-            found = cls(folder, write=True)
+            found = cls(folder)
             if what := found.shape.differs(shape):
                 raise UserError(f"{folder} holds embeddings of other {what}: choose another folder, or remove them.")
             return found
@@ -140,7 +146,7 @@ class Embeddings:
         _array(folder / IMAGES, (shape.samples, shape.image_dim))
         _array(folder / TEXTS, (shape.samples, shape.captions, shape.text_dim))
         write_whole(folder / ABOUT, json.dumps(asdict(shape)).encode())
-        return cls(folder, write=True)
+        return cls(folder)
 
     def chunks(self, rank: int = 0, world: int = 1) -> Iterator[tuple[int, int]]:
         """[start, end) of the missing chunks that fall to this process."""
@@ -150,13 +156,19 @@ class Embeddings:
                 yield start, min(self.shape.samples, start + CHUNK)
 
     def fill(self, start: int, images: np.ndarray, texts: np.ndarray) -> None:
-        """A whole chunk, on the disk before its file says so."""
-        end = start + len(images)
-        self.images[start:end], self.texts[start:end] = images, texts
-        for array in (self.images, self.texts):
-            memory: Any = array
-            memory.flush()
-        (self.folder / DONE / str(start)).touch()
+        """A whole chunk, on the disk before its file says so.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with _written(self.folder):
+            for name, mapped, rows in ((IMAGES, self.images, images), (TEXTS, self.texts, texts)):
+                with open(self.folder / name, "rb+") as file:  # a full disk ends what writes through a map (SIGBUS)
+                    file.seek(mapped.offset + start * mapped.strides[0])
+                    file.write(rows.astype(np.float16).tobytes())
+                    file.flush()
+                    os.fsync(file.fileno())
+            (self.folder / DONE / str(start)).touch()
 
     def check_whole(self) -> None:
         """Raises UserError where chunks are missing."""
