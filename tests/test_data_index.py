@@ -1,5 +1,6 @@
 """An index gives the samples of its folders, shards and lists, from this disk and from elsewhere."""
 
+import errno
 import io
 import json
 import os
@@ -160,6 +161,21 @@ def test_a_server_that_gives_whole_files_only_is_told(bucket, tmp_path, monkeypa
         CaptionedImages(tmp_path / "far.index", 16)[0, 0]
     cached = CaptionedImages(tmp_path / "far.index", 16, shards=ShardCache(tmp_path / "cache", 10**9))
     assert not cached[0, 0]["skipped"]
+
+
+def test_a_shard_cache_that_cannot_be_written_is_one_sentence(bucket, tmp_path, monkeypatch):
+    """Not pictures that cannot be read, in whose place others stand: the training would go on with the rest."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # of a write it names no file
+
+    build_index(["memory://bucket"], tmp_path / "far.index")
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr("makeavideo.data.shards.WAIT", 0)
+    monkeypatch.setattr(type(bucket), "get_file", full)
+    for folder in (tmp_path / "cache", tmp_path / "a file"):
+        with pytest.raises(UserError, match=r"The shard cache .* cannot be written \((No space|Not a dir|File exists)"):
+            CaptionedImages(tmp_path / "far.index", 16, shards=ShardCache(folder, 10**9))[0, 0]
 
 
 def test_what_is_half_fetched_counts_in_the_cache_and_goes_with_its_process(bucket, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from ..errors import UserError, in_a_line
-from ..media.disk import TEMPORARY, temporary_in
+from ..media.disk import FULL, TEMPORARY, temporary_in
 from ..media.pictures import Unreadable
 from .window import Window
 
@@ -111,16 +111,18 @@ class ShardCache:
         from filelock import FileLock
 
         path = self.folder / (hashlib.sha256(f"{url} {stamp}".encode()).hexdigest()[:32] + ".tar")
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(path)
-            return path
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                with contextlib.suppress(OSError):  # another user's, or forgotten by now
+                    os.utime(path)
+                return path
             with FileLock(path.with_suffix(".lock")):
                 if not path.exists():
                     self._get(url, path)
         except OSError as error:
-            if error.filename is None or not str(error.filename).startswith(str(self.folder)):
+            # a disk that is full names no file
+            if error.errno not in FULL and not str(error.filename).startswith(str(self.folder)):
                 raise
             told = f"The shard cache {self.folder} cannot be written ({error.strerror})"
             raise UserError(f"{told}: free some space or lower its limit.") from error
