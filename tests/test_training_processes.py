@@ -1,7 +1,9 @@
 """Two processes (gloo) as two GPUs: negatives of both, a divided network, samples by both, disks of their own."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from makeavideo.training import processes
 from makeavideo.training.alike import Said, right_captions, same_thing
 from makeavideo.training.checkpoints import checkpoints, read_parts
 from makeavideo.training.processes import Share, lost_in_one_sentence
+from makeavideo.training.progress import RunBar, Watch
 from makeavideo.training.sharded import outermost_blocks
 from makeavideo.training.stages import STAGES
 from makeavideo.training.stages import clip as clip_stage
@@ -233,3 +236,27 @@ def test_a_launcher_that_is_killed_ends_its_processes(training_data, tmp_path, m
         train(recipe_of(values))
     monkeypatch.setattr(processes, "LAUNCHER", os.getppid())
     train(recipe_of(values), resume=True)
+
+
+@pytest.mark.parametrize("by_launcher", [True, False])
+def test_a_signal_that_a_launcher_hands_on_is_the_same_one(by_launcher, tmp_path, monkeypatch):
+    """A terminal's Ctrl-C and SLURM's warning come to every process, and once more from its launcher."""
+    monkeypatch.setattr(os, "environ", dict(os.environ) | ({"TORCHELASTIC_RUN_ID": "none"} if by_launcher else {}))
+    watch = Watch()
+    ends = contextlib.nullcontext() if by_launcher else pytest.raises(KeyboardInterrupt)
+    with (
+        watch.follow(recipe_of(settings(tmp_path, tmp_path, "clip")), 0, False),
+        ends,
+    ):
+        signal.raise_signal(signal.SIGTERM)
+        assert watch.stop
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_one_process_of_a_machine_prints_the_lines_of_a_run(tmp_path, capsys):
+    recipe = recipe_of(settings(tmp_path, tmp_path, "clip"))
+    for show in (True, False):
+        watch = RunBar()
+        with watch.follow(recipe, 0, show):
+            watch.log(3, 0.5, 2.0)
+    assert capsys.readouterr().out.count("step 3 loss") == 1

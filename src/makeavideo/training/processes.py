@@ -29,9 +29,14 @@ def begin_processes(minutes: float) -> PartialState:
     return PartialState(parse_flag_from_env("ACCELERATE_USE_CPU"), **handler.to_kwargs())
 
 
+def launched() -> bool:
+    """Whether torchrun, which accelerate launch is too, started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def launcher_is_lost() -> bool:
-    """Whether torchrun, which accelerate launch is too, was killed: its processes live on, and nothing ends them."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and os.getppid() != LAUNCHER
+    """Whether the launcher was killed: its processes live on, and nothing ends them."""
+    return launched() and os.getppid() != LAUNCHER
 
 
 @contextmanager

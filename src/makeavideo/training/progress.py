@@ -21,6 +21,7 @@ from rich.table import Table
 
 from ..signals import handled
 from .preparing import told
+from .processes import launched
 from .recipe import Recipe
 
 
@@ -44,14 +45,18 @@ class Watch:
 
     @contextmanager
     def follow(self, recipe: Recipe, step: int, show: bool) -> Iterator[None]:
-        """A run from `step` on. Until it ends, the first Ctrl-C or SIGTERM sets `stop`; the second one ends at once."""
+        """A run from `step` on. Until it ends, the first Ctrl-C or SIGTERM sets `stop`; the second one ends at once.
+
+        Not under a launcher, which hands on what its processes have heard with it: a terminal and SLURM tell all.
+        """
 
         def ask(number: int, frame: object) -> None:
-            if self.stop:
+            if self.stop and not launched():
                 raise KeyboardInterrupt
+            if show and not self.stop:
+                again = "" if launched() else "; Ctrl-C again stops at once"
+                self.console.print(f"Stopping after this step{again}.", highlight=False)
             self.stop = True
-            if show:
-                self.console.print("Stopping after this step; Ctrl-C again stops at once.", highlight=False)
 
         heard = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
         with handled(ask, *heard):
@@ -94,14 +99,14 @@ class RunBar(Watch):
             TimeRemainingColumn(),
             disable=not (show and get_console().is_interactive),
         )
-        self.console, self.started = bar.console, time.monotonic()
+        self.console, self.started, self.shown = bar.console, time.monotonic(), show
         with bar, super().follow(recipe, step, show):
             self.bar, self.task = bar, bar.add_task("", total=recipe.steps, completed=step, status="")
             yield
 
     def log(self, step, loss, rate):
         self.bar.update(self.task, completed=step, status=f"loss {loss:.4f}  {rate:.1f}/s")
-        if not self.console.is_terminal:
+        if self.shown and not self.console.is_terminal:
             minutes = (time.monotonic() - self.started) / 60
             self.console.print(f"step {step} loss {loss:.4f} {rate:.1f}/s {minutes:.1f} min")
 
