@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -125,6 +126,17 @@ for index, frame in enumerate(open_video(sys.argv[1], 256)):
     result = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     early, late = map(int, result.stdout.split())
     assert late - early < 16  # MiB; 340 frames are 64
+
+
+def test_a_hole_that_the_decoder_covers_is_told(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), np.uint8), 12)
+    with av.open(str(path)) as container:
+        place = [packet.pos + packet.size for packet in container.demux(video=0) if packet.size][5]
+    with path.open("rb+") as file:
+        file.seek(place - 300)
+        file.write(bytes(300))
+    with pytest.raises(UserError, match="damaged"):
+        list(open_video(path, 64))
 
 
 def test_files_that_are_no_videos(tmp_path: Path) -> None:

@@ -97,8 +97,13 @@ class Container:
                 assert isinstance(created, av.VideoCodecContext)
                 created.thread_count = self._threads
                 context = created
+        begun = False  # before that frames may lack those that they are made from, where a file was cut
         for packet in self._packets():
-            yield from context.decode(packet if packet.size else None)
+            for frame in context.decode(packet if packet.size else None):
+                if begun and frame.is_corrupt:  # the decoder has covered it with what is beside
+                    raise Unreadable("it is damaged")
+                begun = begun or not frame.is_corrupt
+                yield frame
 
     def frames(self, background: Colour) -> Iterator[tuple[np.ndarray, float]]:
         self._rewind()
