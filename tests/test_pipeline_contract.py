@@ -1,8 +1,8 @@
 """diffusers' own tests of a pipeline, from a checkout of diffusers, of whose code nothing is in this repository.
 
 `DIFFUSERS=FOLDER pytest -o strict_markers=false tests/test_pipeline_contract.py`, after
-`pip install parameterized requests_mock`; without the variable there is nothing to run. What is asked there is tested in
-test_pipeline_options.py without it.
+`pip install parameterized requests_mock`; without the variable there is nothing to run. What is asked there is tested
+in test_pipeline_options.py without it.
 """
 
 import os
