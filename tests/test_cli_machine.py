@@ -161,6 +161,23 @@ def test_load_takes_a_variant(tiny_model, tmp_path):
         MakeAVideoPipeline.load(tmp_path / "pickled")
 
 
+def test_parts_can_be_loaded_without_the_others(tiny_model):
+    """So that a text encoder need not be in memory while frames are made."""
+    whole = MakeAVideoPipeline.from_pretrained(tiny_model)
+    others = whole.components.keys() - {"tokenizer", "text_encoder", "text_projection"}
+    reader = MakeAVideoPipeline.from_pretrained(tiny_model, **dict.fromkeys(others))
+    maker = MakeAVideoPipeline.from_pretrained(tiny_model, tokenizer=None, text_encoder=None)
+    how = {"num_frames": 2, "size": 16, "num_inference_steps": 2, "output_type": "pt"}
+    embeds, _ = reader.encode_prompt("a red rocket")
+    said = whole("a red rocket", generator=torch.Generator().manual_seed(0), **how).frames
+    given = maker(prompt_embeds=embeds, generator=torch.Generator().manual_seed(0), **how).frames
+    assert torch.equal(said, given)
+    with pytest.raises(UserError, match="has no decoder, D_t"):
+        reader("a red rocket", **how)
+    with pytest.raises(UserError, match="has no prior, P"):
+        MakeAVideoPipeline.from_pipe(whole, prior=None)("a red rocket", **how)
+
+
 @pytest.fixture(scope="module")
 def tiny_pipe(tiny_model):
     return MakeAVideoPipeline.load(tiny_model, device="cpu")

@@ -391,18 +391,3 @@ def test_what_no_pipeline_can_be_made_of_is_one_sentence(one, other, options, se
     with pytest.raises(UserError, match=sentence) as caught:
         MakeAVideoPipeline.from_pipe(one if other is None else other, **options)
     assert "\n" not in str(caught.value)
-
-
-def test_parts_can_be_loaded_without_the_others(one, tiny_model):
-    """So that a text encoder need not be in memory while frames are made."""
-    words = ("tokenizer", "text_encoder", "text_projection")
-    others = dict.fromkeys(name for name in one.components if name not in words)
-    whole = MakeAVideoPipeline.from_pretrained(tiny_model)
-    reader = MakeAVideoPipeline.from_pretrained(tiny_model, **others)
-    embeds, _ = reader.encode_prompt("a red rocket")
-    maker = MakeAVideoPipeline.from_pretrained(tiny_model, tokenizer=None, text_encoder=None)
-    np.testing.assert_array_equal(make(maker, prompt=None, prompt_embeds=embeds), make(whole))
-    with pytest.raises(UserError, match="has no decoder, D_t"):
-        make(reader)
-    with pytest.raises(UserError, match="has no prior, P"):
-        make(MakeAVideoPipeline.from_pipe(one, prior=None, wordings=None))
