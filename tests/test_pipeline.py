@@ -1,5 +1,7 @@
 """The cascade with tiny random networks: shapes, windows, conventions of diffusers, determinism, errors."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -227,7 +229,12 @@ def test_callback_sees_every_stage(pipe):
 
 
 def test_save_and_load_give_the_same_video(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path / "copy")
+    umask = os.umask(0o027)
+    try:
+        pipe.save_pretrained(tmp_path / "copy")
+    finally:
+        os.umask(umask)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "copy").rglob("*.*") if file.is_file()} == {0o640}
     again = MakeAVideoPipeline.load(tmp_path / "copy")
     again.set_progress_bar_config(disable=True)
     assert torch.equal(make(pipe), make(again))

@@ -24,7 +24,17 @@ from .errors import UserError, in_a_line
 from .inflation import VideoUNet
 from .lora import load_loras
 from .machine import PlacedPipeline, dtype_of, dtypes_of, usable_device
-from .model_files import SCHEDULERS, Index, check_model, check_variant, damaged, read_json, tensors_of, variant_in
+from .model_files import (
+    SCHEDULERS,
+    Index,
+    check_model,
+    check_variant,
+    damaged,
+    let_others_read,
+    read_json,
+    tensors_of,
+    variant_in,
+)
 from .motion_module import load_motion_module
 from .nesting import SHORT
 from .quiet import quiet_libraries
@@ -172,6 +182,8 @@ class CheckedPipeline(PlacedPipeline):
             raise UserError("Weights are written as safetensors, and pickles are read by nobody: leave out the option.")
         try:
             super().save_pretrained(folder, **options)
+            for name in self.components:
+                let_others_read(folder / name)
             if self.card is not None:
                 (folder / "README.md").write_text(self.card(folder.resolve().name), "utf-8")
         except (OSError, SafetensorError) as error:

@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -385,3 +385,15 @@ def place_of(file: Path, name: str, entry: Any) -> tuple[int, int]:
     ):
         damaged(file, f"its header is damaged at {name[:80]}")
     return place[0], place[1]  # type: ignore[index]
+
+
+def let_others_read(folder: Path) -> None:
+    """The weights in a folder that was written get the rights that the umask gives to any file.
+
+    safetensors 0.8.0 leaves them to their owner alone (its issue 782): a model of one was no model to a colleague.
+    """
+    umask = os.umask(0o077)  # to read it is to set it
+    os.umask(umask)
+    for file in folder.rglob("*.safetensors"):
+        with suppress(OSError):  # a disk that knows no rights
+            file.chmod(0o666 & ~umask)

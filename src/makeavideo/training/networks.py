@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..inflation import VideoUNet, inflate, is_temporal
 from ..loading import load_component
 from ..lora import LORA, add_lora, fuse_lora, lora_weights, save_lora
-from ..model_files import check_component
+from ..model_files import check_component, let_others_read
 from ..motion_module import MOTION_MODULE, load_motion_module, save_motion_module
 from ..quiet import quiet_libraries
 from ..sampling import make_scheduler
@@ -299,6 +299,7 @@ def written_whole(folder: Path, remedy: str) -> Iterator[Path]:
         with quiet_libraries():
             yield partial
         forget_places(partial)
+        let_others_read(partial)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{folder} cannot be written ({why(error)}): {remedy}.") from None
