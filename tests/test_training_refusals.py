@@ -56,6 +56,8 @@ def test_a_tower_for_another_size_is_one_sentence(cascade, training_data, tmp_pa
         ("sr-low-video", {"network": {"class": "SuperResolver"}}, "init_from, which brings its own network"),
         ("prior", {"train": "text"}, "keeps the image tower of a stage clip"),
         ("clip", {"train": "text"}, "add init_from"),
+        ("interpolator", {"noise": {"bridge": 0.5}}, r"of decoder-video with data\.known_frames: set it to 0"),
+        ("decoder-video", {"noise": {"bridge_levels": (0.9, 0.5)}}, "larger level first"),
         ("interpolator", {"temporal": "attention"}, "of the kind pseudo3d and the recipe asks for attention"),
     ],
 )

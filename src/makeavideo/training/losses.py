@@ -16,10 +16,44 @@ def draw_levels(batch: int, noise: NoiseRecipe, generator: torch.Generator) -> T
     return torch.sigmoid(noise.mean + noise.std * torch.randn(batch, generator=generator, device=generator.device))
 
 
-def diffuse(x: Tensor, noise: NoiseRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(x_t, t) of clean frames x, at levels t (batch,) drawn as the recipe says."""
+def diffuse(
+    x: Tensor, noise: NoiseRecipe, generator: torch.Generator, known: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(x_t, t) of clean frames x, at levels t (batch,) drawn as the recipe says.
+
+    known: (batch, frames), 1 where a frame is shown, which is noised here like the others.
+    """
     t = draw_levels(x.shape[0], noise, generator).to(x.device)
-    return add_noise(x, frame_noise(x.shape, generator, noise.shared).to(x.device), t), t
+    n = frame_noise(x.shape, generator, noise.shared).to(x.device)
+    if known is None or not noise.bridge:
+        return add_noise(x, n, t), t
+    t, held = bridge(t, known, noise, generator)
+    return add_noise(torch.lerp(x, held_frames(x, known), held[:, None, None, None, None]), n, t), t
+
+
+def bridge(t: Tensor, known: Tensor, noise: NoiseRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Levels (batch,) of clips that are on the way from known frames, and the part of those in them, (batch,).
+
+    A clip that D_t grows from a picture begins with copies of it, x_T = (1 - T) held + T n (SDEdit), and not with the
+    frames that it is to end with. On the straight way between the two, x_t = x + (t / T) (x_T - x), there is
+    (1 - t / T) of the frames, (t / T) (1 - T) of the copies, and t of noise; so the velocity is (x_t - x) / t as ever,
+    and sampling is the same. Learnt from noised clips alone the copies would say that nothing moves.
+    """
+    draws = torch.rand(3, len(t), generator=generator, device=generator.device).to(t.device)
+    low, high = noise.bridge_levels
+    start = low + (high - low) * draws[1]
+    way = draws[2].sqrt()
+    on_it = (draws[0] < noise.bridge) & (known > 0).any(1)
+    level = torch.where(on_it, way * start, t)
+    return level, torch.where(on_it, way * (1 - start) / (1 - way * start), 0.0)
+
+
+def held_frames(x: Tensor, known: Tensor) -> Tensor:
+    """Clips in which the last known frame stands until the next one, shaped as x; before the first one, that."""
+    places = torch.arange(known.shape[1], device=known.device)
+    latest = torch.where(known > 0, places, -1).cummax(1).values
+    latest = torch.where(latest < 0, known.argmax(1, keepdim=True), latest)
+    return x[torch.arange(len(x), device=x.device)[:, None], latest.to(x.device)]
 
 
 def denoising_loss(

@@ -141,6 +141,12 @@ class NoiseRecipe(Strict):
     shared: Part = Field(
         default=0.0, description="part of the noise that all frames of a clip share; 1 in super-resolution"
     )
+    bridge: Part = Field(
+        default=0.0,
+        description="decoder-video: share of the clips with known frames that are learnt as they are made, on the way "
+        "from those, noised (FrameBridge, 2410.15371)",
+    )
+    bridge_levels: tuple[Share, Share] = Field(default=(0.55, 0.9), description="how noised they are there")
     gradient: Weight = Field(default=0.0, description="weight of the L1 loss of the pictures' x- and y-gradients")
     low_res_max: Part = Field(default=0.3, description="noise-conditioning augmentation: highest level")
 

@@ -35,6 +35,10 @@ def check_trainable(recipe: Recipe) -> None:
         raise UserError(
             "train: text keeps the image tower of a stage clip: add init_from to that recipe, or take it out."
         )
+    if recipe.noise.bridge and not (recipe.stage == "decoder-video" and recipe.data.known_frames):
+        raise UserError("noise.bridge leads from known frames, of decoder-video with data.known_frames: set it to 0.")
+    if recipe.noise.bridge_levels[0] > recipe.noise.bridge_levels[1]:
+        raise UserError("noise.bridge_levels has the larger level first: turn them around.")
     check_additions(recipe)
     check_buckets(recipe)
     check_divided(recipe)

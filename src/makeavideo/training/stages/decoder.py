@@ -147,7 +147,7 @@ class DecoderStage:
                 x, seen = self.other_looks(x, wanted, generator)
         conditions = self.conditioner.some(seen, fps, generator)
         x = in_latents(self.codec, x)
-        noised, level = diffuse(x, self.recipe.noise, generator)
+        noised, level = diffuse(x, self.recipe.noise, generator, known)
         x_t, t = noised, level
         if wanted is not None:
             # each frame has a noise level of its own, and that of a known one is 0 (Diffusion Forcing, 2407.01392)
