@@ -43,8 +43,7 @@ SHEET_STEPS = 16
 class Gaps:
     """Which frames of a batch of clips F-up is given, "known" (batch, frames), and ours the "guess" from those.
 
-    That is (batch, frames, 4, h, w), the unit of its correction last: optical flow, which runs on the processor. It is
-    handed on in half precision: more than pictures of 256 levels have, and half of what the training has to receive.
+    That is (batch, frames, 4, h, w), the unit of its correction last: optical flow, which runs on the processor.
     """
 
     filling: type[Filling]
@@ -54,7 +53,7 @@ class Gaps:
         clips, frames = batch["pixels"].shape[:2]
         batch["known"] = draw_masks(clips, frames, generator, self.every_fifth)
         if self.filling is FirstGuess:
-            batch["guess"] = torch.cat(first_guess(to_pixels(batch["pixels"]), batch["known"]), 2).half()
+            batch["guess"] = torch.cat(first_guess(to_pixels(batch["pixels"]), batch["known"]), 2)
         return batch
 
 
@@ -106,7 +105,7 @@ class InterpolatorStage:
     def shown(self, x: Tensor, known: Tensor, guess: Tensor | None = None) -> Filling:
         """Clips (batch, frames, 3, h, w) of which only some frames are given, as `Gaps` says."""
         if self.filling is FirstGuess and guess is not None:
-            return FirstGuess(x, known, guess.to(x).split([3, 1], 2))
+            return FirstGuess(x, known, (guess[:, :, :3], guess[:, :, 3:]))
         return self.filling(x, known)
 
     def contact_sheet(self, network):
