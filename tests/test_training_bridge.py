@@ -3,19 +3,11 @@
 import pytest
 import torch
 
-from makeavideo.sampling import add_noise, frame_noise, make_scheduler, sample
-from makeavideo.training.losses import diffuse, draw_levels, held_frames
+from makeavideo.sampling import add_noise, cross_fade, frame_noise, make_scheduler, sample
+from makeavideo.training.losses import diffuse, draw_levels
 from makeavideo.training.recipe import NoiseRecipe
 
 KNOWN = torch.tensor([[1.0, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 0, 0, 1], [0, 0, 0, 0, 0]])
-HELD = torch.tensor([[0, 0, 0, 0, 0], [0, 1, 1, 1, 1], [1, 1, 1, 1, 4]])
-
-
-def test_the_last_known_frame_stands_until_the_next_one():
-    x = torch.randn(3, 5, 3, 2, 2)
-    held = held_frames(x, KNOWN[:3])
-    for row, places in enumerate(HELD.tolist()):
-        assert torch.equal(held[row], x[row, places])
 
 
 def test_clips_are_on_the_straight_way_from_known_frames_that_are_noised():
@@ -26,7 +18,7 @@ def test_clips_are_on_the_straight_way_from_known_frames_that_are_noised():
     usual = draw_levels(4, noise, again)
     n = frame_noise(x.shape, again, noise.shared)
     assert (t[:3] <= start).all() and t[3] == usual[3]  # nothing is known of the last one: noised as ever
-    x_T = add_noise(held_frames(x, KNOWN)[:3], n[:3], torch.full((3,), start))
+    x_T = add_noise(cross_fade(x[:3], KNOWN[:3]), n[:3], torch.full((3,), start))
     way = (t[:3] / start)[:, None, None, None, None]
     torch.testing.assert_close(x_t[:3], x[:3] + way * (x_T - x[:3]))
     torch.testing.assert_close(x_t[3:], add_noise(x[3:], n[3:], t[3:]))
@@ -35,7 +27,7 @@ def test_clips_are_on_the_straight_way_from_known_frames_that_are_noised():
 def test_the_sampler_goes_that_way():
     """A network that knows the clip meets, at every level, what it has learnt from."""
     x, n, at = torch.randn(1, 5, 3, 8, 8), torch.randn(1, 5, 3, 8, 8), []
-    held = held_frames(x, KNOWN[:1])
+    held = cross_fade(x, KNOWN[:1])
 
     def knows(x_t, t):
         at.append((x_t, t))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..parametrization import Prediction, own_weight
-from ..sampling import add_noise, frame_noise
+from ..sampling import add_noise, cross_fade, frame_noise
 from .recipe import NoiseRecipe
 
 
@@ -28,7 +28,8 @@ def diffuse(
     if known is None or not noise.bridge:
         return add_noise(x, n, t), t
     t, held = bridge(t, known, noise, generator)
-    return add_noise(torch.lerp(x, held_frames(x, known), held[:, None, None, None, None]), n, t), t
+    begun = cross_fade(x, torch.where(known.any(1, keepdim=True), known, 1.0))
+    return add_noise(torch.lerp(x, begun, held[:, None, None, None, None]), n, t), t
 
 
 def bridge(t: Tensor, known: Tensor, noise: NoiseRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,14 +47,6 @@ def bridge(t: Tensor, known: Tensor, noise: NoiseRecipe, generator: torch.Genera
     on_it = (draws[0] < noise.bridge) & (known > 0).any(1)
     level = torch.where(on_it, way * start, t)
     return level, torch.where(on_it, way * (1 - start) / (1 - way * start), 0.0)
-
-
-def held_frames(x: Tensor, known: Tensor) -> Tensor:
-    """Clips in which the last known frame stands until the next one, shaped as x; before the first one, that."""
-    places = torch.arange(known.shape[1], device=known.device)
-    latest = torch.where(known > 0, places, -1).cummax(1).values
-    latest = torch.where(latest < 0, known.argmax(1, keepdim=True), latest)
-    return x[torch.arange(len(x), device=x.device)[:, None], latest.to(x.device)]
 
 
 def denoising_loss(
